@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cli: one file cmd_<name>.c and one row COMMAND(name) in commands.def a subcommand.
+ *
+ *     static const at_option options[] = {{"out", AT_OPT_STRING, offsetof(args, out), NULL, "where to", "DIR"}, {0}};
+ *     static int run(int argc, char **argv);   // argc/argv after the subcommand's name
+ *     const cli_command cmd_ingest = {.name = "ingest", .usage = "SRC --out DATASET [--val-fraction F]",
+ *                                     .summary = "read a pile of images into a data set", .options = options,
+ *                                     .help = "…what it does, and an example…", .run = run};
+ *
+ * Results on stdout, everything else on stderr. run returns an AT_ code; main prints err and turns it into the
+ * exit status. --help and --quiet are handled for every subcommand.
+ */
+#ifndef ATOLL_CLI_H
+#define ATOLL_CLI_H
+
+#include <atoll/base.h>
+
+typedef struct cli_command {
+    const char *name;
+    const char *usage;   /* what follows "atoll <name>" */
+    const char *summary; /* a line of `atoll --help` */
+    const char *help;    /* teaches: what, when, examples */
+    const at_option *options; /* parsed into `args` by cli_parse; at_options_init before, fini after: cli_parse's caller */
+    int (*run)(int argc, char **argv, at_error *err);
+} cli_command;
+
+/* at_options_init + at_options_parse + operand count in [min, max] (max -1: any); fills operands via argv[0..].
+ * Returns the number of operands or AT_EUSAGE. The caller ends with at_options_fini. */
+int cli_parse(const at_option *table, void *args, int argc, char **argv, int min, int max, at_error *err);
+/* Prints a tree as one JSON object (indented on a terminal) and frees it. */
+void cli_print_json(at_node *tree);
+/* Aligned columns for people: cells are the rows' items, a map's keys are the header. rows is a list of maps. */
+void cli_print_table(const at_node *rows);
+
+#endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * bench: what `atoll bench` runs. Each returns one JSON object with images_per_second, seconds or gigabytes_per_second,
+ * floor_* of the same kind measured in the same run, and peak_rss_bytes; NULL and *err on failure.
+ */
+#ifndef ATOLL_BENCH_H
+#define ATOLL_BENCH_H
+
+#include <atoll/nn.h>
+
+/* Forward, backward and a Nesterov update on synthetic pixels. threads 0: one a CPU of the cpuset. */
+at_node *at_bench_train(const char *model, at_precision precision, int batch, int threads, int steps, at_error *err);
+/* One pass after another over the train split of a CACHE folder, flip and shift-crop on. */
+at_node *at_bench_loader(const char *cache, int batch, int threads, double seconds, at_error *err);
+/* Our allreduce against MPI_Allreduce for sizes from 64 KiB to 64 MiB; under mpirun; the result on rank 0, else an
+ * empty object. */
+at_node *at_bench_allreduce(int repeats, at_error *err);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * datasets: from a pile of images to a data set on disk: catalog.db (SQLite) + shards/ (original bytes).
+ *
+ *     at_ingest_options how = {.source = "photos/", .out = "data/photos", .val_fraction = 0.1};
+ *     at_ingest_result got;
+ *     at_ingest(&how, &got, &err);
+ *     at_dataset *d = at_dataset_open("data/photos", &err);
+ *     at_sample s;
+ *     at_dataset_sample(d, AT_TRAIN, 0, &s, &err);
+ *     at_image_decode(s.bytes, s.size, NULL, &image, &err);
+ */
+#ifndef ATOLL_DATASETS_H
+#define ATOLL_DATASETS_H
+
+#include <atoll/base.h>
+
+/* ---- pictures (decode.c, decode_png.c, decode_jpeg.c, resize.c) ------------------------------- */
+typedef struct at_image {
+    int width, height, channels; /* 1: grey, 3: RGB */
+    uint8_t *pixels;             /* [H,W,C], malloc'd; at_image_fini */
+} at_image;
+typedef struct at_decode_limits {
+    size_t pixels, bytes; /* 0: 16 Mpixel, 64 MiB */
+} at_decode_limits;
+
+/* Decodes PNG (any depth, palette, alpha over black), JPEG (baseline, progressive, grey, CMYK) or our raw
+ * form ("ATRW", from idx and CIFAR binary). AT_EINPUT with a reason of at_error_reasons[]. limits NULL: defaults. */
+int at_image_decode(const void *bytes, size_t size, const at_decode_limits *limits, at_image *out,
+                    const char **reason, at_error *err);
+void at_image_fini(at_image *image);
+/* Writes PNG bytes (reports embed pictures); *out is malloc'd. */
+int at_image_encode_png(const at_image *image, void **out, size_t *size, at_error *err);
+/* Fits the picture into [height,width,channels]: area average for shrinking, bicubic for growing, per axis;
+ * grey <-> RGB by ITU-R BT.601. The one resize of training, evaluation, prediction and serving. */
+int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out, at_error *err);
+
+/* ---- ingest (ingest.c, source_*.c by sources.def, catalog.c, shard.c) -------------------------- */
+typedef struct at_ingest_options {
+    const char *source; /* folder, tar(.gz), idx folder, CIFAR-10 binary folder: recognised by content */
+    const char *out;
+    double val_fraction; /* of train, stratified by class, by seed; 0: the source's own splits only */
+    uint64_t seed;
+    int jobs; /* decoding threads; 0: one a CPU */
+    bool resume;
+    bool allow_missing_classes; /* a class that is in one split only is an error otherwise */
+} at_ingest_options;
+typedef struct at_ingest_result {
+    uint64_t images, errors, bytes;
+    double seconds;
+} at_ingest_result;
+/* Works in <out>.partial and renames it when complete; interrupted: AT_EINTERRUPTED and resume continues. */
+int at_ingest(const at_ingest_options *options, at_ingest_result *result, at_error *err);
+
+/* ---- well-known data sets (known.c, download.c) ------------------------------------------------ */
+typedef struct at_known_dataset {
+    const char *name, *title, *url, *sha256, *system_path; /* system_path: where a Debian package puts it */
+    uint64_t bytes;
+} at_known_dataset;
+const at_known_dataset *at_known_datasets(size_t *n);
+/* Puts the data set's source under <out> from a local file or folder, the system path or its address.
+ * Downloads resume (<file>.part) and are checked against the pinned SHA-256. url NULL: the official one. */
+int at_dataset_get(const char *name, const char *from, const char *url, const char *out, at_error *err);
+
+/* ---- reading a data set (dataset.c); safe from many threads after opening ---------------------- */
+typedef enum { AT_TRAIN, AT_VAL, AT_TEST, AT_SPLITS } at_split;
+typedef struct at_dataset at_dataset;
+typedef struct at_sample {
+    const void *bytes; /* into the mapped shard, as ingested */
+    size_t size;
+    int32_t label;
+    int64_t image_id; /* row of images */
+} at_sample;
+const char *at_split_name(at_split split); /* "train", "val", "test" */
+int at_split_parse(const char *name, at_split *out, at_error *err);
+at_dataset *at_dataset_open(const char *path, at_error *err);
+void at_dataset_close(at_dataset *d);
+const char *at_dataset_hash(const at_dataset *d); /* identity: hash over (path, split, label, content), hex */
+size_t at_dataset_count(const at_dataset *d, at_split split);
+size_t at_dataset_classes(const at_dataset *d);
+const char *at_dataset_class_name(const at_dataset *d, size_t label);
+/* The usual picture: the commonest height and width, 1 channel if every image is grey, else 3. */
+void at_dataset_shape(const at_dataset *d, int *height, int *width, int *channels);
+/* i-th sample of a split in path order; the bytes are checked against the shard's CRC: AT_EINPUT names the shard. */
+int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err);
+const char *at_dataset_sample_path(const at_dataset *d, at_split split, size_t i); /* as in the source */
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * nn: networks as rows, compiled over oneDNN.
+ *
+ *     at_graph *g = at_model_graph("lenet", &(at_model_spec){.classes = 10, .channels = 1, .height = 28, .width = 28}, &err);
+ *     at_net *net = at_net_new(g, seed, &err);            // shapes, flat weights and gradients
+ *     at_plan *p = at_plan_new(net, &(at_plan_options){.batch = 64, .training = true}, &err);
+ *     at_plan_train(p, &input, &stats, &err);             // forward, loss, backward: fills at_net_grads(net)
+ *
+ * A graph is rows {name, layer, inputs, attrs}; the same rows lie in the model file, so serving needs no model code.
+ * Pixels enter as uint8 [N,H,W,C]; the rows "rescale" and "normalize" turn them into numbers, in the network.
+ * Weights and gradients are each one flat fp32 buffer, in the order in which backward finishes them.
+ */
+#ifndef ATOLL_NN_H
+#define ATOLL_NN_H
+
+#include <atoll/base.h>
+
+/* ---- graphs (graph.c) -------------------------------------------------------------------------- */
+typedef struct at_row {
+    const char *name, *layer;
+    const char *inputs; /* names separated by blanks */
+    const char *attrs;  /* "out=6 k=5 pad=2", parsed by the layer; an unknown one is an error */
+} at_row;
+typedef struct at_graph at_graph;
+at_graph *at_graph_new(void);
+/* Copies the row. The first bad row is kept and reported by at_net_new, by name. */
+void at_graph_add(at_graph *g, const char *name, const char *layer, const char *inputs, const char *attrs_format, ...)
+    AT_PRINTF(5, 6);
+size_t at_graph_rows(const at_graph *g);
+at_row at_graph_row(const at_graph *g, size_t i);
+char *at_graph_print(const at_graph *g); /* a line a row: name | layer | inputs | attrs; malloc'd */
+at_graph *at_graph_parse(const char *text, at_error *err);
+void at_graph_free(at_graph *g);
+
+/* ---- models (model_*.c by models.def) ---------------------------------------------------------- */
+typedef struct at_model_spec {
+    int classes, channels, height, width;
+    const float *mean, *deviation; /* [channels] of pixels in 0..1, for the row "normalize"; NULL: no such row */
+} at_model_spec;
+size_t at_model_count(void);
+const char *at_model_name(size_t i);
+const char *at_model_summary(size_t i); /* a line for --help */
+/* Unknown name: AT_EINPUT with the nearest. */
+at_graph *at_model_graph(const char *name, const at_model_spec *spec, at_error *err);
+
+/* ---- networks (net.c): shapes, parameters, state ------------------------------------------------ */
+typedef struct at_param {
+    const char *layer, *name; /* "c1", "kernel" */
+    int ndims;
+    int64_t dims[4]; /* kernel of conv: [O,I,KH,KW]; of dense: [O,I]; others [O] */
+    size_t offset, count;
+    bool decay; /* weight decay applies (kernels) */
+} at_param;
+typedef struct at_net at_net;
+at_net *at_net_new(const at_graph *g, uint64_t seed, at_error *err); /* copies g; initialised weights */
+void at_net_free(at_net *net);
+const at_graph *at_net_graph(const at_net *net);
+void at_net_input_shape(const at_net *net, int *channels, int *height, int *width);
+int at_net_classes(const at_net *net);
+size_t at_net_param_count(const at_net *net);
+float *at_net_params(at_net *net); /* [param_count], 64-byte aligned */
+float *at_net_grads(at_net *net);  /* [param_count] */
+/* Gradients live in memory of the caller's from now on (an MPI window); NULL: its own again. Before any plan. */
+void at_net_use_grads(at_net *net, float *grads);
+size_t at_net_params_listed(const at_net *net);
+const at_param *at_net_param(const at_net *net, size_t i); /* in flat order */
+const at_param *at_net_find_param(const at_net *net, const char *layer, const char *name);
+/* What training keeps but gradients do not change: moving means and variances. */
+size_t at_net_state_count(const at_net *net);
+float *at_net_state(at_net *net);
+at_node *at_net_describe(const at_net *net); /* layers, shapes, parameters, FLOPs */
+
+/* ---- plans (plan.c): a network compiled for one batch size and precision ------------------------- */
+typedef enum { AT_FP32, AT_BF16 } at_precision;
+typedef struct at_plan_options {
+    int batch;
+    at_precision precision;
+    bool training; /* false: forward only, moving statistics, no dropout */
+    int threads;   /* OpenMP; 0: one a CPU of the cpuset */
+    uint64_t seed; /* of dropout */
+} at_plan_options;
+typedef struct at_plan at_plan;
+typedef struct at_plan_input {
+    const uint8_t *pixels; /* [N,H,W,C] 0..255 */
+    const int32_t *labels; /* [N] */
+    const float *weights;  /* [N], 0 marks padding; NULL: all 1 */
+    const uint32_t *ids;   /* [N] dropout's key with epoch; NULL: the index */
+    uint64_t epoch;
+    float scale; /* of the gradient: 1 / (global number of real samples) */
+    /* Called from the computing thread whenever gradients [0, done) are final; NULL is fine. */
+    void (*ready)(void *context, size_t done);
+    void *context;
+} at_plan_input;
+typedef struct at_plan_stats {
+    double loss_sum; /* over samples of weight 1 */
+    uint64_t correct, samples;
+} at_plan_stats;
+int at_precision_parse(const char *text, at_precision *out, at_error *err); /* "fp32", "bf16" */
+/* AT_EINPUT where the CPU has no bf16 (message offers fp32). */
+int at_precision_check(at_precision precision, at_error *err);
+at_plan *at_plan_new(at_net *net, const at_plan_options *options, at_error *err);
+void at_plan_free(at_plan *p);
+/* One training step: forward, loss, backward into at_net_grads. Adds to *stats. Allocates nothing. */
+int at_plan_train(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_error *err);
+/* Forward only; weights NULL: all. Adds to *stats if labels are given. */
+int at_plan_infer(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_error *err);
+const float *at_plan_logits(const at_plan *p); /* [N,classes] fp32, of the last call */
+const float *at_plan_scores(const at_plan *p); /* [N,classes] softmax of them */
+size_t at_plan_bytes(const at_plan *p);        /* arena */
+/* What bounds a training step: the convolutions' own best times (each primitive alone, repeated, the fastest
+ * candidate), and the bytes that every other layer must move, each tensor once each way. */
+typedef struct at_plan_floor {
+    double conv_seconds;
+    double other_bytes;
+} at_plan_floor;
+int at_plan_measure_floor(at_plan *p, at_plan_floor *out, at_error *err);
+/* A table of where the last steps' time went, one item a layer and direction; `on` resets and starts counting. */
+void at_plan_profile(at_plan *p, bool on);
+at_node *at_plan_profile_result(const at_plan *p);
+
+/* ---- model files (keras_write.c, keras_read.c, h5.c) ---------------------------------------------- */
+typedef struct at_model_info {
+    char *model;         /* "lenet" */
+    char **classes;      /* [class_count] */
+    size_t class_count;
+    at_node *training;   /* what it was trained with, free form; NULL */
+} at_model_info;
+void at_model_info_fini(at_model_info *info);
+/* Keras legacy whole-model .h5 with our rows and classes as attributes; atomic. */
+int at_model_save(at_net *net, const at_model_info *info, const char *path, at_error *err);
+/* Any of our files: the rows lie in it. Not ours, truncated, hostile: AT_EINPUT naming path and thing. info may be NULL. */
+at_net *at_model_load(const char *path, at_model_info *info, at_error *err);
+
+/* Small typed access to H5 files, for checkpoints too. */
+typedef struct at_h5 at_h5;
+at_h5 *at_h5_create(const char *path, at_error *err); /* not atomic: give it at_atomic_path() */
+at_h5 *at_h5_open(const char *path, at_error *err);
+int at_h5_close(at_h5 *h, at_error *err); /* flushes; frees h even on error */
+int at_h5_write_floats(at_h5 *h, const char *name, const float *data, int ndims, const int64_t *dims, at_error *err);
+int at_h5_read_floats(at_h5 *h, const char *name, float *data, size_t count, at_error *err); /* count must match */
+int at_h5_write_text(at_h5 *h, const char *name, const char *text, at_error *err); /* an attribute of "/" */
+char *at_h5_read_text(at_h5 *h, const char *name, at_error *err);                  /* malloc'd */
+
+#endif
