@@ -45,10 +45,14 @@ typedef struct at_error {
 
 /* Fills err (NULL is fine) and returns code. */
 int at_fail(at_error *err, int code, const char *format, ...) AT_PRINTF(3, 4);
+/* As at_fail with ": reason" of that errno appended; ENOENT makes AT_ENOENT, an unreadable or odd path
+ * AT_EINPUT, ENOMEM AT_ENOMEM, EINTR AT_EINTERRUPTED, all else AT_EIO. */
+int at_fail_errno(at_error *err, int number, const char *format, ...) AT_PRINTF(3, 4);
 /* Puts "context: " before the message already in err; returns err's code. */
 int at_fail_in(at_error *err, const char *format, ...) AT_PRINTF(2, 3);
 int at_nomem(at_error *err);
-const char *at_error_name(int code);
+const char *at_error_name(int code); /* "AT_EIO" */
+const char *at_error_text(int code); /* "input or output failed" */
 int at_error_exit_status(int code);
 
 /* ---- log (log.c): to stderr, thread safe ----------------------------------------------------- */
@@ -70,6 +74,7 @@ typedef struct at_text {
     bool failed;
 } at_text;
 void at_text_add(at_text *t, const char *format, ...) AT_PRINTF(2, 3);
+void at_text_addv(at_text *t, const char *format, va_list args) AT_PRINTF(2, 0);
 void at_text_append(at_text *t, const void *data, size_t bytes);
 void at_text_fini(at_text *t);
 
@@ -87,6 +92,7 @@ void at_rng_shuffle(at_rng *rng, uint32_t *items, size_t n);
 
 /* ---- hashes (hash.c) ------------------------------------------------------------------------- */
 uint32_t at_crc32c(uint32_t crc, const void *data, size_t bytes); /* begin with 0; SSE4.2 where there */
+uint32_t at_crc32c_portable(uint32_t crc, const void *data, size_t bytes); /* the same without it */
 typedef struct at_sha256 at_sha256; /* streaming; as sha256sum */
 at_sha256 *at_sha256_new(void);
 void at_sha256_add(at_sha256 *h, const void *data, size_t bytes);
@@ -106,14 +112,14 @@ bool at_interrupted(void);
 void at_interrupt_raise(void); /* sets the flag, for tests and for peers that were told */
 
 /* ---- files (file.c): atomic = temp + fsync + rename + directory fsync ------------------------ */
-int at_file_read(const char *path, size_t limit, char **data, size_t *bytes, at_error *err); /* NUL-terminated; free */
+int at_file_read(const char *path, size_t limit, char **data, size_t *bytes, at_error *err); /* NUL-terminated; free; more than limit bytes: AT_EINPUT */
 int at_file_write(const char *path, const void *data, size_t bytes, at_error *err); /* atomic */
 int at_make_dirs(const char *path, at_error *err); /* like mkdir -p */
 int at_remove_tree(const char *path, at_error *err); /* does not follow links; missing is fine */
 bool at_file_exists(const char *path);
 bool at_dir_exists(const char *path);
 char *at_path_join(const char *dir, const char *name); /* malloc'd */
-/* A file written in pieces under PATH.tmp.<pid>; commit renames it, abort removes it. */
+/* A file written in pieces under PATH.tmp.<pid>.<n>; commit renames it, abort removes it. */
 typedef struct at_atomic at_atomic;
 at_atomic *at_atomic_open(const char *path, at_error *err);
 FILE *at_atomic_stream(at_atomic *f);
@@ -128,6 +134,8 @@ void at_lock_release(at_lock *lock);
 
 /* ---- threads (pool.c): a pool for decoding and loading; compute uses OpenMP -------------------- */
 typedef struct at_pool at_pool;
+/* threads counts the caller's, so 1 starts none; 0: at_cpu_count(). Every function takes a NULL pool, which
+ * runs on the caller's thread. Runs may come from several threads at once and from inside a run. */
 at_pool *at_pool_new(int threads, at_error *err);
 /* Calls fn(context, i) for each i in [0, n) on the pool's threads and the caller's; returns when all are done. */
 void at_pool_run(at_pool *pool, size_t n, void (*fn)(void *context, size_t i), void *context);
@@ -143,7 +151,7 @@ void at_queue_free(at_queue *q);
 /* ---- progress (progress.c): stderr; a bar with rate and time left on a terminal, else a line every 10 s -- */
 typedef struct at_progress at_progress;
 at_progress *at_progress_new(const char *label, double total, const char *unit); /* total 0: unknown */
-void at_progress_update(at_progress *p, double done, const char *note); /* cheap; draws at most 10 times a second */
+void at_progress_update(at_progress *p, double done, const char *note); /* cheap; draws at most 10 times a second; NULL note: as before */
 void at_progress_end(at_progress *p, const char *note); /* last line stays; frees p */
 void at_progress_silence(bool quiet); /* --quiet */
 
