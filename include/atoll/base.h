@@ -179,9 +179,10 @@ int64_t at_node_int(const at_node *n, int64_t otherwise);
 bool at_node_bool(const at_node *n, bool otherwise);
 const char *at_node_text(const at_node *n);  /* a scalar as it was written, "" for others */
 const char *at_node_where(const at_node *n); /* "file:line:column" or "" */
+const char *at_node_key_where(const at_node *n, size_t i); /* the place of the i-th key, or "" */
 /* Building; set and add take the child and return it (NULL on failure). */
 at_node *at_node_new(at_kind kind); /* AT_MAP, AT_LIST or AT_NULL */
-at_node *at_node_new_string(const char *s);
+at_node *at_node_new_string(const char *s); /* NULL makes a null */
 at_node *at_node_new_int(int64_t v);
 at_node *at_node_new_real(double v);
 at_node *at_node_new_bool(bool v);
@@ -199,16 +200,24 @@ void at_node_remove(at_node *map, const char *key);
  *         {"schedule", AT_OPT_CHOICE, offsetof(config, schedule), "cosine", "…", .choices = "cosine|step|onecycle"},
  *         {0}};
  * A name may hold dots (augment.flip): in YAML it is nested or dotted. Strings are owned by the struct. */
-typedef enum { AT_OPT_BOOL, AT_OPT_INT, AT_OPT_REAL, AT_OPT_STRING, AT_OPT_CHOICE } at_option_type;
+/* AT_OPT_PAIRS is repeatable (-s key=value): a NULL-terminated list, never NULL after at_options_init. */
+typedef enum {
+    AT_OPT_BOOL,
+    AT_OPT_INT,
+    AT_OPT_REAL,
+    AT_OPT_STRING,
+    AT_OPT_CHOICE,
+    AT_OPT_PAIRS
+} at_option_type;
 typedef struct at_option {
     const char *name;
-    at_option_type type; /* bool, int64_t, double, char *, char * */
+    at_option_type type; /* bool, int64_t, double, char *, char *, char ** */
     size_t offset;
     const char *fallback; /* the default as text; NULL: empty string, 0, false */
     const char *help;
     const char *arg;     /* what --help calls the value */
     const char *choices; /* a|b|c */
-    double min, max;     /* both 0: no bounds */
+    double min, max;     /* both 0: no bounds; max < min: only the lower bound */
     char letter;         /* short form, 0: none */
 } at_option;
 int at_options_init(const at_option *table, void *config, at_error *err); /* defaults */

@@ -77,6 +77,7 @@ typedef struct at_train_job {
     const char *data, *model, *out;
     const at_train_config *config;
     bool resume;
+    bool trial;    /* one of a search: no test split, no model.h5, no report */
     int events_fd; /* JSON lines {"event":"start"|"epoch"|"end", ...} for a coordinator; <= 0: none */
 } at_train_job;
 /* Trains, evaluates, writes RUN/ (config.yaml metrics.jsonl checkpoints/ model.h5 summary.json report.html). Returns the
