@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The program: finds the subcommand's row, runs it, prints its error and turns it into the exit status.
+ * This folder alone prints results and exits.
+ */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define COMMAND(name) extern const cli_command cmd_##name;
+#include "commands.def"
+#undef COMMAND
+
+static const cli_command *const commands[] = {
+#define COMMAND(name) &cmd_##name,
+#include "commands.def"
+#undef COMMAND
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static const cli_command *find(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (!strcmp(commands[i]->name, name))
+            return commands[i];
+    return NULL;
+}
+
+static void print_help(FILE *out)
+{
+    fputs("atoll takes a folder of images to a trained, served classifier.\n\n"
+          "Usage: atoll COMMAND ...     (atoll COMMAND --help teaches each)\n\n"
+          "Commands:\n",
+          out);
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
+    fputs("\nStart here:\n"
+          "  atoll run examples/fashion-mnist.yaml --out out/demo    the whole way, on real images\n"
+          "  atoll ingest photos/ --out data/photos                  your own: photos/<class>/*.jpg\n"
+          "  atoll train --data data/photos --model lenet --out runs/1\n"
+          "  atoll predict runs/1/model.h5 new.jpg\n\n"
+          "Results go to stdout (--json: one JSON object), progress and messages to stderr (--quiet: errors only).\n"
+          "Exit status: 0 done, 1 failed, 2 wrong usage, 3 bad input, 4 interrupted and can be resumed.\n",
+          out);
+}
+
+static void print_command_help(const cli_command *c)
+{
+    printf("atoll %s: %s\n\nUsage: atoll %s %s\n", c->name, c->summary, c->name, c->usage);
+    if (c->help)
+        printf("\n%s\n", c->help);
+    if (c->options) {
+        puts("\nOptions:");
+        at_options_help(c->options, stdout);
+    }
+    puts("\nEverywhere:\n  --quiet    errors only on stderr\n  --help     this text");
+}
+
+static int unknown_command(const char *name)
+{
+    const char *names[COMMANDS];
+    for (size_t i = 0; i < COMMANDS; i++)
+        names[i] = commands[i]->name;
+    const char *near = at_nearest(name, names, COMMANDS);
+    fprintf(stderr, "atoll: there is no command \"%s\"%s%s%s; `atoll --help` lists them\n", name,
+            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return at_error_exit_status(AT_EUSAGE);
+}
+
+/* Takes --help and --quiet, which every subcommand has, out of argv; returns whether help was asked for. */
+static bool take_common(int *argc, char **argv)
+{
+    bool help = false;
+    int kept = 0;
+    bool options = true;
+    for (int i = 0; i < *argc; i++) {
+        if (!strcmp(argv[i], "--"))
+            options = false;
+        if (options && (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))) {
+            help = true;
+        } else if (options && (!strcmp(argv[i], "--quiet") || !strcmp(argv[i], "-q"))) {
+            at_log_set_level(AT_LOG_ERROR);
+            at_progress_silence(true);
+        } else {
+            argv[kept++] = argv[i];
+        }
+    }
+    *argc = kept;
+    argv[kept] = NULL;
+    return help;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return at_error_exit_status(AT_EUSAGE);
+    }
+    if (!strcmp(argv[1], "--version")) {
+        puts("atoll " ATOLL_VERSION);
+        return 0;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+        const cli_command *topic = argc > 2 ? find(argv[2]) : NULL;
+        topic ? print_command_help(topic) : print_help(stdout);
+        return 0;
+    }
+    const cli_command *command = find(argv[1]);
+    if (!command)
+        return unknown_command(argv[1]);
+    argc -= 2;
+    argv += 2;
+    if (take_common(&argc, argv)) {
+        print_command_help(command);
+        return 0;
+    }
+    at_interrupt_install();
+    at_error err = {0};
+    int code = command->run(argc, argv, &err);
+    if (code < 0 && fflush(stdout) == 0)
+        fprintf(stderr, "atoll %s: %s\n", command->name, err.message[0] ? err.message : at_error_name(code));
+    if (code == AT_EUSAGE)
+        fprintf(stderr, "usage: atoll %s %s\n", command->name, command->usage);
+    if (fflush(stdout) != 0 && code >= 0) {
+        fprintf(stderr, "atoll %s: writing to stdout failed\n", command->name);
+        code = AT_EIO;
+    }
+    return code < 0 ? at_error_exit_status(code) : 0;
+}
