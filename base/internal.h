@@ -1,10 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the files of base share among themselves and with nobody else.
+ * What the files of base share among themselves and with nobody else: the one line of the terminal
+ * that log and progress both write to, scalars as text, trees, options.
  */
 #ifndef ATOLL_BASE_INTERNAL_H
 #define ATOLL_BASE_INTERNAL_H
 
 #include "atoll/base.h"
+
+/* ---- the terminal (log.c, progress.c) --------------------------------------------------------
+ *     at_screen_lock();
+ *     at_screen_print(line);       // clears a bar that stands there first
+ *     at_screen_unlock();
+ */
+void at_screen_lock(void);
+void at_screen_unlock(void);
+/* With the lock held. print: a whole line, newline included, instead of the bar. bar: without one.
+ */
+void at_screen_print(const char *line);
+void at_screen_bar(const char *line);
 
 /* Limits on YAML and JSON that come from outside. */
 #define AT_TREE_BYTES ((size_t)16 << 20)
