@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * SQLite: one wrapper for catalog, study, registry and records.
+ *
+ * What a writer was told is done must survive a power cut, so synchronous is FULL (NORMAL loses
+ * the last transactions under WAL). WAL needs shared memory among all that have the file open,
+ * which network file systems do not give: there, and where SQLite refuses it, the rollback
+ * journal stays. A failed bind sticks in the statement and is reported by the next step.
+ */
+#include "internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum { BUSY_TIMEOUT_MS = 10000 };
+
+struct at_db {
+    sqlite3 *handle;
+    char *path;
+};
+
+struct at_stmt {
+    sqlite3_stmt *handle;
+    at_db *db;
+    int bind_status; /* the SQLite code of the last bind; SQLITE_MISUSE: wrong number of values */
+};
+
+/* ---- errors ---- */
+
+static int code_of(int status)
+{
+    switch (status & 0xFF) {
+    case SQLITE_NOMEM:
+        return AT_ENOMEM;
+    case SQLITE_ERROR:
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+        return AT_EINPUT;
+    case SQLITE_IOERR:
+    case SQLITE_FULL:
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return AT_EIO;
+    case SQLITE_INTERRUPT:
+        return AT_EINTERRUPTED;
+    default:
+        return AT_EFAIL;
+    }
+}
+
+static int fail(const at_db *db, int status, at_error *err)
+{
+    return at_fail(err, code_of(status), "%s: %s", db->path, sqlite3_errmsg(db->handle));
+}
+
+/* ---- opening ---- */
+
+static bool on_network(const char *path)
+{
+    static const unsigned long magics[] = {0x6969,     0x517B,     0xFE534D42, 0xFF534D42,
+                                           0x0BD00BD0, 0x47504653, 0x19830326, 0x00C36400};
+    struct statfs info;
+    if (statfs(path, &info))
+        return false;
+    for (size_t i = 0; i < sizeof magics / sizeof *magics; i++)
+        if (((unsigned long)info.f_type & 0xFFFFFFFF) == magics[i])
+            return true;
+    return false;
+}
+
+/* A database left in WAL mode cannot be opened in a directory without write permission, since its
+ * -shm file cannot be made. Without a -wal file nobody writes it: then it is read as it lies. */
+static int reopen_immutable(at_db *db)
+{
+    char *wal = at_format("%s-wal", db->path);
+    bool alone = wal && access(wal, F_OK) != 0;
+    free(wal);
+    if (!alone)
+        return SQLITE_CANTOPEN;
+    at_text uri = {0};
+    at_text_add(&uri, "file:");
+    for (const char *c = db->path; *c; c++)
+        at_text_add(&uri, strchr("?#%", *c) ? "%%%02X" : "%c", (unsigned char)*c);
+    at_text_add(&uri, "?immutable=1");
+    int status = SQLITE_NOMEM;
+    if (!uri.failed) {
+        sqlite3_close(db->handle);
+        status = sqlite3_open_v2(uri.data, &db->handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI,
+                                 NULL);
+    }
+    at_text_fini(&uri);
+    return status;
+}
+
+/* Reading the schema makes SQLite look at the file: it is lazy till then. */
+static int probe(at_db *db)
+{
+    return sqlite3_exec(db->handle, "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL);
+}
+
+static int configure(at_db *db, at_db_mode mode)
+{
+    sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
+    sqlite3_extended_result_codes(db->handle, 1);
+    int status = probe(db);
+    if (mode == AT_DB_READ && (status & 0xFF) == SQLITE_CANTOPEN) {
+        status = reopen_immutable(db);
+        if (status == SQLITE_OK)
+            status = probe(db);
+    }
+    if (status == SQLITE_OK)
+        status = sqlite3_exec(db->handle, "PRAGMA foreign_keys = ON", NULL, NULL, NULL);
+    if (status != SQLITE_OK || mode == AT_DB_READ)
+        return status;
+    if (!on_network(db->path)) /* a refusal leaves the rollback journal, which serves as well */
+        sqlite3_exec(db->handle, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+    return sqlite3_exec(db->handle, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
+}
+
+at_db *at_db_open(const char *path, at_db_mode mode, at_error *err)
+{
+    static const int flags[] = {
+        [AT_DB_READ] = SQLITE_OPEN_READONLY,
+        [AT_DB_WRITE] = SQLITE_OPEN_READWRITE,
+        [AT_DB_CREATE] = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+    };
+    if (mode != AT_DB_CREATE && access(path, F_OK)) {
+        at_fail(err, errno == ENOENT ? AT_ENOENT : AT_EIO, "%s: %s", path, strerror(errno));
+        return NULL;
+    }
+    at_db *db = calloc(1, sizeof *db);
+    if (!db || !(db->path = strdup(path))) {
+        at_nomem(err);
+        goto fail_db;
+    }
+    int status = sqlite3_open_v2(path, &db->handle, flags[mode], NULL);
+    if (status == SQLITE_OK)
+        status = configure(db, mode);
+    if (status == SQLITE_OK)
+        return db;
+    fail(db, status, err);
+fail_db:
+    at_db_close(db);
+    return NULL;
+}
+
+void at_db_close(at_db *db)
+{
+    if (!db)
+        return;
+    sqlite3_close_v2(db->handle);
+    free(db->path);
+    free(db);
+}
+
+int at_db_exec(at_db *db, const char *sql, at_error *err)
+{
+    int status = sqlite3_exec(db->handle, sql, NULL, NULL, NULL);
+    return status == SQLITE_OK ? 0 : fail(db, status, err);
+}
+
+int64_t at_db_last_id(const at_db *db)
+{
+    return sqlite3_last_insert_rowid(db->handle);
+}
+
+/* ---- statements ---- */
+
+/* Whether anything but space and comments follows the first statement. */
+static bool has_more(at_db *db, const char *rest)
+{
+    while (*rest) {
+        sqlite3_stmt *more = NULL;
+        const char *tail = rest;
+        int status = sqlite3_prepare_v2(db->handle, rest, -1, &more, &tail);
+        sqlite3_finalize(more);
+        if (status != SQLITE_OK || more)
+            return true;
+        if (tail == rest)
+            return false;
+        rest = tail;
+    }
+    return false;
+}
+
+at_stmt *at_db_prepare(at_db *db, const char *sql, at_error *err)
+{
+    at_stmt *s = calloc(1, sizeof *s);
+    if (!s) {
+        at_nomem(err);
+        return NULL;
+    }
+    s->db = db;
+    const char *rest = "";
+    int status = sqlite3_prepare_v2(db->handle, sql, -1, &s->handle, &rest);
+    if (status != SQLITE_OK)
+        fail(db, status, err);
+    else if (!s->handle)
+        at_fail(err, AT_EINPUT, "%s: the SQL statement is empty", db->path);
+    else if (has_more(db, rest))
+        at_fail(err, AT_EINPUT, "%s: more than one SQL statement", db->path);
+    else
+        return s;
+    at_stmt_free(s);
+    return NULL;
+}
+
+static int bind_one(sqlite3_stmt *s, int i, char type, va_list *args)
+{
+    switch (type) {
+    case 'i':
+        return sqlite3_bind_int64(s, i, va_arg(*args, int64_t));
+    case 'r':
+        return sqlite3_bind_double(s, i, va_arg(*args, double));
+    case 's':
+        return sqlite3_bind_text(s, i, va_arg(*args, const char *), -1, SQLITE_TRANSIENT);
+    case 'b': {
+        const void *data = va_arg(*args, const void *);
+        size_t bytes = va_arg(*args, size_t);
+        return sqlite3_bind_blob64(s, i, data, bytes, SQLITE_TRANSIENT);
+    }
+    case 'n':
+        return sqlite3_bind_null(s, i);
+    default:
+        return SQLITE_MISUSE;
+    }
+}
+
+static int bind_all(at_stmt *s, const char *types, va_list *args)
+{
+    sqlite3_reset(s->handle);
+    sqlite3_clear_bindings(s->handle);
+    size_t n = strlen(types);
+    s->bind_status = SQLITE_OK;
+    if ((size_t)sqlite3_bind_parameter_count(s->handle) != n)
+        s->bind_status = SQLITE_MISUSE;
+    for (size_t i = 0; i < n && s->bind_status == SQLITE_OK; i++)
+        s->bind_status = bind_one(s->handle, (int)i + 1, types[i], args);
+    return s->bind_status == SQLITE_OK ? 0 : code_of(s->bind_status);
+}
+
+int at_stmt_bind(at_stmt *s, const char *types, ...)
+{
+    va_list args;
+    va_start(args, types);
+    int status = bind_all(s, types, &args);
+    va_end(args);
+    return status;
+}
+
+int at_stmt_step(at_stmt *s, at_error *err)
+{
+    if (s->bind_status == SQLITE_MISUSE)
+        return at_fail(err, AT_EFAIL, "%s: the statement takes %d values: %s", s->db->path,
+                       sqlite3_bind_parameter_count(s->handle), sqlite3_sql(s->handle));
+    if (s->bind_status != SQLITE_OK)
+        return at_fail(err, code_of(s->bind_status), "%s: %s", s->db->path,
+                       sqlite3_errstr(s->bind_status));
+    int status = sqlite3_step(s->handle);
+    if (status == SQLITE_ROW)
+        return 1;
+    int result = status == SQLITE_DONE ? 0 : fail(s->db, status, err);
+    sqlite3_reset(s->handle);
+    return result;
+}
+
+void at_stmt_reset(at_stmt *s)
+{
+    sqlite3_reset(s->handle);
+}
+
+int at_stmt_columns(const at_stmt *s)
+{
+    return sqlite3_column_count(s->handle);
+}
+
+const char *at_stmt_column_name(const at_stmt *s, int column)
+{
+    return sqlite3_column_name(s->handle, column);
+}
+
+/* A blob's kind is AT_STRING: read it by at_stmt_blob. */
+at_kind at_stmt_kind(const at_stmt *s, int column)
+{
+    switch (sqlite3_column_type(s->handle, column)) {
+    case SQLITE_NULL:
+        return AT_NULL;
+    case SQLITE_INTEGER:
+        return AT_INT;
+    case SQLITE_FLOAT:
+        return AT_REAL;
+    default:
+        return AT_STRING;
+    }
+}
+
+int64_t at_stmt_int(const at_stmt *s, int column)
+{
+    return sqlite3_column_int64(s->handle, column);
+}
+
+double at_stmt_real(const at_stmt *s, int column)
+{
+    return sqlite3_column_double(s->handle, column);
+}
+
+const char *at_stmt_text(const at_stmt *s, int column)
+{
+    return (const char *)sqlite3_column_text(s->handle, column);
+}
+
+const void *at_stmt_blob(const at_stmt *s, int column, size_t *bytes)
+{
+    const void *data = sqlite3_column_blob(s->handle, column);
+    *bytes = (size_t)sqlite3_column_bytes(s->handle, column);
+    return data;
+}
+
+void at_stmt_free(at_stmt *s)
+{
+    if (!s)
+        return;
+    sqlite3_finalize(s->handle);
+    free(s);
+}
+
+int at_db_run(at_db *db, at_error *err, const char *sql, const char *types, ...)
+{
+    at_stmt *s = at_db_prepare(db, sql, err);
+    if (!s)
+        return err ? err->code : AT_EFAIL;
+    va_list args;
+    va_start(args, types);
+    bind_all(s, types, &args);
+    va_end(args);
+    int status = 1;
+    while (status > 0)
+        status = at_stmt_step(s, err);
+    at_stmt_free(s);
+    return status;
+}
