@@ -97,7 +97,8 @@ static int sync_folder_of(const char *path, at_error *err)
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         rc = at_fail_errno(err, errno, "cannot open folder %s", folder);
-    else if (fsync(fd) && errno != EINVAL && errno != EROFS) /* file systems that have no such thing */
+    else if (fsync(fd) && errno != EINVAL &&
+             errno != EROFS) /* file systems that have no such thing */
         rc = at_fail_errno(err, errno, "cannot sync folder %s", folder);
     if (fd >= 0)
         close(fd);

@@ -78,9 +78,8 @@ static uint64_t over_lane(uint64_t crc)
            tables.lane[2][crc >> 16 & 255] ^ tables.lane[3][crc >> 24 & 255];
 }
 
-__attribute__((target("sse4.2"))) static uint32_t crc_by_hardware(uint32_t start,
-                                                                  const unsigned char *p,
-                                                                  size_t bytes)
+__attribute__((target("sse4.2"))) static uint32_t
+crc_by_hardware(uint32_t start, const unsigned char *p, size_t bytes)
 {
     uint64_t crc = start;
     for (; bytes >= 3 * LANE; p += 3 * LANE, bytes -= 3 * LANE) {

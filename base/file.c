@@ -10,7 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Grows the buffer until end of file, since the size of a pipe or of a file in /proc is not known. */
+/* Grows the buffer until end of file, since the size of a pipe or of a file in /proc is not known.
+ */
 static int read_all(int fd, const char *path, size_t limit, size_t expected, char **data,
                     size_t *bytes, at_error *err)
 {
@@ -68,8 +69,8 @@ int at_file_read(const char *path, size_t limit, char **data, size_t *bytes, at_
     else if (S_ISREG(st.st_mode) && (uint64_t)st.st_size > limit)
         rc = at_fail(err, AT_EINPUT, "%s is larger than %zu bytes", path, limit);
     if (!rc)
-        rc = read_all(fd, path, limit, S_ISREG(st.st_mode) ? (size_t)st.st_size : 4096, data,
-                      bytes, err);
+        rc = read_all(fd, path, limit, S_ISREG(st.st_mode) ? (size_t)st.st_size : 4096, data, bytes,
+                      err);
     close(fd);
     return rc;
 }
@@ -86,9 +87,9 @@ int at_make_dirs(const char *path, at_error *err)
         char kept = *end;
         *end = 0;
         if (mkdir(copy, 0777) && !at_dir_exists(copy))
-            rc = errno == EEXIST
-                     ? at_fail(err, AT_EINPUT, "cannot make folder %s: %s is not a folder", path, copy)
-                     : at_fail_errno(err, errno, "cannot make folder %s", copy);
+            rc = errno == EEXIST ? at_fail(err, AT_EINPUT,
+                                           "cannot make folder %s: %s is not a folder", path, copy)
+                                 : at_fail_errno(err, errno, "cannot make folder %s", copy);
         *end = kept;
     }
     free(copy);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Log lines and the progress bar share stderr: the mutex guards the terminal's last line and bar_shown.
- * A line is formatted whole and written by one call, so that lines of many processes do not mix. */
+ * Log lines and the progress bar share stderr: the mutex guards the terminal's last line and
+ * bar_shown. A line is formatted whole and written by one call, so that lines of many processes do
+ * not mix. */
 #include "atoll/base.h"
 #include "internal.h"
 

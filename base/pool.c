@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A thread pool for loops of uneven work (decoding, filling caches).
  *
- * A run is a job on its caller's stack, hung on the pool's list; the caller works on it too, so runs
- * from several threads at once, and runs inside a run, always go forward. Threads draw the next
- * index from an atomic counter. Workers block all signals: those belong to the main thread. */
+ * A run is a job on its caller's stack, hung on the pool's list; the caller works on it too, so
+ * runs from several threads at once, and runs inside a run, always go forward. Threads draw the
+ * next index from an atomic counter. Workers block all signals: those belong to the main thread. */
 #include "atoll/base.h"
 
 #include <pthread.h>
@@ -68,7 +68,8 @@ static void *worker(void *argument)
     return NULL;
 }
 
-/* Starts the workers with every signal blocked; the number of those that started is in ->threads. */
+/* Starts the workers with every signal blocked; the number of those that started is in ->threads.
+ */
 static int start_workers(at_pool *pool, int workers)
 {
     sigset_t all, before;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Progress on stderr: on a terminal one line that is drawn over, elsewhere a plain line at most
- * every 10 s; the last line stays. Any thread may update: what an
- * update reads before it takes the lock is atomic, and screen's lock (log.c) guards the rest. */
+ * every 10 s; the last line stays. Any thread may update: what an update reads before it takes the
+ * screen's lock (log.c) is atomic, and the lock guards the rest. */
 #include "atoll/base.h"
 #include "internal.h"
 

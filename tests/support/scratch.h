@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A folder of a test's own.
+ *
+ *     char *dir = scratch_new();             // below $TMPDIR or /tmp; fails the test if it cannot
+ *     char *path = at_path_join(dir, "x");
+ *     scratch_free(dir);                     // removes it with all in it
+ */
+#ifndef ATOLL_TEST_SCRATCH_H
+#define ATOLL_TEST_SCRATCH_H
+
+#include <stddef.h>
+
+char *scratch_new(void);
+void scratch_free(char *dir);
+/* How many entries the folder has. */
+size_t scratch_count(const char *dir);
+
+#endif
