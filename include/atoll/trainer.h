@@ -51,14 +51,14 @@ void at_reducer_free(at_reducer *r);
 
 /* ---- configuration (config.c) -------------------------------------------------------------------- */
 typedef struct at_train_config {
-    int64_t epochs, batch; /* batch: global, divided by the ranks */
+    int64_t epochs, batch; /* batch: samples a rank and step */
     double lr, momentum, weight_decay;
     char *optimizer, *schedule, *precision; /* sgd|adam, cosine|step|onecycle|constant, fp32|bf16 */
     bool nesterov;
     double beta2, epsilon;             /* adam */
     double warmup;                     /* epochs of linear warm-up */
-    int64_t step_epochs;               /* schedule step: every so many epochs */
-    double step_factor;                /* lr times this */
+    int64_t step_epochs;               /* schedule.step_epochs: every so many epochs */
+    double step_factor;                /* schedule.step_factor: lr times this */
     int64_t threads, seed;             /* threads of a rank; 0: its share of the CPUs */
     bool augment_flip;                 /* augment.flip */
     int64_t augment_shift;             /* augment.shift */
@@ -68,6 +68,7 @@ typedef struct at_train_config {
     char *size;                        /* HxW of the network's input; "auto" */
     char *cache;                       /* cache folder; "" : default */
     bool normalize;                    /* by the data set's own mean and deviation */
+    int64_t log_every;                 /* log.every, steps */
     int64_t bucket_kib;                /* allreduce buckets */
 } at_train_config;
 extern const at_option at_train_options[];

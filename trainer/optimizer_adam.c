@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Adam with bias correction and coupled L2, as torch.optim.Adam (Kingma & Ba 2015).
+ */
+#include "internal.h"
+
+#include <math.h>
+
+static void update(const at_update *u, size_t begin, size_t end, float decay)
+{
+    const float beta1 = (float)u->config->momentum, beta2 = (float)u->config->beta2;
+    const float epsilon = (float)u->config->epsilon;
+    const double t = (double)u->step;
+    const float rate = (float)(u->lr / (1 - pow(u->config->momentum, t)));
+    const float root = (float)(1 / sqrt(1 - pow(u->config->beta2, t)));
+    float *restrict w = u->params, *restrict m = u->slots[0], *restrict s = u->slots[1];
+    const float *restrict grads = u->grads;
+#pragma omp simd
+    for (size_t i = begin; i < end; i++) {
+        float g = grads[i] + decay * w[i];
+        m[i] = beta1 * m[i] + (1 - beta1) * g;
+        s[i] = beta2 * s[i] + (1 - beta2) * g * g;
+        w[i] -= rate * m[i] / (sqrtf(s[i]) * root + epsilon);
+    }
+}
+
+const at_optimizer_kind at_optimizer_adam = {.name = "adam", .slots = 2, .update = update};
