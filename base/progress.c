@@ -167,13 +167,13 @@ static size_t count_columns(const char *s)
     return n;
 }
 
-static void cut_to(char *s, size_t width)
+static void cut_to(at_text *t, size_t width)
 {
     size_t n = 0;
-    for (; *s; s++) {
-        n += ((unsigned char)*s & 0xc0) != 0x80;
+    for (size_t i = 0; i < t->length; i++) {
+        n += ((unsigned char)t->data[i] & 0xc0) != 0x80;
         if (n > width) {
-            *s = 0;
+            t->data[t->length = i] = 0;
             return;
         }
     }
@@ -205,19 +205,18 @@ static void compose(at_text *line, const at_progress *p, double now, bool last)
     at_text_fini(&figures);
 }
 
-/* With the screen's lock held. */
+/* With the screen's lock held. A line that stays may wrap, one that is drawn over must not. */
 static void draw(const at_progress *p, double now, bool last)
 {
     at_text line = {0};
+    bool stays = last || !p->terminal;
     compose(&line, p, now, last);
-    if (p->terminal && !line.failed)
-        cut_to(line.data, (size_t)columns() - 1);
-    if (last || !p->terminal)
+    if (stays)
         at_text_add(&line, "\n");
-    if (!line.failed && (last || !p->terminal))
-        at_screen_print(line.data);
     else if (!line.failed)
-        at_screen_bar(line.data);
+        cut_to(&line, (size_t)columns() - 1);
+    if (!line.failed)
+        (stays ? at_screen_print : at_screen_bar)(line.data);
     at_text_fini(&line);
 }
 

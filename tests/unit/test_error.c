@@ -61,8 +61,8 @@ static void test_errno_decides_the_code(void **state)
     (void)state;
     static const struct {
         int number, code;
-    } rows[] = {{ENOENT, AT_ENOENT}, {ENOTDIR, AT_ENOENT},      {EACCES, AT_EINPUT},
-                {EISDIR, AT_EINPUT}, {ENOMEM, AT_ENOMEM},       {ENOSPC, AT_EIO},
+    } rows[] = {{ENOENT, AT_ENOENT}, {ENOTDIR, AT_ENOENT},    {EACCES, AT_EINPUT},
+                {EISDIR, AT_EINPUT}, {ENOMEM, AT_ENOMEM},     {ENOSPC, AT_EIO},
                 {EIO, AT_EIO},       {EINTR, AT_EINTERRUPTED}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         at_error err = {0};
