@@ -8,7 +8,6 @@
  */
 #include "internal.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -85,8 +84,12 @@ static int reopen_immutable(at_db *db)
         return SQLITE_CANTOPEN;
     at_text uri = {0};
     at_text_add(&uri, "file:");
-    for (const char *c = db->path; *c; c++)
-        at_text_add(&uri, strchr("?#%", *c) ? "%%%02X" : "%c", (unsigned char)*c);
+    for (const char *c = db->path; *c; c++) {
+        if (strchr("?#%", *c))
+            at_text_add(&uri, "%%%02X", (unsigned)*c);
+        else
+            at_text_append(&uri, c, 1);
+    }
     at_text_add(&uri, "?immutable=1");
     int status = SQLITE_NOMEM;
     if (!uri.failed) {
@@ -332,9 +335,11 @@ void at_stmt_free(at_stmt *s)
 
 int at_db_run(at_db *db, at_error *err, const char *sql, const char *types, ...)
 {
+    at_error local = {0};
+    err = err ? err : &local;
     at_stmt *s = at_db_prepare(db, sql, err);
     if (!s)
-        return err ? err->code : AT_EFAIL;
+        return err->code;
     va_list args;
     va_start(args, types);
     bind_all(s, types, &args);

@@ -30,7 +30,7 @@ static int assign(arguments *a, const at_option *o, const char *label, const cha
 /* The argument after an option; another --option is no value (write --name=--value for that). */
 static int take_next(arguments *a, const at_option *o, const char *label)
 {
-    if (a->next >= a->argc || (strncmp(a->argv[a->next], "--", 2) == 0))
+    if (a->next >= a->argc || strncmp(a->argv[a->next], "--", 2) == 0)
         return at_fail(a->err, AT_EUSAGE, "%s needs a value", label);
     return assign(a, o, label, a->argv[a->next++]);
 }
@@ -145,33 +145,45 @@ static void add_choices(at_text *t, const char *choices)
 {
     at_text_add(t, "one of ");
     for (; *choices; choices++)
-        at_text_add(t, *choices == '|' ? ", " : "%c", *choices);
+        at_text_append(t, *choices == '|' ? ", " : choices, *choices == '|' ? 2 : 1);
+}
+
+/* "-l, --lr RATE"; a flag that is on by default is shown as what switches it off. */
+static void add_names(at_text *t, const at_option *o, bool on)
+{
+    if (o->letter)
+        at_text_add(t, "  -%c, ", o->letter);
+    else
+        at_text_add(t, "      ");
+    at_text_add(t, "--%s%s", on ? "no-" : "", o->name);
+    const char *arg = o->type == AT_OPT_PAIRS ? "KEY=VALUE" : "VALUE";
+    if (o->type != AT_OPT_BOOL)
+        at_text_add(t, " %s", o->arg ? o->arg : arg);
+}
+
+static void add_explanation(at_text *t, const at_option *o, bool on)
+{
+    bool flag = o->type == AT_OPT_BOOL;
+    bool has_default = !flag && o->fallback && *o->fallback;
+    at_text_add(t, "%s%s", on ? "switches off: " : "", o->help ? o->help : "");
+    if (!o->choices && !has_default && o->type != AT_OPT_PAIRS)
+        return;
+    at_text_add(t, " (");
+    if (o->choices)
+        add_choices(t, o->choices);
+    if (o->type == AT_OPT_PAIRS)
+        at_text_add(t, "repeatable");
+    if (has_default)
+        at_text_add(t, "%sdefault %s", o->choices ? "; " : "", o->fallback);
+    at_text_add(t, ")");
 }
 
 static void help_one(const at_option *o, FILE *out)
 {
     at_text left = {0}, right = {0};
-    bool flag = o->type == AT_OPT_BOOL;
-    bool on = flag && o->fallback && strcmp(o->fallback, "true") == 0;
-    if (o->letter)
-        at_text_add(&left, "  -%c, ", o->letter);
-    else
-        at_text_add(&left, "      ");
-    at_text_add(&left, "--%s%s", on ? "no-" : "", o->name);
-    if (!flag)
-        at_text_add(&left, " %s", o->arg ? o->arg : o->type == AT_OPT_PAIRS ? "KEY=VALUE" : "VALUE");
-    at_text_add(&right, "%s%s", on ? "without: " : "", o->help ? o->help : "");
-    bool shows_default = !flag && o->fallback && *o->fallback;
-    if (o->choices || shows_default || o->type == AT_OPT_PAIRS)
-        at_text_add(&right, " (");
-    if (o->choices)
-        add_choices(&right, o->choices);
-    if (o->type == AT_OPT_PAIRS)
-        at_text_add(&right, "repeatable");
-    if (shows_default)
-        at_text_add(&right, "%sdefault %s", o->choices ? "; " : "", o->fallback);
-    if (o->choices || shows_default || o->type == AT_OPT_PAIRS)
-        at_text_add(&right, ")");
+    bool on = o->type == AT_OPT_BOOL && o->fallback && strcmp(o->fallback, "true") == 0;
+    add_names(&left, o, on);
+    add_explanation(&right, o, on);
     if (!left.failed && !right.failed) {
         fprintf(out, "%-*s", HELP_COLUMN - 2, left.data);
         if (left.length > HELP_COLUMN - 2)
