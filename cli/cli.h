@@ -21,7 +21,8 @@ typedef struct cli_command {
     const char *summary; /* a line of `atoll --help` */
     const char *help;    /* teaches: what, when, examples */
     const at_option *options; /* parsed into `args` by cli_parse; at_options_init before, fini after: cli_parse's caller */
-    int (*run)(int argc, char **argv, at_error *err);
+    const at_option *keys;    /* NULL, or keys of training that are options too, for the help */
+    int (*run)(int argc, char **argv, at_error *err); /* an AT_ code, or the exit status if it was told already */
 } cli_command;
 
 /* at_options_init + at_options_parse + operand count in [min, max] (max -1: any); fills operands via argv[0..].
@@ -31,5 +32,7 @@ int cli_parse(const at_option *table, void *args, int argc, char **argv, int min
 void cli_print_json(at_node *tree);
 /* Aligned columns for people: cells are the rows' items, a map's keys are the header. rows is a list of maps. */
 void cli_print_table(const at_node *rows);
+/* The model file of a RUN folder, or the file itself; malloc'd, NULL and *err where there is none. */
+char *cli_model_path(const char *run_or_file, at_error *err);
 
 #endif

@@ -53,6 +53,10 @@ static void print_command_help(const cli_command *c)
         puts("\nOptions:");
         at_options_help(c->options, stdout);
     }
+    if (c->keys) {
+        puts("\nKeys of training (--KEY VALUE, -s KEY=VALUE, or in the YAML file of --config):");
+        at_options_help(c->keys, stdout);
+    }
     puts("\nEverywhere:\n  --quiet    errors only on stderr\n  --help     this text");
 }
 
@@ -125,5 +129,5 @@ int main(int argc, char **argv)
         fprintf(stderr, "atoll %s: writing to stdout failed\n", command->name);
         code = AT_EIO;
     }
-    return code < 0 ? at_error_exit_status(code) : 0;
+    return code < 0 ? at_error_exit_status(code) : code;
 }

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * atoll bench: what this machine does, beside the floor that its kernels and memory set, in one run.
+ */
+#include "cli.h"
+
+#include <atoll/bench.h>
+
+#include <string.h>
+
+typedef struct args {
+    char *model, *precision, *cache;
+    int64_t batch, threads, steps, repeats;
+    double seconds;
+    bool json;
+} args;
+
+static const at_option options[] = {
+    {"model", AT_OPT_STRING, offsetof(args, model), "airnet", "train: architecture", "NAME"},
+    {"precision", AT_OPT_CHOICE, offsetof(args, precision), "fp32", "train: of activations", .choices = "fp32|bf16"},
+    {"batch", AT_OPT_INT, offsetof(args, batch), "256", "train, loader: samples a step", "N", .min = 1, .max = 65536},
+    {"threads", AT_OPT_INT, offsetof(args, threads), "0", "train, loader: 0: one a CPU", "N", .min = 0, .max = 4096},
+    {"steps", AT_OPT_INT, offsetof(args, steps), "10", "train: timed steps", "N", .min = 1, .max = 100000},
+    {"cache", AT_OPT_STRING, offsetof(args, cache), NULL, "loader: a folder of `atoll cache build`", "CACHE"},
+    {"seconds", AT_OPT_REAL, offsetof(args, seconds), "5", "loader: how long", "S", .min = 0.1, .max = 3600},
+    {"repeats", AT_OPT_INT, offsetof(args, repeats), "15", "allreduce: of each size", "N", .min = 1, .max = 100000},
+    {"json", AT_OPT_BOOL, offsetof(args, json), "true", "print one JSON object (always)"},
+    {0}};
+
+static at_node *bench_train(const args *a, at_error *err)
+{
+    at_precision precision;
+    if (at_precision_parse(a->precision, &precision, err) < 0)
+        return NULL;
+    return at_bench_train(a->model, precision, (int)a->batch, (int)a->threads, (int)a->steps, err);
+}
+
+static at_node *bench_loader(const args *a, at_error *err)
+{
+    if (!a->cache[0]) {
+        at_fail(err, AT_EUSAGE, "--cache CACHE is missing (`atoll cache build` makes one)");
+        return NULL;
+    }
+    return at_bench_loader(a->cache, (int)a->batch, (int)a->threads, a->seconds, err);
+}
+
+static at_node *bench_allreduce(const args *a, at_error *err)
+{
+    return at_bench_allreduce((int)a->repeats, err);
+}
+
+static const struct {
+    const char *name;
+    at_node *(*run)(const args *a, at_error *err);
+} benches[] = {{"train", bench_train}, {"loader", bench_loader}, {"allreduce", bench_allreduce}};
+enum { BENCHES = sizeof benches / sizeof *benches };
+
+static int run_one(const char *name, const args *a, at_error *err)
+{
+    for (size_t i = 0; i < BENCHES; i++) {
+        if (strcmp(benches[i].name, name) != 0)
+            continue;
+        at_node *result = benches[i].run(a, err);
+        if (!result)
+            return err->code;
+        if (at_node_count(result) > 0)
+            cli_print_json(result);
+        else
+            at_node_free(result);
+        return 0;
+    }
+    return at_fail(err, AT_EUSAGE, "there is no benchmark \"%s\" (train, loader, allreduce)", name);
+}
+
+static int run(int argc, char **argv, at_error *err)
+{
+    args a = {0};
+    int code = cli_parse(options, &a, argc, argv, 1, 1, err);
+    if (code > 0)
+        code = run_one(argv[0], &a, err);
+    at_options_fini(options, &a);
+    return code;
+}
+
+const cli_command cmd_bench = {.name = "bench",
+                               .usage = "train|loader|allreduce [options] --json",
+                               .summary = "measure training, loading and allreduce beside their floors",
+                               .help = "  atoll bench train --model airnet --precision fp32 --batch 256 --threads 2\n"
+                                       "  atoll bench loader --cache out/demo/cache\n"
+                                       "  mpirun -np 2 atoll bench allreduce",
+                               .options = options,
+                               .run = run};

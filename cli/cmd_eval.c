@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * atoll eval: a model file against one split of a data set.
+ */
+#include "cli.h"
+
+#include <atoll/trainer.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct args {
+    char *data, *split, *tta;
+    bool json;
+    int64_t threads;
+} args;
+
+static const at_option options[] = {
+    {"data", AT_OPT_STRING, offsetof(args, data), NULL, "data set", "DATASET"},
+    {"split", AT_OPT_CHOICE, offsetof(args, split), "test", "which images", .choices = "train|val|test"},
+    {"tta", AT_OPT_CHOICE, offsetof(args, tta), "none", "test-time augmentation: mean over views",
+     .choices = "none|flip|shift"},
+    {"threads", AT_OPT_INT, offsetof(args, threads), "0", "0: one a CPU", "N", .min = 0, .max = 4096},
+    {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
+    {0}};
+
+static int check_classes(const at_cache *cache, const at_model_info *info, const char *data, at_error *err)
+{
+    for (size_t i = 0; i < info->class_count && i < at_cache_classes(cache); i++)
+        if (strcmp(info->classes[i], at_cache_class_name(cache, i)) != 0)
+            return at_fail(err, AT_EINPUT, "class %zu is \"%s\" in the model and \"%s\" in %s", i, info->classes[i],
+                           at_cache_class_name(cache, i), data);
+    return 0;
+}
+
+static at_node *evaluate(const args *a, const char *path, at_error *err)
+{
+    at_model_info info = {0};
+    at_cache *cache = NULL;
+    at_node *result = NULL;
+    at_split split;
+    if (at_split_parse(a->split, &split, err) < 0)
+        return NULL;
+    at_net *net = at_model_load(path, &info, err);
+    if (!net)
+        return NULL;
+    int threads = a->threads ? (int)a->threads : at_cpu_count();
+    at_cache_spec spec = {.threads = threads};
+    at_net_input_shape(net, &spec.channels, &spec.height, &spec.width);
+    cache = at_cache_open(a->data, &spec, err);
+    if (cache && check_classes(cache, &info, a->data, err) == 0)
+        result = at_evaluate(net, cache, split, a->tta, threads, NULL, err);
+    at_cache_close(cache);
+    at_net_free(net);
+    at_model_info_fini(&info);
+    return result;
+}
+
+static void print_result(const at_node *result)
+{
+    at_node *rows = at_node_new(AT_LIST);
+    const at_node *per_class = at_node_get(result, "per_class");
+    static const char *const ratios[] = {"precision", "recall", "f1"};
+    for (size_t i = 0; i < at_node_count(per_class); i++) {
+        const at_node *c = at_node_at(per_class, i);
+        at_node *row = at_node_add(rows, at_node_new(AT_MAP));
+        at_set_string(row, "class", at_node_string(at_node_get(c, "class"), ""));
+        for (size_t k = 0; k < sizeof ratios / sizeof *ratios; k++) {
+            char text[16];
+            snprintf(text, sizeof text, "%.4f", at_node_real(at_node_get(c, ratios[k]), 0));
+            at_set_string(row, ratios[k], text);
+        }
+        at_set_int(row, "support", at_node_int(at_node_get(c, "support"), 0));
+    }
+    cli_print_table(rows);
+    at_node_free(rows);
+    printf("\naccuracy %.4f, loss %.4f over %ld images\n", at_node_real(at_node_get(result, "accuracy"), 0),
+           at_node_real(at_node_get(result, "loss"), 0), (long)at_node_int(at_node_get(result, "samples"), 0));
+}
+
+static int run(int argc, char **argv, at_error *err)
+{
+    args a = {0};
+    char *path = NULL;
+    at_node *result = NULL;
+    int code = cli_parse(options, &a, argc, argv, 1, 1, err);
+    if (code < 0)
+        goto end;
+    code = a.data[0] ? 0 : at_fail(err, AT_EUSAGE, "--data DATASET is missing");
+    if (code < 0)
+        goto end;
+    path = cli_model_path(argv[0], err);
+    result = path ? evaluate(&a, path, err) : NULL;
+    code = result ? 0 : err->code;
+    if (result && a.json)
+        cli_print_json(at_node_copy(result));
+    else if (result)
+        print_result(result);
+end:
+    at_node_free(result);
+    free(path);
+    at_options_fini(options, &a);
+    return code;
+}
+
+const cli_command cmd_eval = {.name = "eval",
+                              .usage = "MODEL.h5|RUN --data DATASET [--split test] [--tta none|flip|shift] [--json]",
+                              .summary = "measure a model: accuracy, per-class metrics, confusion matrix",
+                              .help = "Everything but the images is in the model file: input size, preprocessing, classes.\n\n"
+                                      "  atoll eval runs/1/model.h5 --data data/photos --tta flip",
+                              .options = options,
+                              .run = run};

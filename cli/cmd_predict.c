@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * atoll predict: classes of image files, from a model file alone. A bad image gets an error of its own; the others
+ * are answered all the same, and the exit status is 3.
+ */
+#include "cli.h"
+
+#include <atoll/datasets.h>
+#include <atoll/nn.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_BATCH = 32, MAX_FILE = 64 << 20 };
+
+typedef struct args {
+    bool json;
+    int64_t top, threads;
+} args;
+
+static const at_option options[] = {
+    {"top", AT_OPT_INT, offsetof(args, top), "1", "the K likeliest classes", "K", .min = 1, .max = 100000},
+    {"threads", AT_OPT_INT, offsetof(args, threads), "0", "0: one a CPU", "N", .min = 0, .max = 4096},
+    {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
+    {0}};
+
+typedef struct predictor {
+    at_net *net;
+    at_plan *plan;
+    at_model_info info;
+    int height, width, channels, batch, classes;
+    uint8_t *pixels;
+    int64_t top;
+} predictor;
+
+static int predictor_init(predictor *p, const char *path, int images, int64_t threads, at_error *err)
+{
+    p->net = at_model_load(path, &p->info, err);
+    if (!p->net)
+        return err->code;
+    at_net_input_shape(p->net, &p->channels, &p->height, &p->width);
+    p->classes = at_net_classes(p->net);
+    p->batch = images < MAX_BATCH ? images : MAX_BATCH;
+    p->plan = at_plan_new(p->net, &(at_plan_options){.batch = p->batch, .threads = (int)threads}, err);
+    if (!p->plan)
+        return err->code;
+    p->pixels = at_alloc_aligned((size_t)p->batch * (size_t)(p->height * p->width * p->channels));
+    return p->pixels ? 0 : at_nomem(err);
+}
+
+static void predictor_fini(predictor *p)
+{
+    at_plan_free(p->plan);
+    at_net_free(p->net);
+    at_model_info_fini(&p->info);
+    at_free_aligned(p->pixels);
+}
+
+static int load_image(predictor *p, const char *path, uint8_t *out, at_error *err)
+{
+    char *data;
+    size_t bytes;
+    at_image image = {0};
+    const char *reason = NULL;
+    int code = at_file_read(path, MAX_FILE, &data, &bytes, err);
+    if (code < 0)
+        return code;
+    code = at_image_decode(data, bytes, NULL, &image, &reason, err);
+    if (code == 0)
+        code = at_image_fit(&image, p->height, p->width, p->channels, out, err);
+    at_image_fini(&image);
+    free(data);
+    return code;
+}
+
+static int likeliest(const float *scores, int n, const bool *taken)
+{
+    int best = -1;
+    for (int i = 0; i < n; i++)
+        if (!taken[i] && (best < 0 || scores[i] > scores[best]))
+            best = i;
+    return best;
+}
+
+static void add_top(const predictor *p, at_node *answer, const float *scores)
+{
+    bool *taken = calloc((size_t)p->classes, sizeof *taken);
+    at_node *list = at_node_set(answer, "top", at_node_new(AT_LIST));
+    for (int64_t k = 0; taken && k < p->top && k < p->classes; k++) {
+        int best = likeliest(scores, p->classes, taken);
+        taken[best] = true;
+        at_node *item = at_node_add(list, at_node_new(AT_MAP));
+        at_set_string(item, "class", p->info.classes[best]);
+        at_set_int(item, "index", best);
+        at_set_real(item, "score", (double)scores[best]);
+    }
+    free(taken);
+}
+
+static void fill_answer(const predictor *p, at_node *answer, const float *scores)
+{
+    add_top(p, answer, scores);
+    const at_node *first = at_node_at(at_node_get(answer, "top"), 0);
+    static const char *const copied[] = {"class", "index", "score"};
+    for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
+        at_node_set(answer, copied[i], at_node_copy(at_node_get(first, copied[i])));
+    at_node *all = at_node_set(answer, "scores", at_node_new(AT_LIST));
+    for (int i = 0; i < p->classes; i++)
+        at_node_add(all, at_node_new_real((double)scores[i]));
+    if (p->top == 1)
+        at_node_remove(answer, "top");
+}
+
+/* Up to p->batch images; returns how many were bad, or an error of the network's. */
+static int predict_batch(predictor *p, char **paths, int n, at_node *predictions, at_error *err)
+{
+    at_node *answers[MAX_BATCH];
+    bool good[MAX_BATCH];
+    int bad = 0;
+    size_t bytes = (size_t)(p->height * p->width * p->channels);
+    memset(p->pixels, 0, bytes * (size_t)p->batch);
+    for (int i = 0; i < n; i++) {
+        at_error why = {0};
+        answers[i] = at_node_add(predictions, at_node_new(AT_MAP));
+        at_set_string(answers[i], "path", paths[i]);
+        good[i] = load_image(p, paths[i], p->pixels + (size_t)i * bytes, &why) == 0;
+        if (good[i])
+            continue;
+        bad++;
+        at_set_string(answers[i], "error", why.message);
+        *err = why;
+    }
+    if (bad == n)
+        return bad;
+    int code = at_plan_infer(p->plan, &(at_plan_input){.pixels = p->pixels}, NULL, err);
+    for (int i = 0; i < n && code == 0; i++)
+        if (good[i])
+            fill_answer(p, answers[i], at_plan_scores(p->plan) + (size_t)i * (size_t)p->classes);
+    return code < 0 ? code : bad;
+}
+
+static void print_predictions(const at_node *predictions)
+{
+    for (size_t i = 0; i < at_node_count(predictions); i++) {
+        const at_node *a = at_node_at(predictions, i), *error = at_node_get(a, "error"), *top = at_node_get(a, "top");
+        const char *path = at_node_string(at_node_get(a, "path"), "");
+        if (error) {
+            fprintf(stderr, "atoll predict: %s: %s\n", path, at_node_string(error, ""));
+            continue;
+        }
+        size_t n = top ? at_node_count(top) : 1;
+        for (size_t k = 0; k < n; k++) {
+            const at_node *item = top ? at_node_at(top, k) : a;
+            printf("%s  %s  %.4f\n", path, at_node_string(at_node_get(item, "class"), ""),
+                   at_node_real(at_node_get(item, "score"), 0));
+        }
+    }
+}
+
+static int predict_all(const args *a, const char *model, char **paths, int n, at_error *err)
+{
+    predictor p = {.top = a->top};
+    at_node *result = at_node_new(AT_MAP);
+    at_node *predictions = at_node_set(result, "predictions", at_node_new(AT_LIST));
+    int bad = 0, code = predictor_init(&p, model, n, a->threads, err);
+    at_error why = {0};
+    for (int at = 0; at < n && code >= 0; at += p.batch) {
+        code = predict_batch(&p, paths + at, n - at < p.batch ? n - at : p.batch, predictions, &why);
+        bad += code > 0 ? code : 0;
+    }
+    if (code >= 0 && a->json)
+        cli_print_json(at_node_copy(result));
+    else if (code >= 0)
+        print_predictions(predictions);
+    if (code < 0 && why.code)
+        *err = why;
+    else if (bad)
+        code = at_fail(err, AT_EINPUT, "%d of %d images could not be read", bad, n);
+    at_node_free(result);
+    predictor_fini(&p);
+    return code < 0 ? code : 0;
+}
+
+static int run(int argc, char **argv, at_error *err)
+{
+    args a = {0};
+    int code = cli_parse(options, &a, argc, argv, 2, -1, err);
+    if (code > 0) {
+        int images = code - 1;
+        char *path = cli_model_path(argv[0], err);
+        code = path ? predict_all(&a, path, argv + 1, images, err) : err->code;
+        free(path);
+    }
+    at_options_fini(options, &a);
+    return code;
+}
+
+const cli_command cmd_predict = {.name = "predict",
+                                 .usage = "MODEL.h5|RUN IMAGE... [--top K] [--json]",
+                                 .summary = "name what image files show",
+                                 .help = "Images of any size are fitted to the network's input as in training.\n\n"
+                                         "  atoll predict runs/1/model.h5 new/*.jpg --top 3",
+                                 .options = options,
+                                 .run = run};
