@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * nn, inside: what a network is made of before it is compiled (compiling it: plan.h).
+ *
+ *     const at_layer at_layer_x = {.name = "x", .probe = "k=2", .infer = infer, .build = build};
+ *
+ * A layer is one file layer_x.c and one row of layers.def. at_net_new() walks the graph's rows once:
+ * it parses each row's attributes into the layer's own struct and calls infer(), which checks the
+ * inputs' shapes, sets the output's and declares parameters and state. Everything here is
+ * read-only afterwards but the contents of the flat buffers.
+ */
+#ifndef NN_INTERNAL_H
+#define NN_INTERNAL_H
+
+#include <atoll/nn.h>
+
+enum { NN_INPUTS = 8, NN_PARAMS = 2, NN_STATES = 2, NN_CHANNELS = 64 };
+#define NN_LIMIT ((size_t)1 << 40) /* bytes of any one thing */
+
+typedef struct nn_shape { /* of one sample; a vector is [c,1,1] */
+    int64_t c, h, w;
+} nn_shape;
+
+typedef struct nn_window { /* of convolution and pooling */
+    int64_t kh, kw, sh, sw, ph, pw;
+} nn_window;
+
+/* ---- the layers' attributes ------------------------------------------------------------------ */
+typedef struct nn_window_text { /* as written: N or HxW */
+    char *k, *stride, *pad;
+} nn_window_text;
+typedef struct nn_input_attrs {
+    int64_t channels, height, width;
+} nn_input_attrs;
+typedef struct nn_rescale_attrs {
+    double scale, offset; /* out = in * scale + offset */
+} nn_rescale_attrs;
+typedef struct nn_normalize_attrs {
+    char *mean_text, *deviation_text;
+    float mean[NN_CHANNELS], deviation[NN_CHANNELS]; /* out = (in - mean) / deviation */
+} nn_normalize_attrs;
+typedef struct nn_conv_attrs {
+    int64_t out;
+    bool bias;
+    nn_window_text text;
+    nn_window window;
+} nn_conv_attrs;
+typedef struct nn_pool_attrs {
+    char *kind; /* "max" or "avg"; the average counts padding, as PyTorch's does */
+    nn_window_text text;
+    nn_window window;
+} nn_pool_attrs;
+typedef struct nn_bn_attrs {
+    double eps, momentum; /* moving = (1 - momentum) * moving + momentum * batch's */
+} nn_bn_attrs;
+typedef struct nn_dropout_attrs {
+    double p;
+} nn_dropout_attrs;
+typedef struct nn_dense_attrs {
+    int64_t out;
+    bool bias;
+} nn_dense_attrs;
+
+/* ---- rows, resolved -------------------------------------------------------------------------- */
+typedef struct at_layer at_layer;
+struct plan_op;
+
+typedef enum { NN_ZEROS, NN_ONES, NN_UNIFORM } nn_init; /* uniform in ±1/sqrt(fan_in) */
+
+typedef struct nn_param {
+    at_param info; /* conv: kernel, bias; dense: kernel, bias; bn: gamma, beta */
+    nn_init init;
+    double fan_in;
+} nn_param;
+typedef struct nn_state { /* bn: moving_mean, moving_variance */
+    const char *layer, *name;
+    size_t offset, count;
+    float initial;
+} nn_state;
+
+typedef struct nn_row {
+    at_row row; /* borrowed from the net's graph */
+    const at_layer *layer;
+    void *attrs; /* the layer's struct from above; NULL where it has none */
+    int input_count;
+    int inputs[NN_INPUTS];  /* earlier rows */
+    nn_shape in[NN_INPUTS]; /* their outputs' shapes */
+    nn_shape out;
+    int param_count, state_count;
+    nn_param params[NN_PARAMS];
+    nn_state states[NN_STATES];
+} nn_row;
+
+struct at_net {
+    at_graph *graph;
+    size_t row_count;
+    nn_row *rows;
+    size_t param_count, params_listed, state_count; /* floats, parameters, floats */
+    const at_param **listed;                        /* in flat order */
+    float *params, *grads, *own_grads, *state;
+};
+
+struct at_layer {
+    const char *name;
+    const char *probe;            /* attributes that the gradient check of this layer uses */
+    const at_option *attributes;  /* what the row may say; NULL: nothing */
+    size_t attributes_bytes;      /* of the layer's struct */
+    int inputs_min, inputs_max;   /* 0: exactly one */
+    bool pixels;                  /* a step from uint8 towards numbers; has no gradient */
+    /* Attributes and inputs' shapes → output's shape, parameters, state. */
+    int (*infer)(nn_row *row, at_error *err);
+    double (*flops)(const nn_row *row); /* multiply-adds x 2 of a sample, forward; NULL: 0 */
+    /* Compiles the row for a plan (plan.h); fini frees what it made. */
+    int (*build)(struct plan_op *op, at_error *err);
+    void (*fini)(struct plan_op *op);
+    /* The bytes that a training step must move for it, each tensor once each way. */
+    double (*bytes)(const struct plan_op *op);
+};
+
+#define LAYER(x) extern const at_layer at_layer_##x;
+#include "layers.def"
+#undef LAYER
+
+/* ---- layers.c: the table and what layers share ------------------------------------------------- */
+size_t nn_layer_count(void);
+const at_layer *nn_layer_at(size_t i);
+const at_layer *nn_layer_find(const char *name, at_error *err); /* AT_EINPUT with the nearest */
+/* "k" or "HxW" each; stride "" is k where stride_is_k, else 1. Names the row on error. */
+int nn_window_parse(const nn_row *row, const nn_window_text *text, bool stride_is_k, nn_window *out,
+                    at_error *err);
+/* [c,h,w] → [channels,h',w']; AT_EINPUT where the window does not fit. */
+int nn_window_apply(nn_row *row, const nn_window *window, int64_t channels, at_error *err);
+/* AT_EINPUT: row "c1" (conv) on 3x32x32 needs <what>. */
+int nn_misfit(const nn_row *row, at_error *err, const char *needs, ...) AT_PRINTF(3, 4);
+int64_t nn_elements(nn_shape s);
+/* Declare, inside infer(). Their order is kept within the layer. */
+int nn_add_param(nn_row *row, const char *name, nn_init init, double fan_in, int ndims,
+                 const int64_t *dims, at_error *err);
+void nn_add_state(nn_row *row, const char *name, int64_t count, float initial);
+
+/* ---- graph.c ----------------------------------------------------------------------------------- */
+at_graph *nn_graph_copy(const at_graph *g);             /* NULL: out of memory */
+int nn_graph_check(const at_graph *g, at_error *err);   /* the first bad row, if any */
+
+/* ---- net.c ------------------------------------------------------------------------------------- */
+const nn_row *nn_net_row(const at_net *net, const char *name); /* NULL: none */
+const nn_state *nn_net_state(const at_net *net, const char *layer, const char *name);
+
+#endif
