@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# A one-node Slurm on the loopback address for tests: munged, slurmctld, slurmd of Debian's slurm-wlm. Needs root.
+
+need_slurm() {
+    for program in slurmctld slurmd munged sbatch; do
+        command -v "$program" >/dev/null || { echo "skipped: $program is not installed (scripts/setup --tests)"; exit 77; }
+    done
+    [ "$(id -u)" = 0 ] || { echo "skipped: slurmd needs root"; exit 77; }
+}
+
+slurm_munge() {
+    mkdir -p /run/munge /var/log/munge /var/lib/munge
+    chown munge: /run/munge /var/log/munge /var/lib/munge
+    munge -n >/dev/null 2>&1 && return
+    [ -f /etc/munge/munge.key ] || su -s /bin/sh munge -c /usr/sbin/mungekey
+    su -s /bin/sh munge -c munged
+    cat /run/munge/munged.pid > "$1/munged.pid"
+}
+
+slurm_start() {
+    local dir=$1 port=$((20000 + $$ % 20000))
+    mkdir -p "$dir"/{state,spool,log}
+    slurm_munge "$dir"
+    cat > "$dir/slurm.conf" <<CONF
+ClusterName=atoll
+SlurmctldHost=localhost(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+ReturnToService=2
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
+SlurmctldPidFile=$dir/slurmctld.pid
+SlurmdPidFile=$dir/slurmd.pid
+SlurmdSpoolDir=$dir/spool
+StateSaveLocation=$dir/state
+SlurmctldLogFile=$dir/log/slurmctld.log
+SlurmdLogFile=$dir/log/slurmd.log
+SchedulerType=sched/builtin
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+JobAcctGatherType=jobacct_gather/none
+JobRequeue=1
+MpiDefault=pmix
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+CONF
+    export SLURM_CONF=$dir/slurm.conf
+    slurmctld
+    slurmd
+    for _ in $(seq 120); do
+        [ "$(sinfo -h -o %t 2>/dev/null)" = idle ] && return
+        sleep 0.5
+    done
+    echo "the node did not become idle:"
+    tail "$dir"/log/*
+    return 1
+}
+
+slurm_stop() {
+    for name in slurmd slurmctld munged; do
+        [ -f "$1/$name.pid" ] && kill "$(cat "$1/$name.pid")" 2>/dev/null || true
+    done
+}
