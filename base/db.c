@@ -12,6 +12,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -73,17 +74,22 @@ static bool on_network(const char *path)
     return false;
 }
 
-/* A database left in WAL mode cannot be opened in a directory without write permission, since its
- * -shm file cannot be made. Without a -wal file nobody writes it: then it is read as it lies. */
-static int reopen_immutable(at_db *db)
+/* Without a -wal file, or with an empty one (readers leave it behind), nobody is writing. */
+static bool is_alone(const at_db *db)
 {
     char *wal = at_format("%s-wal", db->path);
-    bool alone = wal && access(wal, F_OK) != 0;
+    struct stat info;
+    bool alone = wal && (stat(wal, &info) || info.st_size == 0);
     free(wal);
-    if (!alone)
-        return SQLITE_CANTOPEN;
+    return alone;
+}
+
+/* A database left in WAL mode cannot be opened in a directory without write permission, since its
+ * -shm file cannot be made. Where nobody writes it, it is read as it lies. */
+static int reopen_immutable(at_db *db)
+{
     at_text uri = {0};
-    at_text_add(&uri, "file:");
+    at_text_add(&uri, *db->path == '/' ? "file://" : "file:");
     for (const char *c = db->path; *c; c++) {
         if (strchr("?#%", *c))
             at_text_add(&uri, "%%%02X", (unsigned)*c);
@@ -94,8 +100,9 @@ static int reopen_immutable(at_db *db)
     int status = SQLITE_NOMEM;
     if (!uri.failed) {
         sqlite3_close(db->handle);
-        status = sqlite3_open_v2(uri.data, &db->handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI,
-                                 NULL);
+        db->handle = NULL;
+        status =
+            sqlite3_open_v2(uri.data, &db->handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL);
     }
     at_text_fini(&uri);
     return status;
@@ -112,7 +119,8 @@ static int configure(at_db *db, at_db_mode mode)
     sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
     sqlite3_extended_result_codes(db->handle, 1);
     int status = probe(db);
-    if (mode == AT_DB_READ && (status & 0xFF) == SQLITE_CANTOPEN) {
+    bool no_shm = (status & 0xFF) == SQLITE_CANTOPEN || (status & 0xFF) == SQLITE_READONLY;
+    if (mode == AT_DB_READ && no_shm && is_alone(db)) {
         status = reopen_immutable(db);
         if (status == SQLITE_OK)
             status = probe(db);

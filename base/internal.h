@@ -35,8 +35,8 @@ typedef struct at_scalar {
 } at_scalar;
 /* What a plain scalar means in the YAML 1.2 core schema; an integer beyond int64_t is a real. */
 at_scalar at_scalar_resolve(const char *text);
-/* The shortest of %.15g, %.16g, %.17g that reads back equal, with ".0" where it would look like an
- * integer. Finite values only. */
+/* The shortest of %.15g, %.16g, %.17g that reads back equal, with ".0" where it has no point.
+ * Finite values only. */
 void at_real_format(double value, char out[32]);
 /* Reads one UTF-8 character (n > 0 bytes are there); returns its length, 0 where it is invalid. */
 size_t at_utf8_decode(const char *s, size_t n, uint32_t *character);

@@ -275,7 +275,9 @@ int at_options_set(const at_option *table, void *config, const char *key, const 
     if (!o)
         return fail_unknown(table, key, where, err);
     int status = at_option_assign(o, config, o->name, value, err);
-    return status && where && *where ? at_fail_in(err, "%s", where) : status;
+    if (status && where && *where)
+        at_fail_in(err, "%s", where);
+    return status;
 }
 
 /* ---- trees ---- */
@@ -317,8 +319,9 @@ static int set_from_node(const at_option *o, void *config, const at_node *n, at_
                          kind == AT_LIST ? "list" : "map");
     else
         status = at_option_assign(o, config, o->name, kind == AT_NULL ? "" : at_node_text(n), err);
-    const char *where = at_node_where(n);
-    return status && *where ? at_fail_in(err, "%s", where) : status;
+    if (status && *at_node_where(n))
+        at_fail_in(err, "%s", at_node_where(n));
+    return status;
 }
 
 static bool is_group(const at_option *table, const char *prefix)

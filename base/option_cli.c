@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Options on the command line, and their --help.
  *
- * Every problem here is AT_EUSAGE: what was typed is wrong, whatever the reason.
+ * A value that does not fit is AT_EUSAGE here and AT_EINPUT in a file.
  */
 #include "internal.h"
 
@@ -20,9 +20,10 @@ typedef struct arguments {
 
 static int assign(arguments *a, const at_option *o, const char *label, const char *value)
 {
-    if (at_option_assign(o, a->config, label, value, a->err) == 0)
-        return 0;
-    if (a->err && a->err->code == AT_EINPUT)
+    int status = at_option_assign(o, a->config, label, value, a->err);
+    if (status != AT_EINPUT)
+        return status;
+    if (a->err)
         a->err->code = AT_EUSAGE;
     return AT_EUSAGE;
 }

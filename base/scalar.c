@@ -102,8 +102,11 @@ void at_real_format(double value, char out[32])
         if (strtod(out, NULL) == value)
             break;
     }
-    if (!strpbrk(out, ".e"))
-        strcat(out, ".0");
+    if (strchr(out, '.'))
+        return;
+    char *end = out + strcspn(out, "e"); /* PyYAML takes 1e-05 for a string, 1.0e-05 not */
+    memmove(end + 2, end, strlen(end) + 1);
+    memcpy(end, ".0", 2);
 }
 
 size_t at_utf8_decode(const char *s, size_t n, uint32_t *character)

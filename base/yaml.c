@@ -114,14 +114,9 @@ static bool tag_kind(const char *tag, at_kind *kind)
     static const struct {
         const char *tag;
         at_kind kind;
-    } known[] = {{"!", AT_STRING},
-                 {YAML_STR_TAG, AT_STRING},
-                 {YAML_NULL_TAG, AT_NULL},
-                 {YAML_BOOL_TAG, AT_BOOL},
-                 {YAML_INT_TAG, AT_INT},
-                 {YAML_FLOAT_TAG, AT_REAL},
-                 {YAML_SEQ_TAG, AT_LIST},
-                 {YAML_MAP_TAG, AT_MAP}};
+    } known[] = {{"!", AT_STRING},         {YAML_STR_TAG, AT_STRING}, {YAML_NULL_TAG, AT_NULL},
+                 {YAML_BOOL_TAG, AT_BOOL}, {YAML_INT_TAG, AT_INT},    {YAML_FLOAT_TAG, AT_REAL},
+                 {YAML_SEQ_TAG, AT_LIST},  {YAML_MAP_TAG, AT_MAP}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(tag, known[i].tag) == 0) {
             *kind = known[i].kind;

@@ -13,7 +13,7 @@
 #include <strings.h>
 
 enum {
-    FLOW_WIDTH = 72,      /* a list in brackets is at most so long */
+    FLOW_WIDTH = 72,       /* a list in brackets is at most so long */
     SIMPLE_KEY_LIMIT = 900 /* YAML ends simple keys at 1024 characters */
 };
 

@@ -15,8 +15,10 @@
 static void scalars_keep_value_and_text(void **state)
 {
     (void)state;
-    at_node *i = at_node_new_int(INT64_MIN), *r = at_node_new_real(0.1), *b = at_node_new_bool(true);
-    at_node *s = at_node_new_string("5"), *five = at_node_new_real(5), *null = at_node_new_string(NULL);
+    at_node *i = at_node_new_int(INT64_MIN), *r = at_node_new_real(0.1),
+            *b = at_node_new_bool(true);
+    at_node *s = at_node_new_string("5"), *five = at_node_new_real(5),
+            *null = at_node_new_string(NULL);
     at_node *nan = at_node_new_real((double)NAN), *tiny = at_node_new_real(-HUGE_VAL);
     assert_int_equal(at_node_int(i, 0), INT64_MIN);
     assert_string_equal(at_node_text(i), "-9223372036854775808");

@@ -40,19 +40,45 @@ static void plain_scalars_follow_the_core_schema(void **state)
         at_kind kind;
         double value;
     } cases[] = {
-        {"~", AT_NULL, 0},       {"null", AT_NULL, 0},       {"NULL", AT_NULL, 0},
-        {"nULL", AT_STRING, 0},  {"true", AT_BOOL, 1},       {"FALSE", AT_BOOL, 0},
-        {"tRUE", AT_STRING, 0},  {"yes", AT_STRING, 0},      {"off", AT_STRING, 0},
-        {"0", AT_INT, 0},        {"-0", AT_INT, 0},          {"+12", AT_INT, 12},
-        {"007", AT_INT, 7},      {"0x1f", AT_INT, 31},       {"0o17", AT_INT, 15},
-        {"0x", AT_STRING, 0},    {"0o8", AT_STRING, 0},      {"-0x1", AT_STRING, 0},
-        {"1_000", AT_STRING, 0}, {"1e-3", AT_REAL, 1e-3},    {"1e3", AT_REAL, 1e3},
-        {"1.", AT_REAL, 1},      {".5", AT_REAL, .5},        {"-.5E+1", AT_REAL, -5},
-        {".", AT_STRING, 0},     {"1e", AT_STRING, 0},       {"e3", AT_STRING, 0},
-        {"1.2.3", AT_STRING, 0}, {".inf", AT_REAL, HUGE_VAL}, {"-.INF", AT_REAL, -HUGE_VAL},
-        {"inf", AT_STRING, 0},   {"nan", AT_STRING, 0},      {"\"5\"", AT_STRING, 0},
-        {"'true'", AT_STRING, 0}, {"\"\"", AT_STRING, 0},    {"!!str 5", AT_STRING, 0},
-        {"!!int \"5\"", AT_INT, 5}, {"!!float 5", AT_REAL, 5}, {"", AT_NULL, 0},
+        {"~", AT_NULL, 0},
+        {"null", AT_NULL, 0},
+        {"NULL", AT_NULL, 0},
+        {"nULL", AT_STRING, 0},
+        {"true", AT_BOOL, 1},
+        {"FALSE", AT_BOOL, 0},
+        {"tRUE", AT_STRING, 0},
+        {"yes", AT_STRING, 0},
+        {"off", AT_STRING, 0},
+        {"0", AT_INT, 0},
+        {"-0", AT_INT, 0},
+        {"+12", AT_INT, 12},
+        {"007", AT_INT, 7},
+        {"0x1f", AT_INT, 31},
+        {"0o17", AT_INT, 15},
+        {"0x", AT_STRING, 0},
+        {"0o8", AT_STRING, 0},
+        {"-0x1", AT_STRING, 0},
+        {"1_000", AT_STRING, 0},
+        {"1e-3", AT_REAL, 1e-3},
+        {"1e3", AT_REAL, 1e3},
+        {"1.", AT_REAL, 1},
+        {".5", AT_REAL, .5},
+        {"-.5E+1", AT_REAL, -5},
+        {".", AT_STRING, 0},
+        {"1e", AT_STRING, 0},
+        {"e3", AT_STRING, 0},
+        {"1.2.3", AT_STRING, 0},
+        {".inf", AT_REAL, HUGE_VAL},
+        {"-.INF", AT_REAL, -HUGE_VAL},
+        {"inf", AT_STRING, 0},
+        {"nan", AT_STRING, 0},
+        {"\"5\"", AT_STRING, 0},
+        {"'true'", AT_STRING, 0},
+        {"\"\"", AT_STRING, 0},
+        {"!!str 5", AT_STRING, 0},
+        {"!!int \"5\"", AT_INT, 5},
+        {"!!float 5", AT_REAL, 5},
+        {"", AT_NULL, 0},
         {"9223372036854775807", AT_INT, 9223372036854775807.0},
         {"9223372036854775808", AT_REAL, 9223372036854775808.0},
         {"0xFFFFFFFFFFFFFFFF", AT_REAL, 18446744073709551615.0},
@@ -253,7 +279,7 @@ static void printing_is_readable(void **state)
                        "empty: []\n"
                        "search:\n"
                        "  lr:\n"
-                       "    low: 1e-05\n"
+                       "    low: 1.0e-05\n"
                        "    high: .inf\n"
                        "rows:\n"
                        "  - name: c1\n"
