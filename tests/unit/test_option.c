@@ -424,7 +424,7 @@ static void help_is_aligned_and_narrow(void **state)
         "  -e, --epochs N              how often (default 8)\n",
         "      --lr RATE               learning rate (default 0.05)\n",
         "      --momentum VALUE        share of the old step\n",
-        "                              the last one, after the warm-up (one of cosine,\n"
+        "                              the last one, after the warm-up (one of cosine,\n",
         "                              step, onecycle; default cosine)\n",
         "      --augment.flip          mirror images\n",
         "      --augment.shift_by PIXELS\n                              shift images (default 4)\n",
