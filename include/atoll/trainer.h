@@ -26,16 +26,18 @@ int at_comm_rank(const at_comm *c);
 int at_comm_size(const at_comm *c);
 int at_comm_local_rank(const at_comm *c); /* within the node */
 int at_comm_local_size(const at_comm *c);
-void at_comm_abort(at_comm *c, int status); /* ends every rank: a rank that fails must not leave others waiting */
+void at_comm_abort(at_comm *c, int status); /* ends every rank: a rank that fails must not leave others waiting; alone: returns */
 int at_comm_barrier(at_comm *c, at_error *err);
 int at_comm_broadcast(at_comm *c, void *data, size_t bytes, int root, at_error *err);
 int at_comm_sum_doubles(at_comm *c, double *values, size_t n, at_error *err); /* same bits on every rank */
 int at_comm_max_int(at_comm *c, int64_t *value, at_error *err);
-int at_comm_gather_text(at_comm *c, const char *mine, char **all, at_error *err); /* rank 0: lines of all ranks; malloc'd */
+int at_comm_gather_text(at_comm *c, const char *mine, char **all, at_error *err); /* rank 0: lines of all ranks; malloc'd, others NULL */
 /* Sum over ranks in place, fp32, 64-bit counts. Ring reduce-scatter + allgather over point-to-point messages
  * (Patarasuk & Yuan 2009); slices of one node's ranks meet in a shared-memory window. The same bits on every rank and
  * for every run with the same ranks. */
 int at_comm_allreduce(at_comm *c, float *data, size_t count, at_error *err);
+/* The MPI library's own, which `atoll bench allreduce` measures against; training never calls it. */
+int at_comm_allreduce_mpi(at_comm *c, float *data, size_t count, at_error *err);
 /* Memory in the node's shared window, where allreduce needs no copies; collective; zeroed. */
 float *at_comm_alloc(at_comm *c, size_t count, at_error *err);
 void at_comm_dealloc(at_comm *c, float *data);
