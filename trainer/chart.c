@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Line and scatter charts as inline SVG: no script, no foreign file; colours follow the page's style sheet.
+ */
+#include "report.h"
+
+#include <float.h>
+#include <math.h>
+
+enum { WIDTH = 440, HEIGHT = 260, LEFT = 58, RIGHT = 14, TOP = 30, BOTTOM = 40, COLOURS = 4 };
+
+void at_html_text(at_text *page, const char *text)
+{
+    for (; *text; text++) {
+        switch (*text) {
+        case '&':
+            at_text_append(page, "&amp;", 5);
+            break;
+        case '<':
+            at_text_append(page, "&lt;", 4);
+            break;
+        case '>':
+            at_text_append(page, "&gt;", 4);
+            break;
+        case '"':
+            at_text_append(page, "&quot;", 6);
+            break;
+        default:
+            at_text_append(page, text, 1);
+        }
+    }
+}
+
+typedef struct axis {
+    double low, high, step;
+    bool log;
+} axis;
+
+static double scale(const axis *a, double v)
+{
+    return ((a->log ? log10(v) : v) - a->low) / (a->high - a->low);
+}
+
+static bool drawable(const axis *x, double vx, double vy)
+{
+    return isfinite(vx) && isfinite(vy) && (!x->log || vx > 0);
+}
+
+/* A step of 1, 2 or 5 times a power of ten that gives at most six ticks. */
+static double round_step(double span)
+{
+    double rough = span / 5, power = pow(10, floor(log10(rough))), m = rough / power;
+    return power * (m <= 1 ? 1 : m <= 2 ? 2 : m <= 5 ? 5 : 10);
+}
+
+static void fit_axis(axis *a, double low, double high)
+{
+    if (a->log) {
+        low = log10(low);
+        high = log10(high);
+    }
+    if (!(high - low > 1e-12 * fmax(fabs(high), 1e-300))) {
+        double pad = low == 0 ? 1 : fabs(low) * 0.1;
+        low -= pad;
+        high += pad;
+    }
+    a->step = round_step(high - low);
+    a->low = floor(low / a->step + 1e-9) * a->step;
+    a->high = ceil(high / a->step - 1e-9) * a->step;
+}
+
+static bool fit(const at_series *series, size_t n, axis *x, axis *y)
+{
+    double low[2] = {DBL_MAX, DBL_MAX}, high[2] = {-DBL_MAX, -DBL_MAX};
+    for (size_t s = 0; s < n; s++)
+        for (size_t i = 0; i < series[s].count; i++) {
+            double v[2] = {series[s].x[i], series[s].y[i]};
+            for (int d = 0; d < 2 && drawable(x, v[0], v[1]); d++) {
+                low[d] = fmin(low[d], v[d]);
+                high[d] = fmax(high[d], v[d]);
+            }
+        }
+    if (low[0] > high[0])
+        return false;
+    fit_axis(x, low[0], high[0]);
+    fit_axis(y, low[1], high[1]);
+    return true;
+}
+
+static double place_x(const axis *x, double v)
+{
+    return LEFT + scale(x, v) * (WIDTH - LEFT - RIGHT);
+}
+
+static double place_y(const axis *y, double v)
+{
+    return HEIGHT - BOTTOM - scale(y, v) * (HEIGHT - TOP - BOTTOM);
+}
+
+static void draw_ticks(at_text *page, const axis *x, const axis *y)
+{
+    for (double t = y->low; t <= y->high + y->step / 2; t += y->step) {
+        double at = place_y(y, t);
+        at_text_add(page, "<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f />", LEFT, WIDTH - RIGHT, at, at);
+        at_text_add(page, "<text class=tick x=%d y=%.1f text-anchor=end>%.4g</text>", LEFT - 6, at + 4,
+                    fabs(t) < y->step / 1e6 ? 0 : t);
+    }
+    for (double t = x->low; t <= x->high + x->step / 2; t += x->step) {
+        double value = x->log ? pow(10, t) : t;
+        at_text_add(page, "<text class=tick x=%.1f y=%d text-anchor=middle>%.3g</text>", place_x(x, value),
+                    HEIGHT - BOTTOM + 16, fabs(t) < x->step / 1e6 && !x->log ? 0 : value);
+    }
+}
+
+static void draw_line(at_text *page, const at_series *s, const axis *x, const axis *y)
+{
+    at_text_add(page, "<polyline class=\"line c%d\" points=\"", s->colour % COLOURS);
+    for (size_t i = 0; i < s->count; i++)
+        if (drawable(x, s->x[i], s->y[i]))
+            at_text_add(page, "%.1f,%.1f ", place_x(x, s->x[i]), place_y(y, s->y[i]));
+    at_text_add(page, "\"/>");
+}
+
+static void draw_points(at_text *page, const at_series *s, const axis *x, const axis *y)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (drawable(x, s->x[i], s->y[i]))
+            at_text_add(page, "<circle class=\"dot c%d\" cx=%.1f cy=%.1f r=4><title>%.5g: %.5g</title></circle>",
+                        s->colour % COLOURS, place_x(x, s->x[i]), place_y(y, s->y[i]), s->x[i], s->y[i]);
+}
+
+static void draw_legend(at_text *page, const at_series *series, size_t n)
+{
+    int right = WIDTH - RIGHT;
+    for (size_t s = n; s-- > 0;) {
+        if (!series[s].name)
+            continue;
+        at_text_add(page, "<text class=\"legend c%d\" x=%d y=18 text-anchor=end>", series[s].colour % COLOURS, right);
+        at_html_text(page, series[s].name);
+        at_text_add(page, "</text>");
+        size_t length = 0;
+        while (series[s].name[length])
+            length++;
+        right -= (int)length * 7 + 14;
+    }
+}
+
+void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series, size_t n)
+{
+    axis x = {.log = chart->log_x}, y = {0};
+    if (!fit(series, n, &x, &y))
+        return;
+    at_text_add(page, "<svg viewBox=\"0 0 %d %d\" role=img><text class=title x=%d y=18>", WIDTH, HEIGHT, LEFT);
+    at_html_text(page, chart->title);
+    at_text_add(page, "</text>");
+    draw_ticks(page, &x, &y);
+    for (size_t s = 0; s < n; s++)
+        (series[s].points ? draw_points : draw_line)(page, &series[s], &x, &y);
+    draw_legend(page, series, n);
+    at_text_add(page, "<text class=tick x=%d y=%d text-anchor=middle>", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6);
+    at_html_text(page, chart->x_label);
+    at_text_add(page, "</text></svg>\n");
+}
