@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The loader: threads fill a bounded ring of batches ahead of the trainer.
+ *
+ * Batches are numbered in the order of the plan: number t lies in slot t % slots. A thread takes
+ * the next number with its plan (ids and weights) under the mutex, fills the slot without it, and
+ * marks it ready; next() hands slots out by number, so the order never depends on the threads. A
+ * slot is filled again only after next() has taken the one behind it: [given, taken) are in use, at
+ * most all slots. Everything is allocated before the first batch. An error stays in its slot: the
+ * batches before it are still delivered, then every next() returns it.
+ */
+#include "atoll/cache.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEPTH = 4, MOST_THREADS = 256, MOST_DEPTH = 4096 };
+
+typedef struct slot {
+    uint8_t *pixels; /* [B,H,W,C] */
+    int32_t *labels; /* [B], as the next two */
+    float *weights;
+    uint32_t *ids;
+    size_t real;
+    uint64_t epoch, step;
+    bool ready; /* guarded by the mutex */
+    at_error err;
+} slot;
+
+struct at_loader {
+    at_loader_spec spec;
+    int height, width, channels;
+    size_t sample_bytes, slots;
+    slot *slot;
+    double waited;
+    bool held; /* the caller of next() uses slot `given` */
+
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t space;  /* a slot became free, or stop */
+    pthread_cond_t ready;  /* a slot became ready */
+    at_sampler *sampler;
+    uint64_t epoch, step;  /* of the next number to take */
+    uint64_t given, taken; /* numbers */
+    bool stop;             /* no more numbers are taken */
+
+    int threads;
+    pthread_t thread[];
+};
+
+/* ---- the threads --------------------------------------------------------------------------- */
+
+static bool at_end(const at_loader *l)
+{
+    return l->epoch >= l->spec.epochs;
+}
+
+/* The next slot with its plan, or NULL when there is nothing more to do. */
+static slot *take(at_loader *l)
+{
+    slot *s = NULL;
+    pthread_mutex_lock(&l->mutex);
+    while (!l->stop && !at_end(l) && l->taken - l->given == l->slots)
+        pthread_cond_wait(&l->space, &l->mutex);
+    if (l->stop || at_end(l))
+        goto done;
+    s = &l->slot[l->taken++ % l->slots];
+    s->ready = false;
+    at_sampler_set_epoch(l->sampler, l->epoch);
+    s->epoch = l->epoch;
+    s->step = l->step;
+    s->real = at_sampler_batch(l->sampler, l->step, l->spec.rank, s->ids, s->weights);
+    if (++l->step == at_sampler_steps(l->sampler)) {
+        l->step = 0;
+        l->epoch++;
+    }
+done:
+    pthread_mutex_unlock(&l->mutex);
+    return s;
+}
+
+static int fill(at_loader *l, slot *s)
+{
+    const at_loader_spec *spec = &l->spec;
+    for (size_t i = 0; i < s->real; i++) {
+        const uint8_t *pixels;
+        int rc =
+            at_cache_sample(spec->cache, spec->split, s->ids[i], &pixels, &s->labels[i], &s->err);
+        if (rc)
+            return rc;
+        at_augment_apply(&spec->augment, spec->sampler.seed, s->epoch, s->ids[i], pixels, l->height,
+                         l->width, l->channels, s->pixels + i * l->sample_bytes);
+    }
+    size_t padding = spec->sampler.batch - s->real;
+    memset(s->pixels + s->real * l->sample_bytes, 0, padding * l->sample_bytes);
+    memset(s->labels + s->real, 0, padding * sizeof *s->labels);
+    return 0;
+}
+
+static void *work(void *argument)
+{
+    at_loader *l = argument;
+    for (slot *s; (s = take(l));) {
+        int rc = fill(l, s);
+        pthread_mutex_lock(&l->mutex);
+        s->ready = true;
+        l->stop |= rc != 0;
+        pthread_cond_signal(&l->ready);
+        pthread_mutex_unlock(&l->mutex);
+    }
+    return NULL;
+}
+
+/* Signals belong to the main thread. */
+static int start_threads(at_loader *l, at_error *err)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = 0;
+    while (!rc && l->threads < l->spec.threads) {
+        rc = pthread_create(&l->thread[l->threads], NULL, work, l);
+        l->threads += rc == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc ? at_fail_errno(err, rc, "cannot start a loader thread") : 0;
+}
+
+/* ---- making one ------------------------------------------------------------------------------ */
+
+static int resolve_spec(at_loader_spec *spec, at_error *err)
+{
+    size_t there = at_cache_count(spec->cache, spec->split);
+    if (!spec->sampler.samples)
+        spec->sampler.samples = there;
+    if (spec->sampler.samples > there)
+        return at_fail(err, AT_EUSAGE, "a plan for %zu samples, but %s of %s has %zu",
+                       spec->sampler.samples, at_split_name(spec->split),
+                       at_cache_path(spec->cache), there);
+    if (spec->rank >= spec->sampler.ranks)
+        return at_fail(err, AT_EUSAGE, "rank %zu of %zu ranks", spec->rank, spec->sampler.ranks);
+    if (spec->threads <= 0)
+        spec->threads = 1;
+    if (spec->depth <= 0)
+        spec->depth = DEPTH;
+    if (spec->threads > MOST_THREADS || spec->depth > MOST_DEPTH)
+        return at_fail(err, AT_EUSAGE, "%d loader threads, %d batches ahead: at most %d and %d",
+                       spec->threads, spec->depth, MOST_THREADS, MOST_DEPTH);
+    return 0;
+}
+
+static int alloc_slots(at_loader *l, at_error *err)
+{
+    size_t batch = l->spec.sampler.batch, bytes;
+    l->sample_bytes = (size_t)l->height * (size_t)l->width * (size_t)l->channels;
+    if (!at_mul(batch, l->sample_bytes, SIZE_MAX / 2, &bytes))
+        return at_nomem(err);
+    l->slot = calloc(l->slots, sizeof *l->slot);
+    if (!l->slot)
+        return at_nomem(err);
+    for (size_t i = 0; i < l->slots; i++) {
+        slot *s = &l->slot[i];
+        s->pixels = at_alloc_aligned(bytes);
+        s->labels = at_alloc_aligned(batch * sizeof *s->labels);
+        s->weights = at_alloc_aligned(batch * sizeof *s->weights);
+        s->ids = at_alloc_aligned(batch * sizeof *s->ids);
+        if (!s->pixels || !s->labels || !s->weights || !s->ids)
+            return at_nomem(err);
+    }
+    return 0;
+}
+
+/* Where to begin; a step past the epoch's last is the next epoch's first. */
+static void set_start(at_loader *l)
+{
+    l->epoch = l->spec.first_epoch;
+    l->step = l->spec.first_step;
+    if (at_sampler_steps(l->sampler) == 0) {
+        l->epoch = l->spec.epochs;
+    } else if (l->step >= at_sampler_steps(l->sampler)) {
+        l->epoch++;
+        l->step = 0;
+    }
+}
+
+at_loader *at_loader_new(const at_loader_spec *spec, at_error *err)
+{
+    at_loader_spec resolved = *spec;
+    if (resolve_spec(&resolved, err))
+        return NULL;
+    size_t threads = (size_t)resolved.threads;
+    at_loader *l = calloc(1, sizeof *l + threads * sizeof l->thread[0]);
+    if (!l) {
+        at_nomem(err);
+        return NULL;
+    }
+    l->spec = resolved;
+    size_t ahead = (size_t)resolved.depth;
+    l->slots = (ahead > threads ? ahead : threads) + 1; /* and the one that the caller has */
+    pthread_mutex_init(&l->mutex, NULL);
+    pthread_cond_init(&l->space, NULL);
+    pthread_cond_init(&l->ready, NULL);
+    at_cache_shape(l->spec.cache, &l->height, &l->width, &l->channels);
+    l->sampler = at_sampler_new(&l->spec.sampler, err);
+    if (!l->sampler || alloc_slots(l, err))
+        goto fail;
+    set_start(l);
+    if (start_threads(l, err))
+        goto fail;
+    return l;
+fail:
+    at_loader_free(l);
+    return NULL;
+}
+
+void at_loader_free(at_loader *l)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->mutex);
+    l->stop = true;
+    pthread_cond_broadcast(&l->space);
+    pthread_mutex_unlock(&l->mutex);
+    for (int i = 0; i < l->threads; i++)
+        pthread_join(l->thread[i], NULL);
+    for (size_t i = 0; l->slot && i < l->slots; i++) {
+        at_free_aligned(l->slot[i].pixels);
+        at_free_aligned(l->slot[i].labels);
+        at_free_aligned(l->slot[i].weights);
+        at_free_aligned(l->slot[i].ids);
+    }
+    free(l->slot);
+    at_sampler_free(l->sampler);
+    pthread_cond_destroy(&l->ready);
+    pthread_cond_destroy(&l->space);
+    pthread_mutex_destroy(&l->mutex);
+    free(l);
+}
+
+/* ---- using one ---------------------------------------------------------------------------------
+ */
+
+size_t at_loader_steps(const at_loader *l)
+{
+    return at_sampler_steps(l->sampler);
+}
+
+double at_loader_waited(const at_loader *l)
+{
+    return l->waited;
+}
+
+/* Slot `given` when it is ready, NULL at the end; called with the mutex held. */
+static const slot *await_slot(at_loader *l)
+{
+    const slot *s = &l->slot[l->given % l->slots];
+    if (l->given < l->taken && s->ready)
+        return s;
+    double begin = at_now();
+    while (!(l->given < l->taken && s->ready) && !(l->given == l->taken && at_end(l)))
+        pthread_cond_wait(&l->ready, &l->mutex);
+    l->waited += at_now() - begin;
+    return l->given < l->taken ? s : NULL;
+}
+
+int at_loader_next(at_loader *l, at_batch *out, at_error *err)
+{
+    pthread_mutex_lock(&l->mutex);
+    if (l->held) {
+        l->given++;
+        l->held = false;
+        pthread_cond_signal(&l->space);
+    }
+    const slot *s = await_slot(l);
+    pthread_mutex_unlock(&l->mutex);
+    if (!s)
+        return 0;
+    if (s->err.code)
+        return at_fail(err, s->err.code, "%s", s->err.message);
+    l->held = true;
+    *out = (at_batch){
+        .pixels = s->pixels,
+        .labels = s->labels,
+        .weights = s->weights,
+        .ids = s->ids,
+        .real = s->real,
+        .epoch = s->epoch,
+        .step = s->step,
+    };
+    return 1;
+}
