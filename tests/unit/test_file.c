@@ -154,9 +154,9 @@ static void test_failed_write_leaves_the_old(void **state)
     at_atomic *a = at_atomic_open(f->path, NULL);
     for (int i = 0; i < 1 << 17; i++) /* in small pieces, whose failure stdio may keep for later */
         putc('x', at_atomic_stream(a));
-    at_error later = {0};
-    int pieces = at_atomic_commit(a, &later);
     setrlimit(RLIMIT_FSIZE, &before);
+    at_error later = {0}; /* there is room again, but what did not go through is lost */
+    int pieces = at_atomic_commit(a, &later);
     signal(SIGXFSZ, SIG_DFL);
     free(large);
     assert_int_equal(whole, AT_EIO);

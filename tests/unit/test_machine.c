@@ -72,8 +72,10 @@ static int outcome(int (*scene)(void))
 {
     pid_t pid = fork();
     assert_true(pid >= 0);
-    if (pid == 0)
+    if (pid == 0) {
+        alarm(60); /* rather than for ever */
         _exit(scene());
+    }
     int status;
     assert_true(waitpid(pid, &status, 0) == pid);
     return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
