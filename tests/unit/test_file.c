@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -344,7 +345,7 @@ static void test_lock_ends_with_its_holder(void **state)
 
 typedef struct counting {
     const char *path;
-    int total; /* not atomic: the lock guards it */
+    atomic_int total; /* read and written in two steps, which only the lock keeps together */
 } counting;
 
 static void *count_under_lock(void *argument)
@@ -354,9 +355,9 @@ static void *count_under_lock(void *argument)
         at_lock *lock = at_lock_take(c->path, true, NULL);
         if (!lock)
             break;
-        int seen = *(volatile int *)&c->total;
+        int seen = c->total;
         sched_yield();
-        *(volatile int *)&c->total = seen + 1;
+        c->total = seen + 1;
         at_lock_release(lock);
     }
     return NULL;
