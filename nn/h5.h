@@ -16,6 +16,8 @@ int at_h5_attach_text(at_h5 *h, const char *object, const char *name, const char
  * one attribute would pass 64,512 bytes. */
 int at_h5_attach_list(at_h5 *h, const char *object, const char *name, const char *const *items,
                       size_t n, at_error *err);
+/* Whether "/" has the attribute. */
+bool at_h5_has_text(at_h5 *h, const char *name);
 /* AT_EINPUT unless the group holds exactly these n members; names the first that is missing or
  * extra. */
 int at_h5_expect_members(at_h5 *h, const char *group, const char *const *names, size_t n,

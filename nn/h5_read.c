@@ -170,9 +170,10 @@ char *at_h5_read_text(at_h5 *h, const char *name, at_error *err)
 static int check_members(const at_h5 *h, hid_t group, const char *path, const char *const *names,
                          size_t n, at_error *err)
 {
+    const char *within = strcmp(path, "/") == 0 ? "" : path;
     for (size_t i = 0; i < n; i++)
         if (H5Lexists(group, names[i], H5P_DEFAULT) <= 0)
-            return at_fail(err, AT_EINPUT, "%s: '%s/%s' is missing", h->path, path, names[i]);
+            return at_fail(err, AT_EINPUT, "%s: '%s/%s' is missing", h->path, within, names[i]);
     H5G_info_t info;
     if (H5Gget_info(group, &info) < 0)
         return h5_fail(h, AT_EINPUT, "cannot list group", path, err);
@@ -185,7 +186,7 @@ static int check_members(const at_h5 *h, hid_t group, const char *path, const ch
         while (k < n && strcmp(names[k], name) != 0)
             k++;
         if (k == n)
-            return at_fail(err, AT_EINPUT, "%s: '%s/%s' does not belong there", h->path, path,
+            return at_fail(err, AT_EINPUT, "%s: '%s/%s' does not belong there", h->path, within,
                            name);
     }
     return AT_OK;
@@ -204,4 +205,10 @@ int at_h5_expect_members(at_h5 *h, const char *group, const char *const *names, 
     rc = check_members(h, id, group, names, n, err);
     H5Gclose(id);
     return h5_leave(rc);
+}
+
+bool at_h5_has_text(at_h5 *h, const char *name)
+{
+    h5_enter();
+    return h5_leave(H5Aexists(h->file, name) > 0);
 }

@@ -142,6 +142,9 @@ at_graph *nn_graph_copy(const at_graph *g);             /* NULL: out of memory *
 int nn_graph_check(const at_graph *g, at_error *err);   /* the first bad row, if any */
 
 /* ---- net.c ------------------------------------------------------------------------------------- */
+/* at_net_new in two: shapes and offsets, then the zeroed buffers. A model file is judged in between. */
+at_net *nn_net_resolve(const at_graph *g, at_error *err);
+int nn_net_allocate(at_net *net, at_error *err);
 const nn_row *nn_net_row(const at_net *net, const char *name); /* NULL: none */
 const nn_state *nn_net_state(const at_net *net, const char *layer, const char *name);
 

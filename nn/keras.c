@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Weights between our layouts and Keras's.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "keras.h"
+
+/* Row i of a flattened (c,h,w) map is which row of the same map flattened (h,w,c). */
+static size_t unflatten(nn_shape map, size_t i)
+{
+    size_t c = (size_t)map.c, h = (size_t)map.h, w = (size_t)map.w;
+    return (i / w % h * w + i % w) * c + i / (w * h);
+}
+
+size_t keras_index(const keras_weight *w, size_t i)
+{
+    if (w->ndims == 1)
+        return unflatten(w->map, i);
+    if (w->ndims == 2) { /* [O,I] to [I,O] */
+        size_t in = (size_t)w->dims[0], out = (size_t)w->dims[1];
+        return unflatten(w->map, i % in) * out + i / in;
+    }
+    size_t kh = (size_t)w->dims[0], kw = (size_t)w->dims[1]; /* [O,I,KH,KW] to [KH,KW,I,O] */
+    size_t in = (size_t)w->dims[2], out = (size_t)w->dims[3];
+    size_t pixel = i % (kh * kw), channel = i / (kh * kw) % in;
+    return (pixel * in + channel) * out + i / (kh * kw * in);
+}
+
+/* The map that reached this row flattened, through rows that keep each value's place. */
+static nn_shape flattened_map(const at_net *net, const nn_row *row)
+{
+    nn_shape in = row->in[0];
+    while (in.h == 1 && in.w == 1 && row->input_count > 0) {
+        row = &net->rows[row->inputs[0]];
+        if (row->layer == &at_layer_flatten)
+            return row->in[0];
+        if (row->layer != &at_layer_relu && row->layer != &at_layer_gelu &&
+            row->layer != &at_layer_dropout && row->layer != &at_layer_bn)
+            break;
+    }
+    return (nn_shape){in.c, 1, 1};
+}
+
+static keras_weight of_param(const at_net *net, const nn_row *row, const at_param *p)
+{
+    keras_weight w = {.layer = p->layer,
+                      .name = p->name,
+                      .data = net->params ? net->params + p->offset : NULL,
+                      .count = p->count,
+                      .ndims = p->ndims,
+                      .dims = {p->dims[0]},
+                      .map = {p->dims[0], 1, 1}};
+    if (p->ndims == 2) {
+        memcpy(w.dims, (int64_t[]){p->dims[1], p->dims[0]}, 2 * sizeof *w.dims);
+        w.map = flattened_map(net, row);
+    } else if (p->ndims == 4) {
+        memcpy(w.dims, (int64_t[]){p->dims[2], p->dims[3], p->dims[1], p->dims[0]}, sizeof w.dims);
+    } else if (row->layer == &at_layer_bn) {
+        w.map = flattened_map(net, row);
+    }
+    return w;
+}
+
+int keras_row_weights(const at_net *net, const nn_row *row, keras_weight out[KERAS_WEIGHTS])
+{
+    int n = 0;
+    for (int i = 0; i < row->param_count; i++)
+        out[n++] = of_param(net, row, &row->params[i].info);
+    for (int i = 0; i < row->state_count; i++) {
+        const nn_state *s = &row->states[i];
+        out[n++] = (keras_weight){.layer = s->layer,
+                                  .name = s->name,
+                                  .data = net->state ? net->state + s->offset : NULL,
+                                  .count = s->count,
+                                  .ndims = 1,
+                                  .dims = {(int64_t)s->count},
+                                  .map = flattened_map(net, row)};
+    }
+    return n;
+}
+
+bool keras_find_bad_value(const keras_weight *w, size_t *at)
+{
+    bool variance = strcmp(w->name, "moving_variance") == 0;
+    for (size_t i = 0; i < w->count; i++) {
+        if (isfinite(w->data[i]) && !(variance && w->data[i] < 0))
+            continue;
+        *at = i;
+        return true;
+    }
+    return false;
+}
+
+void keras_checksum(const at_net *net, char out[9])
+{
+    uint32_t crc = at_crc32c(0, net->params, net->param_count * sizeof *net->params);
+    crc = at_crc32c(crc, net->state, net->state_count * sizeof *net->state);
+    snprintf(out, 9, "%08x", crc);
+}
