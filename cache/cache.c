@@ -20,8 +20,7 @@ struct at_cache {
     float mean[AT_CACHE_MAX_CHANNELS], deviation[AT_CACHE_MAX_CHANNELS];
 };
 
-/* ---- opening -----------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------------------- */
 
 /* The three files are of one data set, shape and meta.json. */
 static int check_agreement(const at_cache *c, at_error *err)
@@ -161,8 +160,7 @@ at_cache *at_cache_open_at(const char *path, const char *dataset_hash, at_error 
     return at_cache_open_folder(path, dataset_hash, err ? err : &local);
 }
 
-/* ---- what it says ------------------------------------------------------------------------------
- */
+/* ---- what it says -------------------------------------------------------------------------- */
 
 const char *at_cache_path(const at_cache *c)
 {
@@ -225,8 +223,7 @@ at_node *at_cache_describe(const at_cache *c)
     return n;
 }
 
-/* ---- damage: found on use, repaired by the next opening that may make the cache
- * ------------------ */
+/* ---- damage: found on use, repaired by the next opening that may make the cache ------------ */
 
 static const char mark_name[] = "damaged";
 
@@ -246,8 +243,7 @@ bool at_cache_is_marked(const char *path)
     return marked;
 }
 
-/* ---- samples -----------------------------------------------------------------------------------
- */
+/* ---- samples ------------------------------------------------------------------------------- */
 
 int at_cache_sample(at_cache *c, at_split split, size_t i, const uint8_t **pixels, int32_t *label,
                     at_error *err)

@@ -47,8 +47,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers on disk are th
 static const char magic[8] = {'A', 'T', 'C', 'A', 'C', 'H', 'E', '\n'};
 enum { CRC_OFFSET = AT_CACHE_PAGE - 4 };
 
-/* ---- layout ------------------------------------------------------------------------------------
- */
+/* ---- layout -------------------------------------------------------------------------------- */
 
 static bool round_to_page(size_t bytes, size_t *out)
 {
@@ -100,8 +99,7 @@ int at_cache_header_layout(at_cache_header *h, const char *path, at_error *err)
     return 0;
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing ------------------------------------------------------------------------------- */
 
 int at_cache_write(int fd, const char *path, const void *data, size_t bytes, uint64_t offset,
                    at_error *err)
@@ -140,8 +138,7 @@ int at_cache_file_finish(int fd, const char *path, at_cache_header *h, const uin
     return rc;
 }
 
-/* ---- opening -----------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------------------- */
 
 static int open_and_lock(at_cache_file *f, at_error *err)
 {
@@ -249,8 +246,7 @@ void at_cache_file_close(at_cache_file *f)
     *f = (at_cache_file){.fd = -1};
 }
 
-/* ---- using -------------------------------------------------------------------------------------
- */
+/* ---- using --------------------------------------------------------------------------------- */
 
 static int check_labels(const at_cache_file *f, size_t batch, uint64_t offset, at_error *err)
 {

@@ -40,8 +40,7 @@ typedef struct filling {
     at_error err; /* the first */
 } filling;
 
-/* ---- a batch -----------------------------------------------------------------------------------
- */
+/* ---- a batch ------------------------------------------------------------------------------- */
 
 static int fit_sample(const filling *f, at_decoder *decoder, size_t i, uint8_t *pixels,
                       int32_t *label, at_error *err)
@@ -147,8 +146,7 @@ static void fill_task(void *context, size_t b)
     pthread_mutex_unlock(&f->mutex);
 }
 
-/* ---- meta.json ---------------------------------------------------------------------------------
- */
+/* ---- meta.json ----------------------------------------------------------------------------- */
 
 /* A deviation is at least a grey level, so that one may divide by it. */
 static void add_statistics(at_node *meta, const sums *s, size_t channels)
@@ -208,8 +206,7 @@ static int write_meta(const filling *f, const char *folder, uint32_t *crc, at_er
     return rc;
 }
 
-/* ---- a folder ----------------------------------------------------------------------------------
- */
+/* ---- a folder ------------------------------------------------------------------------------ */
 
 int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cache_spec *spec,
                        at_error *err)

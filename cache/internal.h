@@ -8,8 +8,7 @@
 
 #include <stdatomic.h>
 
-/* ---- one split's file (cache_file.c, where the format is described) ----------------------------
- */
+/* ---- one split's file (cache_file.c, where the format is described) ------------------------ */
 enum {
     AT_CACHE_VERSION = 1,
     AT_CACHE_PAGE = 4096,
@@ -60,8 +59,7 @@ void at_cache_file_close(at_cache_file *f);
 /* Checks a batch's CRC and its labels; the second time it is known. */
 int at_cache_file_check(at_cache_file *f, size_t batch, at_error *err);
 
-/* ---- a folder (cache.c) ------------------------------------------------------------------------
- */
+/* ---- a folder (cache.c) -------------------------------------------------------------------- */
 /* As at_cache_open_at; AT_ENOENT only where there is no such folder. */
 at_cache *at_cache_open_folder(const char *path, const char *dataset_hash, at_error *err);
 bool at_cache_has_shape(const at_cache *c, int height, int width, int channels);
@@ -69,8 +67,7 @@ bool at_cache_has_shape(const at_cache *c, int height, int width, int channels);
 void at_cache_mark(const char *path);
 bool at_cache_is_marked(const char *path);
 
-/* ---- filling (fill.c) --------------------------------------------------------------------------
- */
+/* ---- filling (fill.c) ---------------------------------------------------------------------- */
 typedef struct at_cache_plan {
     const at_dataset *dataset;
     int height, width, channels;
@@ -84,8 +81,7 @@ int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cac
  * removes. */
 int at_cache_fill(at_cache_plan *p, const char *path, at_error *err);
 
-/* ---- folders coming and going (site.c, evict.c) ----------------------------------------------
- */
+/* ---- folders coming and going (site.c, evict.c) -------------------------------------------- */
 /* Where a folder is made: CACHE -> <parent>/.<name>.lock, <parent>/<name>.partial.<pid>. */
 typedef struct at_cache_site {
     char *path, *parent, *name; /* path = parent/name */

@@ -126,7 +126,7 @@ static int start_threads(at_loader *l, at_error *err)
     return rc ? at_fail_errno(err, rc, "cannot start a loader thread") : 0;
 }
 
-/* ---- making one ------------------------------------------------------------------------------ */
+/* ---- making one ---------------------------------------------------------------------------- */
 
 static int resolve_spec(at_loader_spec *spec, at_error *err)
 {
@@ -237,8 +237,7 @@ void at_loader_free(at_loader *l)
     free(l);
 }
 
-/* ---- using one ---------------------------------------------------------------------------------
- */
+/* ---- using one ----------------------------------------------------------------------------- */
 
 size_t at_loader_steps(const at_loader *l)
 {

@@ -17,7 +17,7 @@
 
 #include <atoll/datasets.h>
 
-/* ---- the batch cache (open.c, cache.c, cache_file.c, fill.c, site.c, evict.c) ------------------ */
+/* ---- the batch cache (open.c, cache.c, cache_file.c, fill.c, site.c, evict.c) -------------- */
 typedef struct at_cache_spec {
     int height, width, channels; /* 0: at_dataset_shape */
     const char *dir; /* NULL: $ATOLL_CACHE_DIR, else $XDG_CACHE_HOME/atoll, else ~/.cache/atoll */
@@ -28,8 +28,8 @@ typedef struct at_cache at_cache;
 /* Opens the cache of (data set's hash, spec) under dir, filling it first if it is not there (one
  * filler a node, others wait); a broken one is made again. Interrupted: AT_EINTERRUPTED. */
 at_cache *at_cache_open(const char *dataset, const at_cache_spec *spec, at_error *err);
-/* Fills an explicit folder. A cache that is there stays if it is this one; what is there is replaced
- * only if nothing but a cache lies in it, otherwise AT_EINPUT. */
+/* Fills an explicit folder. A cache that is there stays if it is this one; what is there is
+ * replaced only if nothing but a cache lies in it, otherwise AT_EINPUT. */
 int at_cache_build(const char *dataset, const at_cache_spec *spec, const char *out, at_error *err);
 /* Opens an explicit folder; AT_EINPUT where it is of another data set (hash NULL: any). */
 at_cache *at_cache_open_at(const char *path, const char *dataset_hash, at_error *err);
@@ -49,7 +49,7 @@ void at_cache_statistics(const at_cache *c, float *mean, float *deviation);
 int at_cache_sample(at_cache *c, at_split split, size_t i, const uint8_t **pixels, int32_t *label,
                     at_error *err);
 
-/* ---- the plan (sampler.c) ---------------------------------------------------------------------- */
+/* ---- the plan (sampler.c) ------------------------------------------------------------------ */
 typedef struct at_sampler_spec {
     size_t samples;      /* N */
     size_t limit;        /* only the first of each epoch's plan; 0: all */
@@ -67,7 +67,7 @@ size_t at_sampler_batch(const at_sampler *s, size_t step, size_t rank, uint32_t 
                         float *weights);
 void at_sampler_free(at_sampler *s);
 
-/* ---- augmentation (augment.c): pure in (seed, epoch, id) --------------------------------------- */
+/* ---- augmentation (augment.c): pure in (seed, epoch, id) ----------------------------------- */
 typedef struct at_augment {
     bool flip; /* mirror left-right with probability 1/2 */
     int shift; /* crop at up to this many pixels aside, edges reflected */
@@ -76,7 +76,7 @@ typedef struct at_augment {
 void at_augment_apply(const at_augment *a, uint64_t seed, uint64_t epoch, uint32_t id,
                       const uint8_t *in, int height, int width, int channels, uint8_t *out);
 
-/* ---- the loader (loader.c): threads fill a bounded ring of batches ahead of the trainer -------- */
+/* ---- the loader (loader.c): threads fill a bounded ring of batches ahead of the trainer ---- */
 typedef struct at_batch {
     const uint8_t *pixels; /* [B,H,W,C]; padding is zeros */
     const int32_t *labels; /* [B] */
