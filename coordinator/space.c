@@ -241,8 +241,7 @@ bool at_space_active(const at_space *s, const double *values, size_t i)
     return true;
 }
 
-/* The value for people and for -s: a choice itself, whole numbers without a point. */
-static at_node *external(const at_dist *d, double value)
+at_node *at_dist_external(const at_dist *d, double value)
 {
     if (d->kind == AT_DIST_CHOICE)
         return at_node_copy(d->choices[(size_t)value]);
@@ -258,7 +257,7 @@ at_node *at_space_params(const at_space *s, const double *values)
     for (size_t i = 0; params && i < s->count; i++) {
         if (isnan(values[i]))
             continue;
-        if (!at_node_set(params, s->dists[i].name, external(&s->dists[i], values[i]))) {
+        if (!at_node_set(params, s->dists[i].name, at_dist_external(&s->dists[i], values[i]))) {
             at_node_free(params);
             return NULL;
         }
