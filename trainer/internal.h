@@ -6,6 +6,8 @@
 
 #include <atoll/trainer.h>
 
+#include "tensorboard.h"
+
 /* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) -------- */
 enum { AT_OPTIMIZER_SLOTS = 2 };
 typedef struct at_update {
@@ -73,6 +75,7 @@ typedef struct at_training {
     double started; /* at_now() at the first step */
     uint64_t trained; /* samples of this session, over all ranks */
     at_node *last_epoch; /* the newest epoch's line */
+    at_tensorboard *board; /* rank 0's, NULL in a trial */
 } at_training;
 /* Behind the gradients travel sums that every rank needs after a step: no message of their own. */
 enum { AT_TAIL_INTERRUPTED, AT_TAIL_LOSS, AT_TAIL_CORRECT, AT_TAIL_SAMPLES, AT_TAIL };

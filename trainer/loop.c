@@ -207,6 +207,21 @@ static at_node *epoch_line(at_training *t, const epoch_clock *clock, const at_no
     return line;
 }
 
+/* The epoch's numbers for TensorBoard, under the tags that group its charts. */
+static int show_on_board(const at_training *t, const at_node *line, at_error *err)
+{
+    static const struct {
+        const char *key, *tag;
+    } scalars[] = {{"train_loss", "loss/train"},         {"val_loss", "loss/validation"},
+                   {"train_accuracy", "accuracy/train"}, {"val_accuracy", "accuracy/validation"},
+                   {"lr", "lr"},                         {"images_per_second", "images_per_second"}};
+    int code = 0;
+    for (size_t i = 0; i < sizeof scalars / sizeof *scalars && t->board && code == 0; i++)
+        code = at_tensorboard_scalar(t->board, at_node_int(at_node_get(line, "epoch"), 0), scalars[i].tag,
+                                     at_node_real(at_node_get(line, scalars[i].key), NAN), err);
+    return code;
+}
+
 static int end_epoch(at_training *t, const epoch_clock *clock, at_error *err)
 {
     at_node *val = NULL;
@@ -226,10 +241,11 @@ static int end_epoch(at_training *t, const epoch_clock *clock, at_error *err)
     emit(t, line);
     at_node_remove(line, "event");
     t->at = (at_progress_point){.epoch = t->at.epoch + 1, .seconds = t->at.seconds + at_now() - clock->begin};
-    if (is_root(t))
+    code = show_on_board(t, line, err);
+    if (code == 0 && is_root(t))
         return at_run_log(t->job->out, line, err);
     at_node_free(line);
-    return 0;
+    return code;
 }
 
 static bool checkpoint_due(const at_training *t)
@@ -284,6 +300,10 @@ int at_training_run(at_training *t, at_error *err)
     if (!loader)
         return err && err->code ? err->code : AT_EFAIL;
     bool visible = is_root(t) && !t->job->trial;
+    if (visible && !(t->board = at_tensorboard_open(t->job->out, err))) {
+        at_loader_free(loader);
+        return err && err->code ? err->code : AT_EIO;
+    }
     double total = (double)(planned_samples(t) * (size_t)c->epochs);
     at_progress *bar = visible ? at_progress_new("train", total, "images") : NULL;
     t->started = at_now();
@@ -292,6 +312,7 @@ int at_training_run(at_training *t, at_error *err)
     if (bar)
         at_progress_end(bar, code == 0 ? "trained" : "stopped");
     emit_simple(t, "end", at_now() - t->started);
+    at_tensorboard_close(t->board);
     at_loader_free(loader);
     return code;
 }
