@@ -20,14 +20,24 @@ typedef struct at_image {
     uint8_t *pixels;             /* [H,W,C], malloc'd; at_image_fini */
 } at_image;
 typedef struct at_decode_limits {
-    size_t pixels, bytes; /* 0: 16 Mpixel, 64 MiB */
+    size_t pixels, bytes; /* 0: 128 Mpixel, 256 MiB */
 } at_decode_limits;
+/* Why a picture was refused, as in errors(reason): truncated, not-an-image, too-large, corrupt, unreadable,
+ * unsupported, empty. NULL ends the list. */
+extern const char *const at_error_reasons[];
 
 /* Decodes PNG (any depth, palette, alpha over black), JPEG (baseline, progressive, grey, CMYK) or our raw
  * form ("ATRW", from idx and CIFAR binary). AT_EINPUT with a reason of at_error_reasons[]. limits NULL: defaults. */
 int at_image_decode(const void *bytes, size_t size, const at_decode_limits *limits, at_image *out,
                     const char **reason, at_error *err);
 void at_image_fini(at_image *image);
+/* The same for many pictures: keeps its codec and its memory. One thread at a time. NULL: out of memory. */
+typedef struct at_decoder at_decoder;
+at_decoder *at_decoder_new(void);
+void at_decoder_free(at_decoder *d);
+/* view->pixels belongs to d and lasts until its next call. */
+int at_decoder_decode(at_decoder *d, const void *bytes, size_t size, const at_decode_limits *limits,
+                      at_image *view, const char **reason, at_error *err);
 /* Writes PNG bytes (reports embed pictures); *out is malloc'd. */
 int at_image_encode_png(const at_image *image, void **out, size_t *size, at_error *err);
 /* Fits the picture into [height,width,channels]: area average for shrinking, bicubic for growing, per axis;
@@ -45,21 +55,31 @@ typedef struct at_ingest_options {
     bool allow_missing_classes; /* a class that is in one split only is an error otherwise */
 } at_ingest_options;
 typedef struct at_ingest_result {
-    uint64_t images, errors, bytes;
-    double seconds;
+    uint64_t images, errors, bytes; /* of the whole data set; bytes: the originals' */
+    uint64_t resumed;               /* of images + errors, found done by an earlier run */
+    double seconds;                 /* of this run */
 } at_ingest_result;
 /* Works in <out>.partial and renames it when complete; interrupted: AT_EINTERRUPTED and resume continues. */
 int at_ingest(const at_ingest_options *options, at_ingest_result *result, at_error *err);
 
 /* ---- well-known data sets (known.c, download.c) ------------------------------------------------ */
-typedef struct at_known_dataset {
-    const char *name, *title, *url, *sha256, *system_path; /* system_path: where a Debian package puts it */
+typedef struct at_known_file {
+    const char *name, *sha256;
     uint64_t bytes;
+} at_known_file;
+typedef struct at_known_dataset {
+    const char *name, *title, *url, *system_path; /* system_path: where a Debian package puts it, or NULL */
+    at_known_file files[4];                       /* found at url + name; a NULL name ends them */
+    uint64_t bytes;                               /* of all files */
 } at_known_dataset;
 const at_known_dataset *at_known_datasets(size_t *n);
-/* Puts the data set's source under <out> from a local file or folder, the system path or its address.
- * Downloads resume (<file>.part) and are checked against the pinned SHA-256. url NULL: the official one. */
+/* Puts the data set's source under <out> from a local file or folder, the system path or its address, with
+ * a dataset.yaml that says where it came from. Checked: a file or folder by reading it to its end as a source, a
+ * download against the pinned SHA-256s. url NULL: the official folder; else "http://host/folder/". */
 int at_dataset_get(const char *name, const char *from, const char *url, const char *out, at_error *err);
+/* Downloads an http(s) address to <path>, going on from <path>.part where the server can; a file whose SHA-256
+ * is another than the given one is removed again (AT_EINPUT). Interrupted or broken off: <path>.part stays. */
+int at_download(const char *url, const char *sha256, const char *path, at_error *err);
 
 /* ---- reading a data set (dataset.c); safe from many threads after opening ---------------------- */
 typedef enum { AT_TRAIN, AT_VAL, AT_TEST, AT_SPLITS } at_split;

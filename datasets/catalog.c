@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * catalog.db while an ingest writes it.
+ *
+ * A row of images is a file of the source, a row of blobs a content: the same picture under two paths
+ * is stored once. The tables are plain enough for any SQLite client; their comments lie in the file.
+ * A commit first syncs the shard, then commits the rows together with the shard's length: whatever
+ * the catalog counts is on disk, and what a killed ingest wrote beyond is cut off by the next.
+ * Until the end images(label) counts classes in the order of their appearance (labels.c renumbers). */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char schema[] =
+    "CREATE TABLE IF NOT EXISTS meta( -- one row a fact: format, dataset_hash, source, seed, ...\n"
+    "  key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS classes(label INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE IF NOT EXISTS images( -- one row a file of the source\n"
+    "  id INTEGER PRIMARY KEY,\n"
+    "  path TEXT NOT NULL UNIQUE, -- as in the source\n"
+    "  split TEXT NOT NULL,       -- train, val or test\n"
+    "  label INTEGER NOT NULL,    -- of classes\n"
+    "  hash TEXT NOT NULL,        -- of blobs: BLAKE2b-256 of the content\n"
+    "  mtime INTEGER NOT NULL);   -- seconds since 1970\n"
+    "CREATE TABLE IF NOT EXISTS blobs( -- one row a content\n"
+    "  hash TEXT PRIMARY KEY,\n"
+    "  shard INTEGER NOT NULL,    -- file shards/<shard>.atb, five digits\n"
+    "  offset INTEGER NOT NULL,   -- of the content in it\n"
+    "  bytes INTEGER NOT NULL,\n"
+    "  crc32c INTEGER NOT NULL,\n"
+    "  format TEXT NOT NULL,      -- png, jpeg or raw\n"
+    "  width INTEGER NOT NULL, height INTEGER NOT NULL,\n"
+    "  channels INTEGER NOT NULL  -- as decoded: 1 grey, 3 RGB\n"
+    ") WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS stats( -- of the pixels, 0..255; _0 is grey or red, _1 green, _2 blue\n"
+    "  hash TEXT PRIMARY KEY, -- of blobs\n"
+    "  mean_0 REAL, mean_1 REAL, mean_2 REAL, deviation_0 REAL, deviation_1 REAL, deviation_2 REAL,\n"
+    "  min_0 INTEGER, min_1 INTEGER, min_2 INTEGER, max_0 INTEGER, max_1 INTEGER, max_2 INTEGER\n"
+    ") WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS errors( -- files that are no images\n"
+    "  path TEXT PRIMARY KEY,\n"
+    "  reason TEXT NOT NULL, -- truncated, not-an-image, too-large, corrupt, unreadable, unsupported, empty\n"
+    "  detail TEXT NOT NULL) WITHOUT ROWID;";
+
+struct class_row {
+    char *name;
+    int64_t label;
+};
+
+struct at_catalog {
+    at_db *db;
+    at_stmt *image, *blob, *stats, *error, *class_row;
+    struct class_row *classes; /* sorted by name */
+    size_t class_count, class_capacity;
+    size_t last_class; /* files of a class come together */
+};
+
+/* ---- classes ---- */
+
+/* Where the name is or belongs. */
+static size_t find_class(const at_catalog *c, const char *name, bool *found)
+{
+    size_t low = 0, high = c->class_count;
+    *found = false;
+    while (low < high && !*found) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(name, c->classes[middle].name);
+        *found = order == 0;
+        if (*found)
+            low = middle;
+        else if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+static int insert_class(at_catalog *c, size_t at, const char *name, int64_t label, at_error *err)
+{
+    if (c->class_count == c->class_capacity) {
+        size_t capacity = c->class_capacity ? 2 * c->class_capacity : 64;
+        struct class_row *rows = realloc(c->classes, capacity * sizeof *rows);
+        if (!rows)
+            return at_nomem(err);
+        c->classes = rows;
+        c->class_capacity = capacity;
+    }
+    char *copy = strdup(name);
+    if (!copy)
+        return at_nomem(err);
+    memmove(c->classes + at + 1, c->classes + at, (c->class_count - at) * sizeof *c->classes);
+    c->classes[at] = (struct class_row){copy, label};
+    c->class_count++;
+    return 0;
+}
+
+static int label_of(at_catalog *c, const char *name, int64_t *label, at_error *err)
+{
+    if (c->last_class < c->class_count && !strcmp(c->classes[c->last_class].name, name)) {
+        *label = c->classes[c->last_class].label;
+        return 0;
+    }
+    bool found;
+    size_t at = find_class(c, name, &found);
+    if (!found) {
+        int64_t next = (int64_t)c->class_count;
+        int code = insert_class(c, at, name, next, err);
+        if (code == 0) {
+            at_stmt_bind(c->class_row, "is", next, name);
+            code = at_stmt_step(c->class_row, err);
+        }
+        if (code < 0)
+            return code;
+    }
+    c->last_class = at;
+    *label = c->classes[at].label;
+    return 0;
+}
+
+static int load_classes(at_catalog *c, at_error *err)
+{
+    at_stmt *s = at_db_prepare(c->db, "SELECT name, label FROM classes", err);
+    if (!s)
+        return AT_EIO;
+    int code;
+    while ((code = at_stmt_step(s, err)) == 1) {
+        bool found;
+        size_t at = find_class(c, at_stmt_text(s, 0), &found);
+        int failed = insert_class(c, at, at_stmt_text(s, 0), at_stmt_int(s, 1), err);
+        if (failed < 0) {
+            code = failed;
+            break;
+        }
+    }
+    at_stmt_free(s);
+    return code;
+}
+
+/* ---- opening and committing ---- */
+
+static bool prepare(at_catalog *c, at_error *err)
+{
+    c->image = at_db_prepare(c->db,
+                             "INSERT INTO images(path, split, label, hash, mtime) VALUES(?,?,?,?,?)"
+                             " ON CONFLICT DO NOTHING RETURNING 1",
+                             err);
+    c->blob = at_db_prepare(c->db,
+                            "INSERT INTO blobs(hash, shard, offset, bytes, crc32c, format, width, height, channels)"
+                            " VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING RETURNING 1",
+                            err);
+    c->stats = at_db_prepare(c->db, "INSERT INTO stats VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
+    c->error = at_db_prepare(c->db, "INSERT INTO errors VALUES(?,?,?) ON CONFLICT DO NOTHING", err);
+    c->class_row = at_db_prepare(c->db, "INSERT INTO classes(label, name) VALUES(?,?)", err);
+    return c->image && c->blob && c->stats && c->error && c->class_row;
+}
+
+at_catalog *at_catalog_open(const char *folder, at_error *err)
+{
+    at_catalog *c = calloc(1, sizeof *c);
+    char *path = at_path_join(folder, "catalog.db");
+    if (!c || !path) {
+        at_nomem(err);
+        goto fail_open;
+    }
+    c->db = at_db_open(path, AT_DB_CREATE, err);
+    if (!c->db || at_db_exec(c->db, "PRAGMA cache_size = -131072", err) < 0 ||
+        at_db_exec(c->db, schema, err) < 0 || !prepare(c, err) || load_classes(c, err) < 0 ||
+        at_db_exec(c->db, "BEGIN", err) < 0)
+        goto fail_open;
+    free(path);
+    return c;
+fail_open:
+    free(path);
+    at_catalog_close(c);
+    return NULL;
+}
+
+void at_catalog_close(at_catalog *c)
+{
+    if (!c)
+        return;
+    at_stmt_free(c->image);
+    at_stmt_free(c->blob);
+    at_stmt_free(c->stats);
+    at_stmt_free(c->error);
+    at_stmt_free(c->class_row);
+    at_db_close(c->db);
+    for (size_t i = 0; i < c->class_count; i++)
+        free(c->classes[i].name);
+    free(c->classes);
+    free(c);
+}
+
+at_db *at_catalog_db(at_catalog *c)
+{
+    return c->db;
+}
+
+int at_catalog_set_meta(at_catalog *c, const char *key, const char *value, at_error *err)
+{
+    return at_db_run(c->db, err, "INSERT OR REPLACE INTO meta VALUES(?,?)", "ss", key, value);
+}
+
+char *at_catalog_meta(at_catalog *c, const char *key)
+{
+    at_stmt *s = at_db_prepare(c->db, "SELECT value FROM meta WHERE key = ?", NULL);
+    char *value = NULL;
+    if (s && at_stmt_bind(s, "s", key) == 0 && at_stmt_step(s, NULL) == 1)
+        value = strdup(at_stmt_text(s, 0));
+    at_stmt_free(s);
+    return value;
+}
+
+static int set_number(at_catalog *c, const char *key, uint64_t value, at_error *err)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    return at_catalog_set_meta(c, key, text, err);
+}
+
+int at_catalog_commit(at_catalog *c, at_shard_writer *shards, at_error *err)
+{
+    int64_t shard;
+    uint64_t bytes;
+    int code = at_shard_sync(shards, &shard, &bytes, err);
+    if (code == 0)
+        code = set_number(c, "resume_shard", (uint64_t)shard, err);
+    if (code == 0)
+        code = set_number(c, "resume_bytes", bytes, err);
+    return code < 0 ? code : at_db_exec(c->db, "COMMIT; BEGIN", err);
+}
+
+/* ---- adding ---- */
+
+static int add_error(at_catalog *c, const at_item *item, at_error *err)
+{
+    at_stmt_bind(c->error, "sss", item->path.data, at_error_reasons[item->reason], item->detail);
+    return at_stmt_step(c->error, err);
+}
+
+/* Runs an INSERT ... RETURNING: 1 where a row was new, 0 where it was there. */
+static int insert(at_stmt *s, at_error *err)
+{
+    int code = at_stmt_step(s, err);
+    at_stmt_reset(s);
+    return code;
+}
+
+static int add_stats(at_catalog *c, const at_item *item, at_error *err)
+{
+    const at_pixel_stats *p = &item->stats;
+    if (item->channels == 1)
+        at_stmt_bind(c->stats, "srnnrnninninn", item->hash, p->mean[0], p->deviation[0], (int64_t)p->minimum[0],
+                     (int64_t)p->maximum[0]);
+    else
+        at_stmt_bind(c->stats, "srrrrrriiiiii", item->hash, p->mean[0], p->mean[1], p->mean[2], p->deviation[0],
+                     p->deviation[1], p->deviation[2], (int64_t)p->minimum[0], (int64_t)p->minimum[1],
+                     (int64_t)p->minimum[2], (int64_t)p->maximum[0], (int64_t)p->maximum[1],
+                     (int64_t)p->maximum[2]);
+    return at_stmt_step(c->stats, err);
+}
+
+static int add_blob(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
+{
+    int64_t shard;
+    uint64_t offset;
+    int code = at_shard_place(shards, item->bytes.size, &shard, &offset, err);
+    if (code < 0)
+        return code;
+    at_stmt_bind(c->blob, "siiiisiii", item->hash, shard, (int64_t)offset, (int64_t)item->bytes.size,
+                 (int64_t)item->crc, at_format_text(item->format), (int64_t)item->width, (int64_t)item->height,
+                 (int64_t)item->channels);
+    code = insert(c->blob, err);
+    if (code <= 0)
+        return code;
+    code = at_shard_append(shards, item->bytes.data, item->bytes.size, item->hash, item->crc, err);
+    return code < 0 ? code : add_stats(c, item, err);
+}
+
+int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
+{
+    if (item->bad)
+        return add_error(c, item, err);
+    int64_t label;
+    int code = label_of(c, item->class_name.data, &label, err);
+    if (code < 0)
+        return code;
+    at_stmt_bind(c->image, "ssisi", item->path.data, at_split_name(item->split), label, item->hash, item->mtime);
+    code = insert(c->image, err);
+    return code <= 0 ? code : add_blob(c, shards, item, err);
+}
+
+/* ---- resuming ---- */
+
+static uint64_t number_of(at_catalog *c, const char *key)
+{
+    char *text = at_catalog_meta(c, key);
+    uint64_t value = text ? strtoull(text, NULL, 10) : 0;
+    free(text);
+    return value;
+}
+
+static int load_records(at_catalog *c, int64_t shard, at_shard_record **records, size_t *count, at_error *err)
+{
+    at_stmt *s = at_db_prepare(
+        c->db, "SELECT hash, offset, bytes, crc32c FROM blobs WHERE shard = ? ORDER BY offset", err);
+    if (!s)
+        return AT_EIO;
+    at_stmt_bind(s, "i", shard);
+    size_t capacity = 0;
+    int code;
+    while ((code = at_stmt_step(s, err)) == 1) {
+        if (*count == capacity) {
+            capacity = capacity ? 2 * capacity : 1024;
+            at_shard_record *more = realloc(*records, capacity * sizeof *more);
+            if (!more) {
+                code = at_nomem(err);
+                break;
+            }
+            *records = more;
+        }
+        at_shard_record *r = &(*records)[(*count)++];
+        snprintf(r->hash, sizeof r->hash, "%s", at_stmt_text(s, 0));
+        r->offset = (uint64_t)at_stmt_int(s, 1);
+        r->bytes = (uint64_t)at_stmt_int(s, 2);
+        r->crc = (uint32_t)at_stmt_int(s, 3);
+    }
+    at_stmt_free(s);
+    return code;
+}
+
+at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t limit, at_error *err)
+{
+    int64_t shard = (int64_t)number_of(c, "resume_shard");
+    uint64_t bytes = number_of(c, "resume_bytes");
+    at_shard_record *records = NULL;
+    size_t count = 0;
+    if (load_records(c, shard, &records, &count, err) < 0) {
+        free(records);
+        return NULL;
+    }
+    return at_shard_writer_open(folder, limit, shard, bytes, records, count, err);
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Reading a data set: where every image lies is loaded once, in path order, by one query; the bytes
+ * stay in the mapped shards. After opening nothing changes, so any number of threads may read. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FORMAT = 1 };
+
+struct entry {
+    int64_t id;
+    uint64_t offset;
+    size_t path; /* in the names */
+    uint32_t bytes, crc;
+    int32_t label, shard;
+};
+
+struct split {
+    struct entry *entries;
+    size_t count, capacity;
+};
+
+struct at_dataset {
+    char *path, *shards_folder;
+    char hash[65];
+    int height, width, channels;
+    char **classes;
+    size_t class_count;
+    struct split splits[AT_SPLITS];
+    at_text names; /* paths, one behind another, each with its NUL */
+    at_shard *shards;
+    size_t shard_count;
+};
+
+static const char *const split_names[AT_SPLITS] = {"train", "val", "test"};
+
+const char *at_split_name(at_split split)
+{
+    return split_names[split];
+}
+
+int at_split_parse(const char *name, at_split *out, at_error *err)
+{
+    for (int i = 0; i < AT_SPLITS; i++)
+        if (!strcmp(split_names[i], name)) {
+            *out = (at_split)i;
+            return 0;
+        }
+    return at_fail(err, AT_EINPUT, "\"%s\" is no split: train, val or test", name);
+}
+
+/* ---- loading ---- */
+
+static int set_meta(at_dataset *d, const char *key, const char *value, at_error *err)
+{
+    if (!strcmp(key, "dataset_hash"))
+        snprintf(d->hash, sizeof d->hash, "%s", value);
+    else if (!strcmp(key, "height"))
+        d->height = atoi(value);
+    else if (!strcmp(key, "width"))
+        d->width = atoi(value);
+    else if (!strcmp(key, "channels"))
+        d->channels = atoi(value);
+    else if (!strcmp(key, "format") && atoi(value) != FORMAT)
+        return at_fail(err, AT_EINPUT, "%s: its format is %s, this program reads %d", d->path, value, FORMAT);
+    return 0;
+}
+
+static int load_meta(at_dataset *d, at_db *db, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db, "SELECT key, value FROM meta", err);
+    int code = s ? 1 : err->code;
+    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
+        int failed = set_meta(d, at_stmt_text(s, 0), at_stmt_text(s, 1), err);
+        code = failed < 0 ? failed : 1;
+    }
+    at_stmt_free(s);
+    if (code == 0 && (strlen(d->hash) != 64 || d->height < 1 || d->width < 1 || d->channels < 1))
+        return at_fail(err, AT_EINPUT, "%s: catalog.db is not that of a complete data set", d->path);
+    return code;
+}
+
+static int load_classes(at_dataset *d, at_db *db, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db, "SELECT label, name FROM classes ORDER BY label", err);
+    int code = s ? 1 : err->code;
+    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
+        char **classes = realloc(d->classes, (d->class_count + 1) * sizeof *classes);
+        if (classes)
+            d->classes = classes;
+        char *name = classes ? strdup(at_stmt_text(s, 1)) : NULL;
+        if (!name)
+            code = at_nomem(err);
+        else
+            d->classes[d->class_count++] = name;
+        if (code == 1 && at_stmt_int(s, 0) != (int64_t)d->class_count - 1)
+            code = at_fail(err, AT_EINPUT, "%s: the labels of classes are not 0, 1, 2, ...", d->path);
+    }
+    at_stmt_free(s);
+    return code;
+}
+
+static struct entry *add_entry(struct split *p)
+{
+    if (p->count == p->capacity) {
+        size_t capacity = p->capacity ? 2 * p->capacity : 4096;
+        struct entry *entries = realloc(p->entries, capacity * sizeof *entries);
+        if (!entries)
+            return NULL;
+        p->entries = entries;
+        p->capacity = capacity;
+    }
+    return &p->entries[p->count++];
+}
+
+/* Row: id, path, split, label, shard, offset, bytes, crc32c. */
+static int load_row(at_dataset *d, const at_stmt *s, at_error *err)
+{
+    at_split split = AT_TRAIN;
+    int64_t label = at_stmt_int(s, 3), shard = at_stmt_int(s, 4), bytes = at_stmt_int(s, 6);
+    const char *path = at_stmt_text(s, 1);
+    int code = at_split_parse(at_stmt_text(s, 2), &split, err);
+    if (code < 0)
+        return at_fail_in(err, "%s: image %s", d->path, path);
+    if (label < 0 || label >= (int64_t)d->class_count || shard < 0 || shard > INT32_MAX || bytes < 0 ||
+        bytes > UINT32_MAX || at_stmt_int(s, 5) < 0)
+        return at_fail(err, AT_EINPUT, "%s: image %s: label, shard or size is out of range", d->path, path);
+    struct entry *e = add_entry(&d->splits[split]);
+    if (!e)
+        return at_nomem(err);
+    *e = (struct entry){.id = at_stmt_int(s, 0),
+                        .offset = (uint64_t)at_stmt_int(s, 5),
+                        .path = d->names.length,
+                        .bytes = (uint32_t)bytes,
+                        .crc = (uint32_t)at_stmt_int(s, 7),
+                        .label = (int32_t)label,
+                        .shard = (int32_t)shard};
+    at_text_append(&d->names, path, strlen(path) + 1);
+    if ((size_t)shard >= d->shard_count)
+        d->shard_count = (size_t)shard + 1;
+    return d->names.failed ? at_nomem(err) : 0;
+}
+
+/* CROSS JOIN keeps the order of the tables: images by the index of their paths, no sorting. */
+static int load_images(at_dataset *d, at_db *db, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db,
+                               "SELECT i.id, i.path, i.split, i.label, b.shard, b.offset, b.bytes, b.crc32c"
+                               " FROM images i CROSS JOIN blobs b ON b.hash = i.hash ORDER BY i.path",
+                               err);
+    int code = s ? 1 : err->code;
+    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
+        int failed = load_row(d, s, err);
+        code = failed < 0 ? failed : 1;
+    }
+    at_stmt_free(s);
+    return code;
+}
+
+static int map_shards(at_dataset *d, at_error *err)
+{
+    d->shards = calloc(d->shard_count ? d->shard_count : 1, sizeof *d->shards);
+    if (!d->shards)
+        return at_nomem(err);
+    for (size_t i = 0; i < d->shard_count; i++) {
+        int code = at_shard_map(d->shards_folder, (int64_t)i, &d->shards[i], err);
+        if (code < 0)
+            return code;
+    }
+    for (int split = 0; split < AT_SPLITS; split++)
+        for (size_t i = 0; i < d->splits[split].count; i++) {
+            const struct entry *e = &d->splits[split].entries[i];
+            const at_shard *shard = &d->shards[e->shard];
+            if (e->offset > shard->size || e->bytes > shard->size - e->offset)
+                return at_fail(err, AT_EINPUT, "%s: %s lies beyond its end: the shard is cut off", shard->path,
+                               d->names.data + e->path);
+        }
+    return 0;
+}
+
+static int load(at_dataset *d, at_error *err)
+{
+    char *catalog = at_path_join(d->path, "catalog.db");
+    if (!catalog)
+        return at_nomem(err);
+    at_db *db = at_file_exists(catalog) ? at_db_open(catalog, AT_DB_READ, err) : NULL;
+    if (!db && !at_file_exists(catalog))
+        at_fail(err, AT_ENOENT, "%s is no data set: it has no catalog.db", d->path);
+    free(catalog);
+    if (!db)
+        return err->code;
+    int code = at_db_exec(db, "PRAGMA cache_size = -131072; PRAGMA mmap_size = 1073741824", err);
+    if (code == 0)
+        code = load_meta(d, db, err);
+    if (code == 0)
+        code = load_classes(d, db, err);
+    if (code == 0)
+        code = load_images(d, db, err);
+    at_db_close(db);
+    return code < 0 ? code : map_shards(d, err);
+}
+
+at_dataset *at_dataset_open(const char *path, at_error *err)
+{
+    at_error local = {0};
+    err = err ? err : &local;
+    at_dataset *d = calloc(1, sizeof *d);
+    if (!d || !(d->path = strdup(path)) || !(d->shards_folder = at_path_join(path, "shards"))) {
+        at_nomem(err);
+        goto fail_open;
+    }
+    if (load(d, err) == 0)
+        return d;
+fail_open:
+    at_dataset_close(d);
+    return NULL;
+}
+
+void at_dataset_close(at_dataset *d)
+{
+    if (!d)
+        return;
+    for (size_t i = 0; d->shards && i < d->shard_count; i++)
+        at_shard_unmap(&d->shards[i]);
+    free(d->shards);
+    for (int i = 0; i < AT_SPLITS; i++)
+        free(d->splits[i].entries);
+    for (size_t i = 0; i < d->class_count; i++)
+        free(d->classes[i]);
+    free(d->classes);
+    at_text_fini(&d->names);
+    free(d->shards_folder);
+    free(d->path);
+    free(d);
+}
+
+/* ---- reading ---- */
+
+const char *at_dataset_hash(const at_dataset *d)
+{
+    return d->hash;
+}
+
+size_t at_dataset_count(const at_dataset *d, at_split split)
+{
+    return d->splits[split].count;
+}
+
+size_t at_dataset_classes(const at_dataset *d)
+{
+    return d->class_count;
+}
+
+const char *at_dataset_class_name(const at_dataset *d, size_t label)
+{
+    return label < d->class_count ? d->classes[label] : NULL;
+}
+
+void at_dataset_shape(const at_dataset *d, int *height, int *width, int *channels)
+{
+    *height = d->height;
+    *width = d->width;
+    *channels = d->channels;
+}
+
+int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err)
+{
+    if (i >= d->splits[split].count)
+        return at_fail(err, AT_EINPUT, "%s: there is no image %zu in split %s", d->path, i, split_names[split]);
+    const struct entry *e = &d->splits[split].entries[i];
+    const at_shard *shard = &d->shards[e->shard];
+    const uint8_t *bytes = shard->data + e->offset;
+    if (at_crc32c(0, bytes, e->bytes) != e->crc)
+        return at_fail(err, AT_EINPUT, "%s: offset %llu: %s is damaged (its CRC is wrong)", shard->path,
+                       (unsigned long long)e->offset, d->names.data + e->path);
+    *out = (at_sample){.bytes = bytes, .size = e->bytes, .label = e->label, .image_id = e->id};
+    return 0;
+}
+
+const char *at_dataset_sample_path(const at_dataset *d, at_split split, size_t i)
+{
+    return i < d->splits[split].count ? d->names.data + d->splits[split].entries[i].path : NULL;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Ingest: from a source to a data set on disk.
+ *
+ * The pipeline (pipeline.c) reads and examines; the caller's thread writes shards and catalog in the
+ * source's order, so that both depend on the source alone, not on the number of threads.
+ *
+ * All happens in <out>.partial, which a lock protects against a second ingest, and which is renamed to
+ * <out> when it is complete. Stopped at any point, killed even, the next ingest with `resume` goes on
+ * behind the last commit. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { COMMIT_BYTES = 64 << 20 };
+static const at_ingest_tuning usual = {.shard_bytes = 256 << 20, .commit_images = 8192};
+
+struct ingest {
+    const at_ingest_options *options;
+    const at_ingest_tuning *tuning;
+    char *out, *partial, *shards_folder;
+    at_lock *lock;
+    at_source *source;
+    at_catalog *catalog;
+    at_shard_writer *shards;
+    at_paths *done;
+    size_t resumed;
+    uint64_t images, errors, pending, pending_bytes;
+};
+
+/* ---- the writer ---- */
+
+static int commit(struct ingest *g, at_error *err)
+{
+    g->pending = g->pending_bytes = 0;
+    return at_catalog_commit(g->catalog, g->shards, err);
+}
+
+static int write_chunk(struct ingest *g, const at_chunk *k, at_error *err)
+{
+    for (size_t i = 0; i < k->count; i++) {
+        int code = at_catalog_add(g->catalog, g->shards, &k->items[i], err);
+        if (code < 0)
+            return code;
+        g->images += !k->items[i].bad;
+        g->errors += k->items[i].bad;
+        g->pending++;
+        g->pending_bytes += k->items[i].bytes.size;
+        if (g->pending >= g->tuning->commit_images || g->pending_bytes >= COMMIT_BYTES) {
+            code = commit(g, err);
+            if (code < 0)
+                return code;
+        }
+    }
+    return 0;
+}
+
+static void show(const struct ingest *g, at_progress *progress, double done)
+{
+    char note[80];
+    snprintf(note, sizeof note, "%llu images%s", (unsigned long long)g->images, g->errors ? ", " : "");
+    if (g->errors)
+        snprintf(note + strlen(note), sizeof note - strlen(note), "%llu set aside",
+                 (unsigned long long)g->errors);
+    at_progress_update(progress, done, note);
+}
+
+/* Takes what the pipeline has examined, to its end. */
+static int write_all(struct ingest *g, at_pipeline *p, at_error *err)
+{
+    at_progress *progress = at_progress_new("ingest", g->source->total, g->source->unit);
+    at_chunk *k;
+    int code = 0;
+    while (code == 0 && (k = at_pipeline_next(p))) {
+        code = write_chunk(g, k, err);
+        show(g, progress, k->done);
+        at_pipeline_give_back(p, k);
+    }
+    at_progress_end(progress, NULL);
+    return code;
+}
+
+static int run_pipeline(struct ingest *g, at_error *err)
+{
+    at_pipeline *p = at_pipeline_start(g->source, g->options->jobs, err);
+    if (!p)
+        return err->code;
+    int code = write_all(g, p, err);
+    at_error reader = {0};
+    int stopped = at_pipeline_stop(p, &reader);
+    if (code == 0)
+        code = commit(g, err); /* what was read stays, whatever ended the reading */
+    return code == 0 && stopped < 0 ? at_fail(err, stopped, "%s", reader.message) : code;
+}
+
+/* ---- folders ---- */
+
+static int sync_folder(const char *path, at_error *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int failed = fd < 0 || (fsync(fd) && errno != EINVAL);
+    int code = failed ? at_fail_errno(err, errno, "cannot sync folder %s", path) : 0;
+    if (fd >= 0)
+        close(fd);
+    return code;
+}
+
+static int clear_partial(const struct ingest *g, at_error *err)
+{
+    static const char *const files[] = {"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *path = at_path_join(g->partial, files[i]);
+        if (!path)
+            return at_nomem(err);
+        int code = unlink(path) && errno != ENOENT ? at_fail_errno(err, errno, "cannot remove %s", path) : 0;
+        free(path);
+        if (code < 0)
+            return code;
+    }
+    return at_remove_tree(g->shards_folder, err);
+}
+
+static int take_partial(struct ingest *g, at_error *err)
+{
+    int code = at_make_dirs(g->partial, err);
+    if (code < 0)
+        return code;
+    char *path = at_path_join(g->partial, ".lock");
+    if (!path)
+        return at_nomem(err);
+    at_error local = {0};
+    g->lock = at_lock_take(path, false, &local);
+    free(path);
+    if (!g->lock && local.code == AT_EPEER)
+        return at_fail(err, AT_EPEER, "another ingest is writing %s", g->partial);
+    if (!g->lock)
+        return at_fail(err, local.code, "%s", local.message);
+    return g->options->resume ? 0 : clear_partial(g, err);
+}
+
+/* The source that a half-made data set was begun from must be this one. */
+static int same_source(struct ingest *g, at_error *err)
+{
+    char *path = realpath(g->options->source, NULL);
+    char *begun = at_catalog_meta(g->catalog, "source");
+    int code = 0;
+    if (!path)
+        code = at_fail_errno(err, errno, "cannot read source %s", g->options->source);
+    else if (begun && strcmp(begun, path))
+        code = at_fail(err, AT_EINPUT, "%s was begun from %s, not from %s: leave --resume away to begin anew",
+                       g->partial, begun, path);
+    else if (!begun)
+        code = at_catalog_set_meta(g->catalog, "source", path, err);
+    if (code == 0)
+        code = at_catalog_set_meta(g->catalog, "source_kind", g->source->kind->name, err);
+    free(begun);
+    free(path);
+    return code;
+}
+
+static int open_all(struct ingest *g, at_error *err)
+{
+    g->source = at_source_open(g->options->source, err);
+    if (!g->source || take_partial(g, err) < 0)
+        return err->code;
+    g->catalog = at_catalog_open(g->partial, err);
+    if (!g->catalog || same_source(g, err) < 0)
+        return err->code;
+    g->shards = at_catalog_shards(g->catalog, g->shards_folder, g->tuning->shard_bytes, err);
+    if (!g->shards)
+        return err->code;
+    g->done = at_catalog_paths(g->catalog, &g->resumed, err);
+    g->source->skip = g->done;
+    return g->done ? 0 : err->code;
+}
+
+static bool is_complete(struct ingest *g)
+{
+    char *complete = at_catalog_meta(g->catalog, "complete");
+    free(complete);
+    return complete != NULL;
+}
+
+/* From <out>.partial to <out>. The catalog leaves WAL mode: then it can be read from a read-only folder. */
+static int publish(struct ingest *g, at_error *err)
+{
+    int code = at_db_exec(at_catalog_db(g->catalog), "PRAGMA journal_mode = DELETE", err);
+    at_catalog_close(g->catalog);
+    g->catalog = NULL;
+    if (code == 0)
+        code = sync_folder(g->shards_folder, err);
+    char *lock = at_path_join(g->partial, ".lock");
+    if (lock)
+        unlink(lock);
+    free(lock);
+    if (code == 0)
+        code = sync_folder(g->partial, err);
+    if (code == 0 && rename(g->partial, g->out))
+        code = at_fail_errno(err, errno, "cannot rename %s to %s", g->partial, g->out);
+    char *slash = strrchr(g->out, '/');
+    char *parent = !slash ? strdup(".") : slash == g->out ? strdup("/") : strndup(g->out, (size_t)(slash - g->out));
+    if (code == 0 && parent)
+        code = sync_folder(parent, err);
+    free(parent);
+    return code;
+}
+
+/* ---- the whole ---- */
+
+static int count_all(at_db *db, at_ingest_result *result, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db,
+                               "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM errors),"
+                               " (SELECT sum(bytes) FROM blobs)",
+                               err);
+    int code = s ? at_stmt_step(s, err) : err->code;
+    if (code == 1) {
+        result->images = (uint64_t)at_stmt_int(s, 0);
+        result->errors = (uint64_t)at_stmt_int(s, 1);
+        result->bytes = (uint64_t)at_stmt_int(s, 2);
+    }
+    at_stmt_free(s);
+    return code < 0 ? code : 0;
+}
+
+static int ingest(struct ingest *g, at_ingest_result *result, at_error *err)
+{
+    int code = open_all(g, err);
+    if (code == 0 && !is_complete(g)) {
+        code = run_pipeline(g, err);
+        if (code == 0)
+            code = at_shard_finish(g->shards, err);
+        if (code == 0)
+            code = at_finish_catalog(g->catalog, g->options, g->source, err);
+    }
+    if (code == 0)
+        code = count_all(at_catalog_db(g->catalog), result, err);
+    result->resumed = g->resumed;
+    return code < 0 ? code : publish(g, err);
+}
+
+/* Says what remains of a failed ingest, or leaves nothing. */
+static void explain(struct ingest *g, at_error *err)
+{
+    if (!g->lock)
+        return;
+    if (g->images + g->resumed == 0 && err->code != AT_EINTERRUPTED) {
+        at_remove_tree(g->partial, NULL);
+        return;
+    }
+    char message[sizeof err->message];
+    snprintf(message, sizeof message, "%s", err->message);
+    at_fail(err, err->code, "%.700s (%llu images are in %s: the same with --resume goes on there)", message,
+            (unsigned long long)(g->images + g->resumed), g->partial);
+}
+
+static void ingest_fini(struct ingest *g)
+{
+    at_shard_writer_close(g->shards);
+    at_catalog_close(g->catalog);
+    at_source_close(g->source);
+    at_paths_free(g->done);
+    at_lock_release(g->lock);
+    free(g->shards_folder);
+    free(g->partial);
+    free(g->out);
+}
+
+static bool name_folders(struct ingest *g, const char *out)
+{
+    size_t length = strlen(out);
+    while (length > 1 && out[length - 1] == '/')
+        length--;
+    g->out = strndup(out, length);
+    g->partial = g->out ? at_format("%s.partial", g->out) : NULL;
+    g->shards_folder = g->partial ? at_path_join(g->partial, "shards") : NULL;
+    return g->shards_folder != NULL;
+}
+
+/* The finished data set at <out>, if it was made from this source: what a job that is run again with
+ * `resume` finds. */
+static int accept_finished(struct ingest *g, at_ingest_result *result, at_error *err)
+{
+    at_dataset *d = g->options->resume ? at_dataset_open(g->out, NULL) : NULL;
+    if (!d)
+        return at_fail(err, AT_EINPUT, "%s exists already: remove it or choose another name", g->out);
+    at_dataset_close(d);
+    char *catalog = at_path_join(g->out, "catalog.db"), *path = realpath(g->options->source, NULL);
+    at_db *db = catalog ? at_db_open(catalog, AT_DB_READ, err) : NULL;
+    at_stmt *s = db ? at_db_prepare(db, "SELECT value FROM meta WHERE key = 'source'", err) : NULL;
+    int code = s ? at_stmt_step(s, err) : AT_EINPUT;
+    if (code == 1 && path && !strcmp(at_stmt_text(s, 0), path))
+        code = count_all(db, result, err);
+    else if (code >= 0)
+        code = at_fail(err, AT_EINPUT, "%s exists already, made from %s", g->out, at_stmt_text(s, 0));
+    result->resumed = result->images + result->errors;
+    at_stmt_free(s);
+    at_db_close(db);
+    free(catalog);
+    free(path);
+    return code;
+}
+
+static int check_options(const at_ingest_options *o, at_error *err)
+{
+    if (!o->source || !o->source[0] || !o->out || !o->out[0])
+        return at_fail(err, AT_EUSAGE, "ingest takes a source and a place for the data set");
+    if (!(o->val_fraction >= 0 && o->val_fraction < 1))
+        return at_fail(err, AT_EUSAGE, "val-fraction is %g: it lies in 0 <= f < 1", o->val_fraction);
+    return 0;
+}
+
+int at_ingest_tuned(const at_ingest_options *o, const at_ingest_tuning *tuning, at_ingest_result *result,
+                    at_error *err)
+{
+    at_error local = {0};
+    at_ingest_result unused;
+    err = err ? err : &local;
+    result = result ? result : &unused;
+    *result = (at_ingest_result){0};
+    double start = at_now();
+    int code = check_options(o, err);
+    if (code < 0)
+        return code;
+    struct ingest g = {.options = o, .tuning = tuning};
+    if (!name_folders(&g, o->out))
+        code = at_nomem(err);
+    else if (at_file_exists(g.out) || at_dir_exists(g.out))
+        code = accept_finished(&g, result, err);
+    else if ((code = ingest(&g, result, err)) < 0)
+        explain(&g, err);
+    ingest_fini(&g);
+    result->seconds = at_now() - start;
+    return code;
+}
+
+int at_ingest(const at_ingest_options *options, at_ingest_result *result, at_error *err)
+{
+    return at_ingest_tuned(options, &usual, result, err);
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Labels, when all of a source has been read.
+ *
+ * Labels must not depend on the order in which classes appeared: they follow the names (numbers by
+ * value), or the source's own numbering. A tar is read once, so only now it shows that all of it lies
+ * in one leading folder, "photos/cat/1.jpg": while there is only one class and every image lies
+ * deeper, the classes are looked for one folder further down. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_LEADING = 16 };
+
+struct class_name {
+    char *name;
+    int64_t old; /* label so far */
+};
+
+struct classes {
+    struct class_name *items;
+    size_t count;
+};
+
+static void classes_fini(struct classes *k)
+{
+    for (size_t i = 0; i < k->count; i++)
+        free(k->items[i].name);
+    free(k->items);
+    *k = (struct classes){0};
+}
+
+static int add_class(struct classes *k, const char *name, int64_t old, at_error *err)
+{
+    struct class_name *items = realloc(k->items, (k->count + 1) * sizeof *items);
+    if (!items)
+        return at_nomem(err);
+    k->items = items;
+    char *copy = strdup(name);
+    if (!copy)
+        return at_nomem(err);
+    k->items[k->count++] = (struct class_name){copy, old};
+    return 0;
+}
+
+static int load_classes(at_db *db, struct classes *k, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db, "SELECT name, label FROM classes ORDER BY label", err);
+    int code = s ? 1 : AT_EIO;
+    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
+        int failed = add_class(k, at_stmt_text(s, 0), at_stmt_int(s, 1), err);
+        code = failed < 0 ? failed : 1;
+    }
+    at_stmt_free(s);
+    return code;
+}
+
+/* ---- leading folders ---- */
+
+/* The class's label by name; a new one is added. Negative: out of memory. */
+static int64_t label_of(struct classes *k, const char *name, size_t length, at_error *err)
+{
+    for (size_t i = k->count; i-- > 0;)
+        if (strlen(k->items[i].name) == length && !memcmp(k->items[i].name, name, length))
+            return (int64_t)i;
+    char *copy = strndup(name, length);
+    int code = copy ? add_class(k, copy, (int64_t)k->count, err) : at_nomem(err);
+    free(copy);
+    return code < 0 ? code : (int64_t)k->count - 1;
+}
+
+/* Whether every image has a class folder behind `skip` leading ones. 1, 0 or negative. */
+static int all_deeper(at_db *db, size_t skip, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db, "SELECT path FROM images", err);
+    int code = s ? 1 : AT_EIO;
+    bool deeper = true;
+    while (deeper && code == 1 && (code = at_stmt_step(s, err)) == 1) {
+        at_split split;
+        const char *name;
+        size_t length;
+        deeper = at_layout_parse(at_stmt_text(s, 0), skip, &split, &name, &length);
+    }
+    at_stmt_free(s);
+    return code < 0 ? code : deeper;
+}
+
+/* Gives every image the class behind `skip` leading folders. */
+static int descend(at_db *db, size_t skip, struct classes *k, at_error *err)
+{
+    classes_fini(k);
+    at_stmt *s = at_db_prepare(db, "SELECT id, path FROM images", err);
+    at_stmt *set = at_db_prepare(db, "UPDATE images SET label = ? WHERE id = ?", err);
+    int code = s && set ? 1 : AT_EIO;
+    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
+        at_split split;
+        const char *name;
+        size_t length;
+        at_layout_parse(at_stmt_text(s, 1), skip, &split, &name, &length);
+        int64_t label = label_of(k, name, length, err);
+        int failed = label < 0 ? (int)label : 0;
+        if (failed == 0) {
+            at_stmt_bind(set, "ii", label, at_stmt_int(s, 0));
+            failed = at_stmt_step(set, err);
+        }
+        code = failed < 0 ? failed : 1;
+    }
+    at_stmt_free(s);
+    at_stmt_free(set);
+    return code;
+}
+
+static int find_layout(at_db *db, struct classes *k, at_error *err)
+{
+    int code = 1;
+    for (size_t skip = 1; code == 1 && k->count == 1 && skip < MAX_LEADING; skip++) {
+        code = all_deeper(db, skip, err);
+        if (code != 1)
+            break;
+        char *before = strdup(k->items[0].name);
+        code = before ? descend(db, skip, k, err) : at_nomem(err);
+        bool other = code == 0 && (k->count > 1 || strcmp(before, k->items[0].name));
+        free(before);
+        code = code < 0 ? code : other; /* below a split's folder it stays what it is */
+    }
+    return code < 0 ? code : 0;
+}
+
+/* ---- numbering ---- */
+
+static bool is_number(const char *s)
+{
+    return *s && strspn(s, "0123456789") == strlen(s) && strlen(s) < 10;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct class_name *)a)->name, ((const struct class_name *)b)->name);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    long x = atol(((const struct class_name *)a)->name), y = atol(((const struct class_name *)b)->name);
+    return x == y ? by_name(a, b) : (x > y) - (x < y);
+}
+
+static void sort(struct classes *k)
+{
+    bool numbers = true;
+    for (size_t i = 0; i < k->count; i++)
+        numbers = numbers && is_number(k->items[i].name);
+    if (k->count)
+        qsort(k->items, k->count, sizeof *k->items, numbers ? by_number : by_name);
+}
+
+/* The new label of class i (sorted). */
+static int64_t number(const struct classes *k, size_t i, const at_source *source)
+{
+    return source->names ? atol(k->items[i].name) : (int64_t)i;
+}
+
+static int fill_map(at_db *db, const struct classes *k, const at_source *source, at_error *err)
+{
+    int code = at_db_exec(db,
+                          "CREATE TEMP TABLE IF NOT EXISTS relabel(old INTEGER PRIMARY KEY, new INTEGER);"
+                          "DELETE FROM relabel; DELETE FROM classes",
+                          err);
+    for (size_t i = 0; code == 0 && i < k->count; i++) {
+        int64_t label = number(k, i, source);
+        if (source->names && label >= (int64_t)source->name_count)
+            return at_fail(err, AT_EINPUT, "%s: label %lld has no name: there are %zu", source->path,
+                           (long long)label, source->name_count);
+        code = at_db_run(db, err, "INSERT INTO relabel VALUES(?,?)", "ii", k->items[i].old, label);
+        if (code == 0 && !source->names)
+            code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", label, k->items[i].name);
+    }
+    for (size_t i = 0; code == 0 && i < source->name_count; i++)
+        code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", (int64_t)i, source->names[i]);
+    return code;
+}
+
+static bool is_identity(const struct classes *k, const at_source *source)
+{
+    for (size_t i = 0; i < k->count; i++)
+        if (number(k, i, source) != k->items[i].old)
+            return false;
+    return true;
+}
+
+int at_labels_assign(at_catalog *c, const at_source *source, at_error *err)
+{
+    at_db *db = at_catalog_db(c);
+    struct classes k = {0};
+    int code = load_classes(db, &k, err);
+    if (code == 0 && !source->names)
+        code = find_layout(db, &k, err);
+    if (code == 0) {
+        sort(&k);
+        code = fill_map(db, &k, source, err);
+    }
+    if (code == 0 && !is_identity(&k, source))
+        code = at_db_exec(db, "UPDATE images SET label = (SELECT new FROM relabel WHERE old = label)", err);
+    classes_fini(&k);
+    return code < 0 ? code : 0;
+}
+
+/* ---- checks ---- */
+
+/* A class's splits, e.g. "train, test", by the query's counts. */
+static void name_splits(const at_stmt *s, bool there, at_text *out)
+{
+    for (int split = 0; split < AT_SPLITS; split++)
+        if ((at_stmt_int(s, 1 + split) > 0) == there && at_stmt_int(s, 4 + split) > 0)
+            at_text_add(out, "%s%s", out->length ? ", " : "", at_split_name((at_split)split));
+}
+
+static int check_class(const at_stmt *s, at_error *err)
+{
+    int in = 0, splits = 0;
+    for (int split = 0; split < AT_SPLITS; split++) {
+        in += at_stmt_int(s, 1 + split) > 0;
+        splits += at_stmt_int(s, 4 + split) > 0;
+    }
+    bool untrained = at_stmt_int(s, 4 + AT_TRAIN) > 0 && at_stmt_int(s, 1 + AT_TRAIN) == 0;
+    if (splits < 2 || (in > 1 && !untrained))
+        return 0;
+    at_text has = {0}, lacks = {0};
+    name_splits(s, true, &has);
+    name_splits(s, false, &lacks);
+    int code = at_fail(err, AT_EINPUT,
+                       "class \"%s\" has images in split %s, but none in %s (--allow-missing-classes takes the "
+                       "data as they are)",
+                       at_stmt_text(s, 0), has.data ? has.data : "", lacks.data ? lacks.data : "");
+    at_text_fini(&has);
+    at_text_fini(&lacks);
+    return code;
+}
+
+int at_labels_check(at_catalog *c, at_error *err)
+{
+    static const char sql[] =
+        "WITH counts AS (SELECT label, sum(split = 'train') AS a, sum(split = 'val') AS b, sum(split = 'test') AS c"
+        " FROM images GROUP BY label)"
+        " SELECT name, a, b, c, (SELECT sum(a) FROM counts), (SELECT sum(b) FROM counts),"
+        " (SELECT sum(c) FROM counts) FROM counts JOIN classes USING(label) ORDER BY label";
+    at_stmt *s = at_db_prepare(at_catalog_db(c), sql, err);
+    int code = s ? 1 : AT_EIO;
+    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
+        int failed = check_class(s, err);
+        code = failed < 0 ? failed : 1;
+    }
+    at_stmt_free(s);
+    return code;
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Shards: the original bytes of the pictures, appended to files of about 256 MiB.
+ *
+ * DATASET/shards/00000.atb, all numbers little-endian:
+ *     header   "ATOLLSHD", u32 version (1), u32 number of this shard, 16 zero bytes
+ *     record   "ATBR", u32 CRC32C of the content, u64 bytes, the content's hash (BLAKE2b-256, 32 bytes),
+ *              the content, zeros up to a multiple of 8
+ *     ...
+ *     index    for each record: hash (32 bytes), u64 offset of the content, u64 bytes, u32 CRC32C, u32 0
+ *     footer   "ATOLLEND", u64 offset of the index, u64 number of records, u32 CRC32C of the index, u32 0
+ *
+ * A shard is readable without the catalog: by its index, or record after record where a crash left no
+ * index. Invariants: a content lies in one shard only; a shard is over the limit only if its first
+ * content is; the bytes depend on the contents and their order alone, so that an ingest that was
+ * killed and resumed writes the same file. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { VERSION = 1, HEADER = 32, RECORD = 48, INDEX_ENTRY = 56, FOOTER = 32, HASH = 32, WRITE_BUFFER = 1 << 20 };
+
+struct at_shard_writer {
+    char *folder, *path;
+    FILE *file; /* NULL: none is open */
+    uint64_t limit, position;
+    int64_t number;
+    at_shard_record *records;
+    size_t count, capacity;
+};
+
+static char *path_of(const char *folder, int64_t number)
+{
+    return at_format("%s/%05lld.atb", folder, (long long)number);
+}
+
+static int nibble(char c)
+{
+    return c <= '9' ? c - '0' : c - 'a' + 10;
+}
+
+/* hex: 64 digits of our own making */
+static void put_hash(uint8_t *out, const char *hex)
+{
+    for (int i = 0; i < HASH; i++)
+        out[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
+}
+
+static size_t padding_of(uint64_t bytes)
+{
+    return (size_t)(-bytes & 7);
+}
+
+static int fail(const at_shard_writer *w, at_error *err)
+{
+    return at_fail_errno(err, errno, "cannot write %s", w->path);
+}
+
+static int put(at_shard_writer *w, const void *data, size_t bytes, at_error *err)
+{
+    if (bytes && fwrite(data, 1, bytes, w->file) != bytes)
+        return fail(w, err);
+    w->position += bytes;
+    return 0;
+}
+
+/* ---- files ---- */
+
+static int begin_shard(at_shard_writer *w, at_error *err)
+{
+    uint8_t header[HEADER] = "ATOLLSHD";
+    at_put_u32(header + 8, VERSION);
+    at_put_u32(header + 12, (uint32_t)w->number);
+    w->position = 0;
+    w->count = 0;
+    return put(w, header, sizeof header, err);
+}
+
+/* Opens shard w->number with its first `bytes` bytes; 0: anew. */
+static int open_shard(at_shard_writer *w, uint64_t bytes, at_error *err)
+{
+    free(w->path);
+    w->path = path_of(w->folder, w->number);
+    if (!w->path)
+        return at_nomem(err);
+    int fd = open(w->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    w->file = fd < 0 ? NULL : fdopen(fd, "r+b");
+    struct stat st;
+    if (!w->file || fstat(fd, &st)) {
+        int code = fail(w, err);
+        if (fd >= 0 && !w->file)
+            close(fd);
+        return code;
+    }
+    setvbuf(w->file, NULL, _IOFBF, WRITE_BUFFER);
+    if ((uint64_t)st.st_size < bytes)
+        return at_fail(err, AT_EINPUT, "%s has %lld bytes where the catalog counts %llu: begin anew without --resume",
+                       w->path, (long long)st.st_size, (unsigned long long)bytes);
+    if (ftruncate(fd, (off_t)bytes) || fseeko(w->file, (off_t)bytes, SEEK_SET))
+        return fail(w, err);
+    w->position = bytes;
+    return bytes ? 0 : begin_shard(w, err);
+}
+
+static int write_index(at_shard_writer *w, at_error *err)
+{
+    uint8_t entry[INDEX_ENTRY], footer[FOOTER] = "ATOLLEND";
+    uint32_t crc = 0;
+    at_put_u64(footer + 8, w->position);
+    at_put_u64(footer + 16, w->count);
+    for (size_t i = 0; i < w->count; i++) {
+        const at_shard_record *r = &w->records[i];
+        memset(entry, 0, sizeof entry);
+        put_hash(entry, r->hash);
+        at_put_u64(entry + HASH, r->offset);
+        at_put_u64(entry + HASH + 8, r->bytes);
+        at_put_u32(entry + HASH + 16, r->crc);
+        crc = at_crc32c(crc, entry, sizeof entry);
+        int code = put(w, entry, sizeof entry, err);
+        if (code < 0)
+            return code;
+    }
+    at_put_u32(footer + 24, crc);
+    return put(w, footer, sizeof footer, err);
+}
+
+static int sync_file(at_shard_writer *w, at_error *err)
+{
+    if (fflush(w->file) || fdatasync(fileno(w->file)))
+        return fail(w, err);
+    return 0;
+}
+
+int at_shard_finish(at_shard_writer *w, at_error *err)
+{
+    int code = write_index(w, err);
+    if (code == 0)
+        code = sync_file(w, err);
+    if (fclose(w->file) && code == 0)
+        code = fail(w, err);
+    w->file = NULL;
+    return code;
+}
+
+/* ---- writing ---- */
+
+static int remove_later(const at_shard_writer *w, at_error *err)
+{
+    for (int64_t n = w->number + 1;; n++) {
+        char *path = path_of(w->folder, n);
+        if (!path)
+            return at_nomem(err);
+        int failed = unlink(path), reason = errno;
+        int code = failed && reason != ENOENT ? at_fail_errno(err, reason, "cannot remove %s", path) : 0;
+        free(path);
+        if (failed)
+            return code;
+    }
+}
+
+at_shard_writer *at_shard_writer_open(const char *folder, uint64_t limit, int64_t shard, uint64_t bytes,
+                                      at_shard_record *records, size_t count, at_error *err)
+{
+    at_shard_writer *w = calloc(1, sizeof *w);
+    if (!w || !(w->folder = strdup(folder))) {
+        free(records);
+        at_nomem(err);
+        goto fail_open;
+    }
+    w->limit = limit;
+    w->number = shard;
+    w->records = records;
+    w->capacity = count;
+    if (at_make_dirs(folder, err) < 0 || open_shard(w, bytes, err) < 0 || remove_later(w, err) < 0)
+        goto fail_open;
+    w->count = count;
+    return w;
+fail_open:
+    at_shard_writer_close(w);
+    return NULL;
+}
+
+void at_shard_writer_close(at_shard_writer *w)
+{
+    if (!w)
+        return;
+    if (w->file)
+        fclose(w->file);
+    free(w->records);
+    free(w->path);
+    free(w->folder);
+    free(w);
+}
+
+int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *offset, at_error *err)
+{
+    if (w->count && w->position + RECORD + bytes > w->limit) {
+        int code = at_shard_finish(w, err);
+        if (code < 0)
+            return code;
+        w->number++;
+        code = open_shard(w, 0, err);
+        if (code < 0)
+            return code;
+    }
+    *shard = w->number;
+    *offset = w->position + RECORD;
+    return 0;
+}
+
+static bool remember(at_shard_writer *w, const at_shard_record *record)
+{
+    if (w->count == w->capacity) {
+        size_t capacity = w->capacity ? 2 * w->capacity : 1024;
+        at_shard_record *records = realloc(w->records, capacity * sizeof *records);
+        if (!records)
+            return false;
+        w->records = records;
+        w->capacity = capacity;
+    }
+    w->records[w->count++] = *record;
+    return true;
+}
+
+int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const char *hash, uint32_t crc,
+                    at_error *err)
+{
+    static const uint8_t zeros[8];
+    uint8_t header[RECORD] = "ATBR";
+    at_shard_record record = {.offset = w->position + RECORD, .bytes = bytes, .crc = crc};
+    memcpy(record.hash, hash, sizeof record.hash);
+    at_put_u32(header + 4, crc);
+    at_put_u64(header + 8, bytes);
+    put_hash(header + 16, hash);
+    if (!remember(w, &record))
+        return at_nomem(err);
+    int code = put(w, header, sizeof header, err);
+    if (code == 0)
+        code = put(w, data, bytes, err);
+    return code < 0 ? code : put(w, zeros, padding_of(bytes), err);
+}
+
+int at_shard_sync(at_shard_writer *w, int64_t *shard, uint64_t *bytes, at_error *err)
+{
+    *shard = w->number;
+    *bytes = w->position;
+    return sync_file(w, err);
+}
+
+/* ---- reading ---- */
+
+int at_shard_map(const char *folder, int64_t number, at_shard *out, at_error *err)
+{
+    *out = (at_shard){.path = path_of(folder, number)};
+    if (!out->path)
+        return at_nomem(err);
+    int fd = open(out->path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st)) {
+        int code = at_fail_errno(err, errno, "cannot read %s", out->path);
+        if (fd >= 0)
+            close(fd);
+        return code;
+    }
+    void *data = st.st_size < HEADER ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    if (data == MAP_FAILED)
+        return at_fail(err, AT_EINPUT, "%s: %lld bytes are no shard", out->path, (long long)st.st_size);
+    out->data = data;
+    out->size = (size_t)st.st_size;
+    if (memcmp(data, "ATOLLSHD", 8) || at_get_u32(out->data + 8) != VERSION ||
+        at_get_u32(out->data + 12) != (uint32_t)number)
+        return at_fail(err, AT_EINPUT, "%s: its header is not that of shard %lld in format %d", out->path,
+                       (long long)number, VERSION);
+    return 0;
+}
+
+void at_shard_unmap(at_shard *shard)
+{
+    if (shard->data)
+        munmap((void *)(uintptr_t)shard->data, shard->size);
+    free(shard->path);
+    *shard = (at_shard){0};
+}
