@@ -54,12 +54,21 @@ void at_archive_close(at_archive *a)
     free(a);
 }
 
-/* Names in pax headers are UTF-8, which the C locale cannot convert: then the raw bytes serve. */
+static bool is_ascii(const char *s)
+{
+    while (*s > 0)
+        s++;
+    return *s == 0;
+}
+
+/* Names in pax headers are UTF-8, which the C locale cannot convert; elsewhere the raw bytes serve. */
 static const char *name_of(struct archive_entry *entry)
 {
-    const char *name = archive_entry_pathname_utf8(entry);
-    if (!name)
-        name = archive_entry_pathname(entry);
+    const char *name = archive_entry_pathname(entry);
+    if (!name || !is_ascii(name)) {
+        const char *utf8 = archive_entry_pathname_utf8(entry);
+        name = utf8 ? utf8 : name;
+    }
     while (name && (name[0] == '/' || (name[0] == '.' && name[1] == '/')))
         name += name[0] == '/' ? 1 : 2;
     return name;

@@ -17,26 +17,28 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS classes(label INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
     "CREATE TABLE IF NOT EXISTS images( -- one row a file of the source\n"
     "  id INTEGER PRIMARY KEY,\n"
-    "  path TEXT NOT NULL UNIQUE, -- as in the source\n"
-    "  split TEXT NOT NULL,       -- train, val or test\n"
-    "  label INTEGER NOT NULL,    -- of classes\n"
-    "  hash TEXT NOT NULL,        -- of blobs: BLAKE2b-256 of the content\n"
-    "  mtime INTEGER NOT NULL);   -- seconds since 1970\n"
+    "  path TEXT NOT NULL,     -- as in the source; unique\n"
+    "  split TEXT NOT NULL,    -- train, val or test\n"
+    "  label INTEGER NOT NULL, -- of classes\n"
+    "  hash TEXT NOT NULL,     -- of blobs: BLAKE2b-256 of the content\n"
+    "  mtime INTEGER NOT NULL, -- seconds since 1970\n"
+    "  blob INTEGER NOT NULL   -- id of blobs, for joins faster than by hash\n"
+    ");"
     "CREATE TABLE IF NOT EXISTS blobs( -- one row a content\n"
-    "  hash TEXT PRIMARY KEY,\n"
-    "  shard INTEGER NOT NULL,    -- file shards/<shard>.atb, five digits\n"
-    "  offset INTEGER NOT NULL,   -- of the content in it\n"
+    "  id INTEGER PRIMARY KEY,\n"
+    "  hash TEXT NOT NULL,     -- unique\n"
+    "  shard INTEGER NOT NULL, -- file shards/<shard>.atb, five digits\n"
+    "  offset INTEGER NOT NULL, -- of the content in it\n"
     "  bytes INTEGER NOT NULL,\n"
     "  crc32c INTEGER NOT NULL,\n"
-    "  format TEXT NOT NULL,      -- png, jpeg or raw\n"
+    "  format TEXT NOT NULL,   -- png, jpeg or raw\n"
     "  width INTEGER NOT NULL, height INTEGER NOT NULL,\n"
-    "  channels INTEGER NOT NULL  -- as decoded: 1 grey, 3 RGB\n"
-    ") WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS stats( -- of the pixels, 0..255; _0 is grey or red, _1 green, _2 blue\n"
-    "  hash TEXT PRIMARY KEY, -- of blobs\n"
+    "  channels INTEGER NOT NULL, -- as decoded: 1 grey, 3 RGB\n"
+    "  -- of the pixels, 0..255; _0 is grey or red, _1 green, _2 blue:\n"
     "  mean_0 REAL, mean_1 REAL, mean_2 REAL, deviation_0 REAL, deviation_1 REAL, deviation_2 REAL,\n"
-    "  min_0 INTEGER, min_1 INTEGER, min_2 INTEGER, max_0 INTEGER, max_1 INTEGER, max_2 INTEGER\n"
-    ") WITHOUT ROWID;"
+    "  min_0 INTEGER, min_1 INTEGER, min_2 INTEGER, max_0 INTEGER, max_1 INTEGER, max_2 INTEGER);"
+    "CREATE VIEW IF NOT EXISTS stats AS SELECT hash, mean_0, mean_1, mean_2, deviation_0, deviation_1,"
+    " deviation_2, min_0, min_1, min_2, max_0, max_1, max_2 FROM blobs;"
     "CREATE TABLE IF NOT EXISTS errors( -- files that are no images\n"
     "  path TEXT PRIMARY KEY,\n"
     "  reason TEXT NOT NULL, -- truncated, not-an-image, too-large, corrupt, unreadable, unsupported, empty\n"
@@ -49,7 +51,8 @@ struct class_row {
 
 struct at_catalog {
     at_db *db;
-    at_stmt *image, *blob, *stats, *error, *class_row;
+    at_stmt *image, *blob, *error, *class_row;
+    at_keys *contents, *paths; /* hash to id of blobs; path to id of images (errors: 0) */
     struct class_row *classes; /* sorted by name */
     size_t class_count, class_capacity;
     size_t last_class; /* files of a class come together */
@@ -141,18 +144,54 @@ static int load_classes(at_catalog *c, at_error *err)
 
 static bool prepare(at_catalog *c, at_error *err)
 {
-    c->image = at_db_prepare(c->db,
-                             "INSERT INTO images(path, split, label, hash, mtime) VALUES(?,?,?,?,?)"
-                             " ON CONFLICT DO NOTHING RETURNING 1",
-                             err);
+    c->image = at_db_prepare(
+        c->db, "INSERT INTO images(path, split, label, hash, mtime, blob) VALUES(?,?,?,?,?,?)", err);
     c->blob = at_db_prepare(c->db,
-                            "INSERT INTO blobs(hash, shard, offset, bytes, crc32c, format, width, height, channels)"
-                            " VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING RETURNING 1",
-                            err);
-    c->stats = at_db_prepare(c->db, "INSERT INTO stats VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
-    c->error = at_db_prepare(c->db, "INSERT INTO errors VALUES(?,?,?) ON CONFLICT DO NOTHING", err);
+                            "INSERT INTO blobs VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
+    c->error = at_db_prepare(c->db, "INSERT INTO errors VALUES(?,?,?)", err);
     c->class_row = at_db_prepare(c->db, "INSERT INTO classes(label, name) VALUES(?,?)", err);
-    return c->image && c->blob && c->stats && c->error && c->class_row;
+    return c->image && c->blob && c->error && c->class_row;
+}
+
+/* Adds every (text, number) row of the query to the keys. */
+static int load_keys(at_db *db, const char *sql, bool hashes, at_keys *keys, size_t *count, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db, sql, err);
+    int code = s ? 1 : AT_EIO;
+    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
+        const char *text = at_stmt_text(s, 0);
+        at_key key = hashes ? at_key_of_hash(text) : at_key_of_path(text);
+        if (!at_keys_add(keys, key, at_stmt_int(s, 1)))
+            code = at_nomem(err);
+        ++*count;
+    }
+    at_stmt_free(s);
+    return code;
+}
+
+static const char all_paths[] = "SELECT path, id FROM images UNION ALL SELECT path, 0 FROM errors";
+
+static int load_seen(at_catalog *c, at_error *err)
+{
+    size_t count = 0;
+    c->contents = at_keys_new();
+    c->paths = at_keys_new();
+    if (!c->contents || !c->paths)
+        return at_nomem(err);
+    int code = load_keys(c->db, "SELECT hash, id FROM blobs", true, c->contents, &count, err);
+    return code < 0 ? code : load_keys(c->db, all_paths, false, c->paths, &count, err);
+}
+
+at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err)
+{
+    *count = 0;
+    at_keys *keys = at_keys_new();
+    if (!keys)
+        at_nomem(err);
+    else if (load_keys(c->db, all_paths, false, keys, count, err) == 0)
+        return keys;
+    at_keys_free(keys);
+    return NULL;
 }
 
 at_catalog *at_catalog_open(const char *folder, at_error *err)
@@ -165,7 +204,7 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
     }
     c->db = at_db_open(path, AT_DB_CREATE, err);
     if (!c->db || at_db_exec(c->db, "PRAGMA cache_size = -131072", err) < 0 ||
-        at_db_exec(c->db, schema, err) < 0 || !prepare(c, err) || load_classes(c, err) < 0 ||
+        at_db_exec(c->db, schema, err) < 0 || !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0 ||
         at_db_exec(c->db, "BEGIN", err) < 0)
         goto fail_open;
     free(path);
@@ -182,10 +221,11 @@ void at_catalog_close(at_catalog *c)
         return;
     at_stmt_free(c->image);
     at_stmt_free(c->blob);
-    at_stmt_free(c->stats);
     at_stmt_free(c->error);
     at_stmt_free(c->class_row);
     at_db_close(c->db);
+    at_keys_free(c->contents);
+    at_keys_free(c->paths);
     for (size_t i = 0; i < c->class_count; i++)
         free(c->classes[i].name);
     free(c->classes);
@@ -239,56 +279,70 @@ static int add_error(at_catalog *c, const at_item *item, at_error *err)
     return at_stmt_step(c->error, err);
 }
 
-/* Runs an INSERT ... RETURNING: 1 where a row was new, 0 where it was there. */
-static int insert(at_stmt *s, at_error *err)
-{
-    int code = at_stmt_step(s, err);
-    at_stmt_reset(s);
-    return code;
-}
-
-static int add_stats(at_catalog *c, const at_item *item, at_error *err)
+static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t offset, at_error *err)
 {
     const at_pixel_stats *p = &item->stats;
-    if (item->channels == 1)
-        at_stmt_bind(c->stats, "srnnrnninninn", item->hash, p->mean[0], p->deviation[0], (int64_t)p->minimum[0],
-                     (int64_t)p->maximum[0]);
+    int64_t bytes = (int64_t)item->bytes.size, crc = item->crc;
+    int64_t width = item->width, height = item->height, channels = item->channels, low[3], high[3];
+    for (int i = 0; i < 3; i++) {
+        low[i] = p->minimum[i];
+        high[i] = p->maximum[i];
+    }
+    if (item->channels == 1) /* 21 values; no second and third channel */
+        at_stmt_bind(c->blob, "siiiisiiirnnrnninninn", item->hash, shard, (int64_t)offset, bytes, crc,
+                     at_format_text(item->format), width, height, channels, p->mean[0], p->deviation[0], low[0],
+                     high[0]);
     else
-        at_stmt_bind(c->stats, "srrrrrriiiiii", item->hash, p->mean[0], p->mean[1], p->mean[2], p->deviation[0],
-                     p->deviation[1], p->deviation[2], (int64_t)p->minimum[0], (int64_t)p->minimum[1],
-                     (int64_t)p->minimum[2], (int64_t)p->maximum[0], (int64_t)p->maximum[1],
-                     (int64_t)p->maximum[2]);
-    return at_stmt_step(c->stats, err);
+        at_stmt_bind(c->blob, "siiiisiiirrrrrriiiiii", item->hash, shard, (int64_t)offset, bytes, crc,
+                     at_format_text(item->format), width, height, channels, p->mean[0], p->mean[1], p->mean[2],
+                     p->deviation[0], p->deviation[1], p->deviation[2], low[0], low[1], low[2], high[0], high[1],
+                     high[2]);
+    return at_stmt_step(c->blob, err);
 }
 
-static int add_blob(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
+/* The content's id in blobs; stores it if it is new. Negative: error. */
+static int64_t add_blob(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
 {
+    at_key key = at_key_of_hash(item->hash);
+    int64_t id = at_keys_get(c->contents, key);
+    if (id >= 0)
+        return id;
     int64_t shard;
     uint64_t offset;
     int code = at_shard_place(shards, item->bytes.size, &shard, &offset, err);
+    if (code == 0)
+        code = at_shard_append(shards, item->bytes.data, item->bytes.size, item->hash, item->crc, err);
+    if (code == 0)
+        code = add_row(c, item, shard, offset, err);
     if (code < 0)
         return code;
-    at_stmt_bind(c->blob, "siiiisiii", item->hash, shard, (int64_t)offset, (int64_t)item->bytes.size,
-                 (int64_t)item->crc, at_format_text(item->format), (int64_t)item->width, (int64_t)item->height,
-                 (int64_t)item->channels);
-    code = insert(c->blob, err);
-    if (code <= 0)
-        return code;
-    code = at_shard_append(shards, item->bytes.data, item->bytes.size, item->hash, item->crc, err);
-    return code < 0 ? code : add_stats(c, item, err);
+    id = at_db_last_id(c->db);
+    return at_keys_add(c->contents, key, id) ? id : at_nomem(err);
 }
 
-int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
+static int add_image(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
 {
-    if (item->bad)
-        return add_error(c, item, err);
     int64_t label;
     int code = label_of(c, item->class_name.data, &label, err);
     if (code < 0)
         return code;
-    at_stmt_bind(c->image, "ssisi", item->path.data, at_split_name(item->split), label, item->hash, item->mtime);
-    code = insert(c->image, err);
-    return code <= 0 ? code : add_blob(c, shards, item, err);
+    int64_t blob = add_blob(c, shards, item, err);
+    if (blob < 0)
+        return (int)blob;
+    at_stmt_bind(c->image, "ssisii", item->path.data, at_split_name(item->split), label, item->hash, item->mtime,
+                 blob);
+    return at_stmt_step(c->image, err);
+}
+
+int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
+{
+    at_key key = at_key_of_path(item->path.data);
+    if (at_keys_get(c->paths, key) >= 0)
+        return 0;
+    int code = item->bad ? add_error(c, item, err) : add_image(c, shards, item, err);
+    if (code == 0 && !at_keys_add(c->paths, key, 0))
+        code = at_nomem(err);
+    return code;
 }
 
 /* ---- resuming ---- */

@@ -147,7 +147,7 @@ static int load_images(at_dataset *d, at_db *db, at_error *err)
 {
     at_stmt *s = at_db_prepare(db,
                                "SELECT i.id, i.path, i.split, i.label, b.shard, b.offset, b.bytes, b.crc32c"
-                               " FROM images i CROSS JOIN blobs b ON b.hash = i.hash ORDER BY i.path",
+                               " FROM images i CROSS JOIN blobs b ON b.id = i.blob ORDER BY i.path",
                                err);
     int code = s ? 1 : err->code;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {

@@ -144,11 +144,21 @@ static int set_hash(at_catalog *c, at_error *err)
 static int set_shape(at_db *db, at_error *err)
 {
     return at_db_exec(db,
-                      "INSERT OR REPLACE INTO meta SELECT 'height', height FROM (SELECT height, width, count(*) AS n"
-                      " FROM images JOIN blobs USING(hash) GROUP BY 1, 2 ORDER BY n DESC, 1 DESC, 2 DESC LIMIT 1);"
-                      "INSERT OR REPLACE INTO meta SELECT 'width', width FROM (SELECT height, width, count(*) AS n"
-                      " FROM images JOIN blobs USING(hash) GROUP BY 1, 2 ORDER BY n DESC, 1 DESC, 2 DESC LIMIT 1);"
-                      "INSERT OR REPLACE INTO meta SELECT 'channels', max(channels) FROM blobs;",
+                      "CREATE TEMP TABLE IF NOT EXISTS usual(height, width); DELETE FROM usual;"
+                      "INSERT INTO usual SELECT height, width FROM images JOIN blobs ON blobs.id = images.blob"
+                      " GROUP BY 1, 2 ORDER BY count(*) DESC, 1 DESC, 2 DESC LIMIT 1;"
+                      "INSERT OR REPLACE INTO meta SELECT 'height', height FROM usual;"
+                      "INSERT OR REPLACE INTO meta SELECT 'width', width FROM usual;"
+                      "INSERT OR REPLACE INTO meta SELECT 'channels', max(channels) FROM blobs",
+                      err);
+}
+
+/* Only now: sorting once is far cheaper than keeping an index while rows come in. */
+static int make_indexes(at_db *db, at_error *err)
+{
+    return at_db_exec(db,
+                      "CREATE UNIQUE INDEX IF NOT EXISTS images_path ON images(path);"
+                      "CREATE UNIQUE INDEX IF NOT EXISTS blobs_hash ON blobs(hash)",
                       err);
 }
 
@@ -191,6 +201,8 @@ int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source
 {
     at_db *db = at_catalog_db(c);
     int code = expect_images(db, o, err);
+    if (code == 0)
+        code = make_indexes(db, err);
     if (code == 0)
         code = at_labels_assign(c, source, err);
     if (code == 0 && !o->allow_missing_classes)

@@ -27,7 +27,7 @@ struct ingest {
     at_source *source;
     at_catalog *catalog;
     at_shard_writer *shards;
-    at_paths *done;
+    at_keys *done;
     size_t resumed;
     uint64_t images, errors, pending, pending_bytes;
 };
@@ -59,28 +59,27 @@ static int write_chunk(struct ingest *g, const at_chunk *k, at_error *err)
     return 0;
 }
 
-static void show(const struct ingest *g, at_progress *progress, double done)
+static void describe(const struct ingest *g, char note[80])
 {
-    char note[80];
-    snprintf(note, sizeof note, "%llu images%s", (unsigned long long)g->images, g->errors ? ", " : "");
+    int n = snprintf(note, 80, "%llu images", (unsigned long long)g->images);
     if (g->errors)
-        snprintf(note + strlen(note), sizeof note - strlen(note), "%llu set aside",
-                 (unsigned long long)g->errors);
-    at_progress_update(progress, done, note);
+        snprintf(note + n, 80 - (size_t)n, ", %llu set aside", (unsigned long long)g->errors);
 }
 
 /* Takes what the pipeline has examined, to its end. */
 static int write_all(struct ingest *g, at_pipeline *p, at_error *err)
 {
     at_progress *progress = at_progress_new("ingest", g->source->total, g->source->unit);
+    char note[80] = "";
     at_chunk *k;
     int code = 0;
     while (code == 0 && (k = at_pipeline_next(p))) {
         code = write_chunk(g, k, err);
-        show(g, progress, k->done);
+        describe(g, note);
+        at_progress_update(progress, k->done, note);
         at_pipeline_give_back(p, k);
     }
-    at_progress_end(progress, NULL);
+    at_progress_end(progress, note);
     return code;
 }
 
@@ -263,7 +262,7 @@ static void ingest_fini(struct ingest *g)
     at_shard_writer_close(g->shards);
     at_catalog_close(g->catalog);
     at_source_close(g->source);
-    at_paths_free(g->done);
+    at_keys_free(g->done);
     at_lock_release(g->lock);
     free(g->shards_folder);
     free(g->partial);

@@ -75,6 +75,19 @@ typedef struct at_pixel_stats {
 } at_pixel_stats;
 void at_pixel_stats_of(const at_image *image, at_pixel_stats *out);
 
+/* ---- keys (keys.c): which contents and paths were seen ------------------------------------------ */
+typedef struct at_key {
+    uint64_t low, high;
+} at_key;
+typedef struct at_keys at_keys;
+at_key at_key_of_hash(const char *hex); /* of 32 digits at least */
+at_key at_key_of_path(const char *path);
+at_keys *at_keys_new(void); /* NULL: out of memory */
+void at_keys_free(at_keys *k);
+bool at_keys_add(at_keys *k, at_key key, int64_t value); /* or replaces; false: out of memory */
+int64_t at_keys_get(const at_keys *k, at_key key);       /* value >= 0; -1: not there, or k is NULL */
+bool at_keys_has_path(const at_keys *k, const char *path);
+
 /* ---- items: what a source yields and the pipeline fills ---------------------------------------- */
 typedef struct at_item {
     at_text path;       /* as recorded in images(path) */
@@ -102,9 +115,6 @@ void at_item_load(at_item *item, size_t limit);
 void at_item_examine(at_item *item, at_decoder *decoder);
 
 /* ---- sources (source.c, source_*.c by sources.def) --------------------------------------------- */
-typedef struct at_paths at_paths; /* a sorted set of paths */
-bool at_paths_has(const at_paths *set, const char *path); /* false for a NULL set */
-
 typedef struct at_source at_source;
 typedef struct at_source_kind {
     const char *name;
@@ -117,7 +127,7 @@ typedef struct at_source_kind {
 struct at_source {
     const at_source_kind *kind;
     char *path;
-    const at_paths *skip; /* borrowed; may be NULL */
+    const at_keys *skip; /* paths to pass over; borrowed, may be NULL */
     void *state;          /* the kind's own */
     double total, done;   /* progress in units; total 0: unknown */
     const char *unit;
@@ -206,7 +216,8 @@ typedef struct at_catalog at_catalog;
 at_catalog *at_catalog_open(const char *folder, at_error *err); /* made if missing; begins a transaction */
 void at_catalog_close(at_catalog *c);                           /* drops what was not committed */
 at_db *at_catalog_db(at_catalog *c);
-/* Records an examined item: its image, its content if that is new, or its error. */
+/* Records an examined item: its image, its content if that is new, or its error. A path that was recorded
+ * already is passed over. */
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err);
 /* Everything added is on disk with its bytes; begins the next transaction. */
 int at_catalog_commit(at_catalog *c, at_shard_writer *shards, at_error *err);
@@ -214,9 +225,8 @@ int at_catalog_set_meta(at_catalog *c, const char *key, const char *value, at_er
 char *at_catalog_meta(at_catalog *c, const char *key); /* malloc'd, NULL: none */
 /* The writer that goes on where the catalog's last commit left it. */
 at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t limit, at_error *err);
-/* Paths of images and errors, in order; *count tells how many. */
-at_paths *at_catalog_paths(at_catalog *c, size_t *count, at_error *err);
-void at_paths_free(at_paths *set);
+/* Paths of all images and errors; *count tells how many. */
+at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err);
 
 /* ---- the end of an ingest: labels and checks (labels.c), splits and identity (finish.c) ---------- */
 /* Numbers the classes: by the source's own names, else by name. */

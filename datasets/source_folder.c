@@ -161,7 +161,7 @@ static int next(at_source *s, at_item *item, at_error *err)
         at_text_add_utf8(&item->path, w->path.data + w->root);
         if (item->path.failed)
             return at_nomem(err);
-        if (at_paths_has(s->skip, item->path.data))
+        if (at_keys_has_path(s->skip, item->path.data))
             continue;
         at_text_append(&item->file, w->path.data, w->path.length);
         at_source_place(item);

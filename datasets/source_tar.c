@@ -67,7 +67,7 @@ static int next(at_source *s, at_item *item, at_error *err)
         at_text_add_utf8(&item->path, name);
         if (item->path.failed)
             return at_nomem(err);
-        if (at_paths_has(s->skip, item->path.data) || !strcmp(item->path.data, at_source_label_file))
+        if (at_keys_has_path(s->skip, item->path.data) || !strcmp(item->path.data, at_source_label_file))
             continue;
         at_source_place(item);
         if (size < 0) {

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A table from 128-bit keys to numbers: which contents and which paths an ingest has seen.
+ * Open addressing, at most 5/8 full; 24 bytes an entry, so that ten million pictures fit a laptop.
+ * Keys are halves of BLAKE2b hashes: for two contents to meet by chance it takes 2^64 of them. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct slot {
+    uint64_t low, high; /* both 0: free */
+    int64_t value;
+};
+
+struct at_keys {
+    struct slot *slots;
+    size_t count, capacity; /* a power of 2 */
+};
+
+at_key at_key_of_hash(const char *hex)
+{
+    char half[17] = {0};
+    at_key key;
+    memcpy(half, hex, 16);
+    key.low = strtoull(half, NULL, 16) | 1; /* never the free slot's */
+    memcpy(half, hex + 16, 16);
+    key.high = strtoull(half, NULL, 16);
+    return key;
+}
+
+at_key at_key_of_path(const char *path)
+{
+    char hex[65];
+    at_content_hash(path, strlen(path), hex);
+    return at_key_of_hash(hex);
+}
+
+at_keys *at_keys_new(void)
+{
+    at_keys *k = calloc(1, sizeof *k);
+    if (k && !(k->slots = calloc(k->capacity = 1024, sizeof *k->slots))) {
+        free(k);
+        k = NULL;
+    }
+    return k;
+}
+
+void at_keys_free(at_keys *k)
+{
+    if (!k)
+        return;
+    free(k->slots);
+    free(k);
+}
+
+/* The key's slot or the free one where it belongs. */
+static struct slot *find(const at_keys *k, at_key key)
+{
+    for (size_t i = (key.low >> 1) & (k->capacity - 1);; i = (i + 1) & (k->capacity - 1)) {
+        struct slot *s = &k->slots[i];
+        if ((s->low == key.low && s->high == key.high) || (s->low | s->high) == 0)
+            return s;
+    }
+}
+
+static bool grow(at_keys *k)
+{
+    at_keys larger = {.count = k->count, .capacity = 2 * k->capacity};
+    larger.slots = calloc(larger.capacity, sizeof *larger.slots);
+    if (!larger.slots)
+        return false;
+    for (size_t i = 0; i < k->capacity; i++)
+        if (k->slots[i].low | k->slots[i].high)
+            *find(&larger, (at_key){k->slots[i].low, k->slots[i].high}) = k->slots[i];
+    free(k->slots);
+    *k = larger;
+    return true;
+}
+
+bool at_keys_add(at_keys *k, at_key key, int64_t value)
+{
+    if (8 * (k->count + 1) > 5 * k->capacity && !grow(k))
+        return false;
+    struct slot *s = find(k, key);
+    k->count += (s->low | s->high) == 0;
+    *s = (struct slot){key.low, key.high, value};
+    return true;
+}
+
+int64_t at_keys_get(const at_keys *k, at_key key)
+{
+    if (!k)
+        return -1;
+    const struct slot *s = find(k, key);
+    return s->low | s->high ? s->value : -1;
+}
+
+bool at_keys_has_path(const at_keys *k, const char *path)
+{
+    return k && at_keys_get(k, at_key_of_path(path)) >= 0;
+}
