@@ -31,7 +31,7 @@ size_t keras_index(const keras_weight *w, size_t i)
 static nn_shape flattened_map(const at_net *net, const nn_row *row)
 {
     nn_shape in = row->in[0];
-    while (in.h == 1 && in.w == 1 && row->input_count > 0) {
+    while (in.vector && row->input_count > 0) {
         row = &net->rows[row->inputs[0]];
         if (row->layer == &at_layer_flatten)
             return row->in[0];
@@ -39,7 +39,7 @@ static nn_shape flattened_map(const at_net *net, const nn_row *row)
             row->layer != &at_layer_dropout && row->layer != &at_layer_bn)
             break;
     }
-    return (nn_shape){in.c, 1, 1};
+    return (nn_shape){.c = in.c, .h = 1, .w = 1, .vector = true};
 }
 
 static keras_weight of_param(const at_net *net, const nn_row *row, const at_param *p)
@@ -50,7 +50,7 @@ static keras_weight of_param(const at_net *net, const nn_row *row, const at_para
                       .count = p->count,
                       .ndims = p->ndims,
                       .dims = {p->dims[0]},
-                      .map = {p->dims[0], 1, 1}};
+                      .map = {.c = p->dims[0], .h = 1, .w = 1}};
     if (p->ndims == 2) {
         memcpy(w.dims, (int64_t[]){p->dims[1], p->dims[0]}, 2 * sizeof *w.dims);
         w.map = flattened_map(net, row);
