@@ -79,16 +79,25 @@ static at_h5 *opened(at_h5 *h)
     return NULL;
 }
 
+/* Opens without a lock on the file, which some cluster file systems do not have; what we write gets
+ * its name only when it is whole. */
+static hid_t access_list(void)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+#if H5_VERSION_GE(1, 10, 7)
+    H5Pset_file_locking(access, false, true);
+#endif
+    return access;
+}
+
 static hid_t create_file(const char *path)
 {
-    hid_t file = H5I_INVALID_HID;
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = H5Pcreate(H5P_FILE_CREATE);
-    if (access >= 0 && creation >= 0 &&
-        H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-        H5Pset_obj_track_times(creation, false) >= 0)
-        file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
-    H5Pclose(creation);
-    H5Pclose(access);
+    hid_t access = access_list(), creation = H5Pcreate(H5P_FILE_CREATE);
+    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
+    H5Pset_obj_track_times(creation, false);
+    hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
+    h5_drop(creation);
+    h5_drop(access);
     return file;
 }
 
@@ -136,9 +145,11 @@ at_h5 *at_h5_open(const char *path, at_error *err)
         return NULL;
     if (check_head(h, err) == AT_OK) {
         h5_enter();
-        h->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+        hid_t access = access_list();
+        h->file = H5Fopen(path, H5F_ACC_RDONLY, access);
         if (h->file < 0)
             h5_fail(h, AT_EINPUT, "cannot open", path, err);
+        h5_drop(access);
         h5_leave(AT_OK);
     }
     return opened(h);
