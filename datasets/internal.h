@@ -236,6 +236,9 @@ int at_labels_check(at_catalog *c, at_error *err);
 /* All of it: labels, checks, validation split, identity, meta. One transaction. */
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source, at_error *err);
 
+/* ---- downloads (download.c) ---------------------------------------------------------------------- */
+int at_file_sha256(const char *path, char hex[65], uint64_t *bytes, at_error *err);
+
 /* What tests make small. */
 typedef struct at_ingest_tuning {
     uint64_t shard_bytes;   /* 256 MiB */
