@@ -62,7 +62,8 @@ typedef struct at_trial {
     at_trial_state state;
     double *values; /* [space->count] */
     double value;   /* NaN unless complete */
-    double latest;  /* the metric in the latest epoch event of this lease; NaN */
+    double latest;  /* the metric of the latest epoch, also of an earlier lease: a trial that is
+                     * resumed at its end reports none again; NaN: none */
     char *worker;   /* of the latest lease in this run */
     int losses;     /* leases lost in this run because a worker died */
 } at_trial;

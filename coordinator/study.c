@@ -274,7 +274,9 @@ int at_study_load(at_study *s, at_trial *trials, size_t capacity, size_t *n, at_
         "SELECT t.trial_id, t.number, t.state, v.value,"
         " (SELECT value_json FROM trial_user_attributes a WHERE a.trial_id = t.trial_id"
         "  AND a.key = 'wave'),"
-        " (SELECT ifnull(max(epoch), 0) FROM leases l WHERE l.trial_id = t.trial_id)"
+        " (SELECT ifnull(max(epoch), 0) FROM leases l WHERE l.trial_id = t.trial_id),"
+        " (SELECT intermediate_value FROM trial_intermediate_values i"
+        "  WHERE i.trial_id = t.trial_id ORDER BY step DESC LIMIT 1)"
         " FROM trials t LEFT JOIN trial_values v USING (trial_id) ORDER BY t.number", err);
     if (!q)
         return AT_EIO;
@@ -292,6 +294,7 @@ int at_study_load(at_study *s, at_trial *trials, size_t capacity, size_t *n, at_
         t->value = at_stmt_kind(q, 3) == AT_NULL ? NAN : at_stmt_real(q, 3);
         t->wave = at_stmt_int(q, 4);
         t->epoch = at_stmt_int(q, 5);
+        t->latest = at_stmt_kind(q, 6) == AT_NULL ? NAN : at_stmt_real(q, 6);
     }
     at_stmt_free(q);
     return rc ? rc : load_params(s, trials, *n, err);
@@ -360,10 +363,6 @@ int at_study_lease(at_study *s, const at_trial *t, const char *worker, at_error 
                        "si", when, t->id);
     if (!rc)
         rc = set_trial_attribute(s, t, "worker", at_node_new_string(worker), err);
-    /* what an earlier lease reported is of a training that is gone */
-    if (!rc)
-        rc = at_db_run(s->db, err, "DELETE FROM trial_intermediate_values WHERE trial_id = ?", "i",
-                       t->id);
     return end(s, rc, err);
 }
 

@@ -173,7 +173,6 @@ int at_schedule_lease(at_schedule *s, at_trial *t, const char *worker, at_error 
     }
     free(t->worker);
     t->worker = name;
-    t->latest = NAN;
     t->state = AT_TRIAL_RUNNING;
     return 0;
 }
