@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Shared inside trainer/: optimizers, schedules, checkpoints, the run's folder.
+ * Shared inside trainer/: optimizers, schedules, checkpoints, the run's folder, the loop.
  */
 #ifndef ATOLL_TRAINER_INTERNAL_H
 #define ATOLL_TRAINER_INTERNAL_H
 
 #include <atoll/trainer.h>
 
-#include "tensorboard.h"
+/* ---- ranks fail together (agree.c) ------------------------------------------------------------
+ */
+/* Collective. 0 where every rank's code is, else on every rank the code and message of the lowest
+ * rank that failed. comm NULL: alone. */
+int at_agree(at_comm *comm, int code, at_error *err);
 
-/* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) -------- */
+/* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) ----
+ */
 enum { AT_OPTIMIZER_SLOTS = 2 };
 typedef struct at_update {
     float *params;
@@ -21,65 +26,96 @@ typedef struct at_update {
 typedef struct at_optimizer_kind {
     const char *name;
     size_t slots;
-    /* Updates the parameters [begin, end) in one pass; decay is 0 where weight decay does not apply. */
+    /* Updates the parameters [begin, end) in one pass; decay is 0 where weight decay does not
+     * apply. */
     void (*update)(const at_update *u, size_t begin, size_t end, float decay);
 } at_optimizer_kind;
 typedef struct at_optimizer at_optimizer;
-at_optimizer *at_optimizer_new(at_net *net, const at_train_config *config, int threads, at_error *err);
+at_optimizer *at_optimizer_new(at_net *net, const at_train_config *config, int threads,
+                               at_error *err);
 void at_optimizer_free(at_optimizer *o);
 /* One step from grads (summed over ranks and scaled) at this learning rate. */
 void at_optimizer_step(at_optimizer *o, const float *grads, double lr);
+const char *at_optimizer_name(const at_optimizer *o);
 size_t at_optimizer_slots(const at_optimizer *o);
 float *at_optimizer_slot(at_optimizer *o, size_t i); /* [param_count] */
 uint64_t at_optimizer_steps(const at_optimizer *o);
 void at_optimizer_set_steps(at_optimizer *o, uint64_t steps);
 
-/* ---- schedules (schedule.c) ------------------------------------------------------------------------ */
+/* ---- schedules (schedule.c) ---------------------------------------------------------------------
+ */
 /* The learning rate after `epoch` epochs (2.5: half through the third). */
 double at_schedule_lr(const at_train_config *c, double epoch);
 
-/* ---- where a training stands, and its checkpoints (checkpoint.c) ------------------------------------- */
+/* ---- where a training stands, and its checkpoints (checkpoint.c)
+ * --------------------------------- */
 typedef struct at_progress_point {
-    uint64_t epoch, step;        /* completed epochs; steps of the one begun */
-    uint64_t consumed;           /* samples of the epoch begun, over all ranks */
+    uint64_t epoch, step;              /* completed epochs; steps of the one begun */
+    uint64_t consumed;                 /* samples of the epoch begun, over all ranks */
     double loss_sum, correct, samples; /* of the epoch begun, over all ranks */
-    double seconds;              /* of training, over all sessions */
+    double seconds;                    /* of training with its validation, over all sessions */
+    double step_seconds;               /* of these, in training steps */
 } at_progress_point;
 /* CHECKPOINTS/epoch-000003-step-000000120.h5, atomic; then removes all but the newest `keep`. */
-int at_checkpoint_save(const char *dir, at_net *net, at_optimizer *o, const at_progress_point *at, int64_t keep,
+int at_checkpoint_save(const char *dir, at_net *net, at_optimizer *o, const at_progress_point *at,
+                       int64_t keep, at_error *err);
+/* Loads the newest whole one (a broken one is reported and the one before is taken). 1: loaded,
+ * 0: there is none, AT_EINPUT: there are, but none can be used; net and o are undefined then. */
+int at_checkpoint_load(const char *dir, at_net *net, at_optimizer *o, at_progress_point *at,
                        at_error *err);
-/* Loads the newest whole one (a broken one is reported and the one before is taken). 1: loaded, 0: there is none. */
-int at_checkpoint_load(const char *dir, at_net *net, at_optimizer *o, at_progress_point *at, at_error *err);
 
-/* ---- the run's folder (run_dir.c) -------------------------------------------------------------------- */
-/* Makes RUN/ or, with resume, accepts one that is there; refuses one that already holds a training. */
-int at_run_prepare(const at_train_job *job, at_error *err);
-int at_run_write_config(const at_train_job *job, const at_comm *comm, const at_cache *cache, at_error *err);
-/* Keeps the lines of metrics.jsonl up to (epoch, step): what a resumed training repeats is not there twice. */
-int at_run_trim_metrics(const char *out, const at_progress_point *at, at_error *err);
-int at_run_log(const char *out, at_node *line, at_error *err); /* appends a line to metrics.jsonl; frees it */
+/* ---- the run's folder (run_dir.c)
+ * ----------------------------------------------------------------- */
+/* Refuses an unusable RUN and, without resume, one that holds a training. Writes nothing. */
+int at_run_check(const at_train_job *job, at_error *err);
+/* Makes RUN/ and takes it for this process until *lock is released: AT_EINPUT where another trains
+ * there. Removes temporary files of a process that was killed. */
+int at_run_begin(const at_train_job *job, at_lock **lock, at_error *err);
+int at_run_write_config(const at_train_job *job, const at_comm *comm, const at_cache *cache,
+                        at_error *err);
+/* Keeps the lines of metrics.jsonl up to (epoch, step): what a resumed training repeats is not
+ * there twice. *last_epoch gets the newest epoch's line, NULL where there is none. */
+int at_run_trim_metrics(const char *out, const at_progress_point *at, at_node **last_epoch,
+                        at_error *err);
+int at_run_log(const char *out, at_node *line, at_error *err); /* appends to metrics.jsonl; takes */
+/* RUN/name, as YAML where the name says so, else as JSON. */
 int at_run_write_node(const char *out, const char *name, const at_node *tree, at_error *err);
 
-/* ---- the loop (loop.c) -------------------------------------------------------------------------------- */
+/* ---- the loop (loop.c)
+ * ------------------------------------------------------------------------------ */
 typedef struct at_training {
     const at_train_job *job;
     at_comm *comm;
+    at_lock *lock; /* of RUN/, rank 0 */
     at_cache *cache;
     at_net *net;
     at_plan *plan;
-    float *grads; /* [param_count + AT_TAIL] in the node's shared window */
+    float *grads; /* [param_count + state_count + AT_TAIL] in the node's shared window */
     at_reducer *reducer;
     at_optimizer *optimizer;
     at_progress_point at;
     int threads;
-    double started; /* at_now() at the first step */
-    uint64_t trained; /* samples of this session, over all ranks */
     at_node *last_epoch; /* the newest epoch's line */
-    at_tensorboard *board; /* rank 0's, NULL in a trial */
 } at_training;
-/* Behind the gradients travel sums that every rank needs after a step: no message of their own. */
-enum { AT_TAIL_INTERRUPTED, AT_TAIL_LOSS, AT_TAIL_CORRECT, AT_TAIL_SAMPLES, AT_TAIL };
-/* From t->at to the last epoch. AT_EINTERRUPTED after a checkpoint. */
+/* Behind the gradients travel the moving statistics and sums that every rank needs after a step: no
+ * message of their own. */
+enum {
+    AT_TAIL_INTERRUPTED, /* how many ranks were */
+    AT_TAIL_FAILED,      /* how many ranks could not take the step */
+    AT_TAIL_LOSS,
+    AT_TAIL_CORRECT,
+    AT_TAIL_SAMPLES,
+    AT_TAIL
+};
+size_t at_training_samples(const at_training *t); /* of an epoch */
+size_t at_training_steps(const at_training *t);   /* of an epoch */
+/* From t->at to the last epoch; fails on all ranks alike. AT_EINTERRUPTED after a checkpoint. */
 int at_training_run(at_training *t, at_error *err);
+
+/* ---- compute threads (threads.c)
+ * ---------------------------------------------------------------------- */
+/* How many this rank should have: as configured, or an equal share of the CPUs that it may run on.
+ * Collective. More than the CPUs: AT_EINPUT. */
+int at_thread_share(const at_train_config *c, at_comm *comm, int *threads, at_error *err);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Classification metrics as sums and counts: they add over batches and ranks, and ratios are taken once, at the end.
- * All counts lie in one flat array of doubles: the confusion matrix (row: true class, column: predicted), then the
- * sum of losses. Doubles hold counts exactly up to 2^53.
+ * Classification metrics as sums and counts: they add over batches and ranks, and ratios are taken
+ * once, at the end. All counts lie in one flat array of doubles: the confusion matrix (row: true
+ * class, column: predicted), then the sum of losses. Doubles hold counts exactly up to 2^53.
  */
 #include "internal.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -47,7 +48,8 @@ static size_t argmax(const float *values, size_t n)
     return best;
 }
 
-void at_metrics_add(at_metrics *m, const float *scores, const int32_t *labels, const float *weights, size_t batch)
+void at_metrics_add(at_metrics *m, const float *scores, const int32_t *labels, const float *weights,
+                    size_t batch)
 {
     const float smallest = 1e-30f;
     for (size_t i = 0; i < batch; i++) {
@@ -55,8 +57,9 @@ void at_metrics_add(at_metrics *m, const float *scores, const int32_t *labels, c
             continue;
         const float *row = scores + i * m->classes;
         size_t truth = (size_t)labels[i];
+        assert(truth < m->classes);
         m->sums[truth * m->classes + argmax(row, m->classes)] += 1;
-        m->sums[m->classes * m->classes] -= log(fmaxf(row[truth], smallest));
+        m->sums[m->classes * m->classes] -= log(row[truth] < smallest ? smallest : row[truth]);
     }
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One optimizer over the flat buffers: the parameters are cut once into segments of equal weight decay and cache
- * size, and every step is one parallel pass over them. Elements are independent, so threads do not change a bit.
+ * One optimizer over the flat buffers: the parameters are cut once into segments of equal weight
+ * decay and cache size, and every step is one parallel pass over them. Elements are independent, so
+ * threads do not change a bit.
  */
 #include "internal.h"
 
@@ -56,7 +57,8 @@ static bool cut_segments(at_optimizer *o, at_net *net, float decay)
     return true;
 }
 
-at_optimizer *at_optimizer_new(at_net *net, const at_train_config *config, int threads, at_error *err)
+at_optimizer *at_optimizer_new(at_net *net, const at_train_config *config, int threads,
+                               at_error *err)
 {
     at_optimizer *o = calloc(1, sizeof *o);
     if (!o)
@@ -100,6 +102,11 @@ void at_optimizer_step(at_optimizer *o, const float *grads, double lr)
 #pragma omp parallel for num_threads(o->threads) schedule(static) if (o->params >= SERIAL_BELOW)
     for (size_t i = 0; i < o->count; i++)
         o->kind->update(&o->update, o->segments[i].begin, o->segments[i].end, o->segments[i].decay);
+}
+
+const char *at_optimizer_name(const at_optimizer *o)
+{
+    return o->kind->name;
 }
 
 size_t at_optimizer_slots(const at_optimizer *o)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Stochastic gradient descent with (Nesterov) momentum and coupled L2, as torch.optim.SGD (Sutskever et al. 2013).
+ * Stochastic gradient descent with (Nesterov) momentum and coupled L2, as torch.optim.SGD
+ * (Sutskever et al. 2013).
  */
 #include "internal.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Learning-rate schedules: a linear warm-up, then constant, cosine (Loshchilov & Hutter 2017), step, or
- * one-cycle (Smith & Topin 2018: up to the peak over the first 30%, down to a ten-thousandth of it).
+ * Learning-rate schedules: a linear warm-up, then constant, cosine (Loshchilov & Hutter 2017),
+ * step, or one-cycle (Smith & Topin 2018: up to the peak over the first 30%, down to a
+ * ten-thousandth of it).
  */
 #include "internal.h"
 
@@ -38,7 +39,8 @@ static double onecycle(const at_train_config *c, double t, double epoch)
 static const struct {
     const char *name;
     double (*lr)(const at_train_config *c, double t, double epoch); /* t: 0..1 after the warm-up */
-} schedules[] = {{"constant", constant}, {"cosine", cosine}, {"step", step}, {"onecycle", onecycle}};
+} schedules[] = {
+    {"constant", constant}, {"cosine", cosine}, {"step", step}, {"onecycle", onecycle}};
 
 double at_schedule_lr(const at_train_config *c, double epoch)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One training from configuration to summary: check, open, build, resume, loop, evaluate, write.
  *
- * Each stage ends with all ranks agreeing whether it went well (agree), so none waits for another that gave up.
+ * Each stage ends with all ranks agreeing whether it went well (at_agree), so none waits for
+ * another that gave up, and all return the same failure.
  */
 #include "internal.h"
 
@@ -10,69 +11,90 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The worst code of all ranks; a rank that was well learns that another was not. */
-static int agree(at_comm *comm, int code, at_error *err)
-{
-    int64_t worst = -code;
-    at_error why = {0};
-    if (at_comm_max_int(comm, &worst, &why) < 0)
-        return at_fail(err, AT_EPEER, "%s", why.message);
-    if (code == 0 && worst > 0)
-        return at_fail(err, (int)-worst, "another rank failed");
-    return code;
-}
-
 static int failed(const at_error *err)
 {
     return err->code < 0 ? err->code : AT_EFAIL;
 }
 
+static bool is_root(const at_training *t)
+{
+    return at_comm_rank(t->comm) == 0;
+}
+
+/* ---- stages until the first step ------------------------------------------------------------- */
+
+static int check_job(at_training *t, at_error *err)
+{
+    const at_train_job *job = t->job;
+    if (!job->out || !job->out[0] || !job->data || !job->data[0] || !job->model || !job->model[0])
+        return at_fail(err, AT_EUSAGE, "a training needs a data set, a model and a folder%s",
+                       job->resume ? "; there is none to resume that names them" : "");
+    return is_root(t) ? at_run_check(job, err) : 0;
+}
+
+static int share_threads(at_training *t, at_error *err)
+{
+    return at_thread_share(t->job->config, t->comm, &t->threads, err);
+}
+
 static int parse_size(const char *text, int *height, int *width, at_error *err)
 {
     int end = 0;
-    if (!strcmp(text, "auto")) {
-        *height = *width = 0;
+    *height = *width = 0;
+    if (!strcmp(text, "auto"))
         return 0;
-    }
-    if (sscanf(text, "%dx%d%n", height, width, &end) != 2 || text[end] || *height < 1 || *width < 1 ||
-        *height > 8192 || *width > 8192)
-        return at_fail(err, AT_EINPUT, "size: expected HEIGHTxWIDTH such as 32x32, or auto; got \"%s\"", text);
+    if (sscanf(text, "%4dx%4d%n", height, width, &end) != 2 || text[end] || *height < 1 ||
+        *width < 1)
+        return at_fail(err, AT_EINPUT,
+                       "size: expected HEIGHTxWIDTH such as 32x32, or auto; got \"%s\"", text);
     return 0;
 }
 
-static int open_cache(at_training *t, at_error *err)
+/* The folder that the configuration names, if it is of this data set and size. */
+static int open_named_cache(at_training *t, const at_cache_spec *spec, at_error *err)
 {
-    const at_train_config *c = t->job->config;
-    at_cache_spec spec = {.threads = t->threads};
-    int code = parse_size(c->size, &spec.height, &spec.width, err);
-    if (code < 0)
-        return code;
-    if (!c->cache[0]) {
-        t->cache = at_cache_open(t->job->data, &spec, err);
-        return t->cache ? 0 : failed(err);
-    }
+    const char *path = t->job->config->cache;
     at_dataset *data = at_dataset_open(t->job->data, err);
     if (!data)
         return failed(err);
-    t->cache = at_cache_open_at(c->cache, at_dataset_hash(data), err);
+    t->cache = at_cache_open_at(path, at_dataset_hash(data), err);
     at_dataset_close(data);
     if (!t->cache)
         return failed(err);
     int height, width, channels;
     at_cache_shape(t->cache, &height, &width, &channels);
-    if (spec.height && (spec.height != height || spec.width != width))
-        return at_fail(err, AT_EINPUT, "size is %s, but the cache %s holds %dx%d pictures", c->size, c->cache, height,
-                       width);
+    if (spec->height && (spec->height != height || spec->width != width))
+        return at_fail(err, AT_EINPUT, "size is %s, but the cache %s holds %dx%d pictures",
+                       t->job->config->size, path, height, width);
     return 0;
+}
+
+static int open_cache(at_training *t, at_error *err)
+{
+    at_cache_spec spec = {0};
+    int code = parse_size(t->job->config->size, &spec.height, &spec.width, err);
+    if (code < 0)
+        return code;
+    if (t->job->config->cache[0])
+        return open_named_cache(t, &spec, err);
+    t->cache = at_cache_open(t->job->data, &spec, err);
+    return t->cache ? 0 : failed(err);
 }
 
 static int check_data(at_training *t, at_error *err)
 {
-    if (at_cache_count(t->cache, AT_TRAIN) == 0)
+    size_t classes = at_cache_classes(t->cache), samples = at_training_samples(t);
+    if (samples == 0)
         return at_fail(err, AT_EINPUT, "%s has no images in its train split", t->job->data);
-    if (at_cache_classes(t->cache) < 2)
-        return at_fail(err, AT_EINPUT, "%s has %zu class; a classifier needs at least 2", t->job->data,
-                       at_cache_classes(t->cache));
+    if (classes < 2)
+        return at_fail(err, AT_EINPUT, "%s has %zu class; a classifier needs at least 2",
+                       t->job->data, classes);
+    size_t batch = (size_t)t->job->config->batch, ranks = (size_t)at_comm_size(t->comm);
+    if (batch * ranks > samples && is_root(t))
+        at_log(AT_LOG_WARN,
+               "batch x ranks = %zu is more than the %zu training images: "
+               "each epoch is a single step, mostly of padding",
+               batch * ranks, samples);
     return 0;
 }
 
@@ -94,13 +116,17 @@ static int build_net(at_training *t, at_error *err)
     return t->net ? 0 : failed(err);
 }
 
-/* A rank's share of its node's CPUs; a launcher that bound the rank to fewer has already made it. */
-static int thread_share(const at_train_config *c, const at_comm *comm)
+/* Before the plan: its gradients lie in the node's window. */
+static int build_reducer(at_training *t, at_error *err)
 {
-    if (c->threads > 0)
-        return (int)c->threads;
-    int cpus = at_cpu_count(), here = at_comm_local_size(comm);
-    return cpus / here > 0 ? cpus / here : 1;
+    size_t count = at_net_param_count(t->net) + at_net_state_count(t->net) + AT_TAIL;
+    t->grads = at_comm_alloc(t->comm, count, err);
+    if (!t->grads)
+        return failed(err);
+    at_net_use_grads(t->net, t->grads);
+    size_t bucket = (size_t)t->job->config->bucket_kib << 10;
+    t->reducer = at_reducer_new(t->comm, t->grads, count, bucket, err);
+    return t->reducer ? 0 : failed(err);
 }
 
 static int build_engine(at_training *t, at_error *err)
@@ -116,20 +142,36 @@ static int build_engine(at_training *t, at_error *err)
     return t->optimizer ? 0 : failed(err);
 }
 
-static int build_reducer(at_training *t, at_error *err)
+static int begin_folder(at_training *t, at_error *err)
 {
-    size_t count = at_net_param_count(t->net) + AT_TAIL;
-    t->grads = at_comm_alloc(t->comm, count, err);
-    if (!t->grads)
-        return failed(err);
-    at_net_use_grads(t->net, t->grads);
-    t->reducer = at_reducer_new(t->comm, t->grads, count, (size_t)t->job->config->bucket_kib << 10, err);
-    return t->reducer ? 0 : failed(err);
+    return is_root(t) ? at_run_begin(t->job, &t->lock, err) : 0;
 }
 
+/* Steps are of this session's batch and ranks, which may be others than the checkpoint's. */
+static int place_in_epoch(at_training *t, at_error *err)
+{
+    uint64_t samples = at_training_samples(t);
+    uint64_t global = (uint64_t)t->job->config->batch * (uint64_t)at_comm_size(t->comm);
+    if (t->at.consumed > samples)
+        return at_fail(err, AT_EINPUT,
+                       "the checkpoint stands %" PRIu64
+                       " images into an epoch, which has only %" PRIu64
+                       ": resume with the same data and train_limit",
+                       t->at.consumed, samples);
+    if (t->at.consumed < samples && t->at.consumed % global != 0)
+        return at_fail(err, AT_EINPUT,
+                       "the checkpoint stands %" PRIu64
+                       " images into an epoch, which is no multiple of batch x ranks = %" PRIu64
+                       ": resume with a batch that divides it",
+                       t->at.consumed, global);
+    t->at.step = t->at.consumed < samples ? t->at.consumed / global : at_training_steps(t);
+    return 0;
+}
+
+/* Rank 0 reads the checkpoint, share_start gives it to all: ranks may see different disks. */
 static int resume(at_training *t, at_error *err)
 {
-    if (!t->job->resume)
+    if (!t->job->resume || !is_root(t))
         return 0;
     char *dir = at_path_join(t->job->out, "checkpoints");
     int found = dir ? at_checkpoint_load(dir, t->net, t->optimizer, &t->at, err) : at_nomem(err);
@@ -138,48 +180,49 @@ static int resume(at_training *t, at_error *err)
         return found;
     if (!found)
         at_log(AT_LOG_INFO, "%s has no checkpoint yet: training begins", t->job->out);
-    uint64_t global = (uint64_t)t->job->config->batch * (uint64_t)at_comm_size(t->comm);
-    if (t->at.consumed % global != 0)
-        return at_fail(err, AT_EINPUT, "the checkpoint stands %" PRIu64 " samples into an epoch, which is no multiple of "
-                       "batch x ranks = %" PRIu64 ": resume with a batch that divides it", t->at.consumed, global);
-    t->at.step = t->at.consumed / global;
-    return at_comm_rank(t->comm) == 0 ? at_run_trim_metrics(t->job->out, &t->at, err) : 0;
-}
-
-static int share_start(at_training *t, at_error *err)
-{
-    int code = at_comm_broadcast(t->comm, at_net_params(t->net), at_net_param_count(t->net) * sizeof(float), 0, err);
-    size_t state = at_net_state_count(t->net) * sizeof(float);
-    return code < 0 || state == 0 ? code : at_comm_broadcast(t->comm, at_net_state(t->net), state, 0, err);
-}
-
-typedef int (*stage)(at_training *t, at_error *err);
-
-static int prepare_folder(at_training *t, at_error *err)
-{
-    int code = t->job->model && t->job->data && t->job->out ? 0 : at_fail(err, AT_EUSAGE, "data, model and out are needed");
-    if (code == 0 && at_comm_rank(t->comm) == 0)
-        code = at_run_prepare(t->job, err);
-    return code;
+    int code = place_in_epoch(t, err);
+    return code < 0 ? code : at_run_trim_metrics(t->job->out, &t->at, &t->last_epoch, err);
 }
 
 static int write_config(at_training *t, at_error *err)
 {
-    return at_comm_rank(t->comm) == 0 ? at_run_write_config(t->job, t->comm, t->cache, err) : 0;
+    return is_root(t) ? at_run_write_config(t->job, t->comm, t->cache, err) : 0;
 }
 
-/* The order matters: nothing is written under RUN/ before the data and the model are known to fit. */
+static int share_start(at_training *t, at_error *err)
+{
+    struct {
+        at_progress_point at;
+        uint64_t updates;
+    } start = {t->at, at_optimizer_steps(t->optimizer)};
+    size_t params = at_net_param_count(t->net) * sizeof(float);
+    size_t states = at_net_state_count(t->net) * sizeof(float);
+    int code = at_comm_broadcast(t->comm, &start, sizeof start, 0, err);
+    code = code < 0 ? code : at_comm_broadcast(t->comm, at_net_params(t->net), params, 0, err);
+    code = code < 0 ? code : at_comm_broadcast(t->comm, at_net_state(t->net), states, 0, err);
+    for (size_t i = 0; i < at_optimizer_slots(t->optimizer) && code == 0; i++)
+        code = at_comm_broadcast(t->comm, at_optimizer_slot(t->optimizer, i), params, 0, err);
+    t->at = start.at;
+    at_optimizer_set_steps(t->optimizer, start.updates);
+    return code;
+}
+
+/* The order matters: nothing is written under RUN/ before all is known to fit. */
 static int prepare(at_training *t, at_error *err)
 {
-    static const stage stages[] = {open_cache,    check_data, build_net, prepare_folder, build_reducer,
-                                   build_engine, resume,     write_config, share_start};
+    static int (*const stages[])(at_training *, at_error *) = {
+        check_job,    share_threads, open_cache, check_data,   build_net,  build_reducer,
+        build_engine, begin_folder,  resume,     write_config, share_start};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-        int code = agree(t->comm, stages[i](t, err), err);
+        int code = at_agree(t->comm, stages[i](t, err), err);
         if (code < 0)
             return code;
     }
     return 0;
 }
+
+/* ---- what a training leaves behind --------------------------------------------------------------
+ */
 
 static int save_model(at_training *t, at_error *err)
 {
@@ -201,17 +244,18 @@ static int save_model(at_training *t, at_error *err)
 
 static at_node *summary_of(const at_training *t, const at_node *test)
 {
-    double seconds = at_now() - t->started;
     at_node *s = at_node_new(AT_MAP);
     at_set_real(s, "test_accuracy", at_node_real(at_node_get(test, "accuracy"), NAN));
     at_set_real(s, "test_loss", at_node_real(at_node_get(test, "loss"), NAN));
     at_set_int(s, "epochs", (int64_t)t->at.epoch);
     at_set_int(s, "ranks", at_comm_size(t->comm));
-    at_set_real(s, "images_per_second", (double)t->trained / seconds);
-    at_set_real(s, "seconds", seconds);
+    double images = (double)t->at.epoch * (double)at_training_samples(t);
+    at_set_real(s, "images_per_second", images / t->at.step_seconds);
+    at_set_real(s, "seconds", t->at.seconds);
     at_set_string(s, "model", t->job->model);
     at_set_int(s, "parameters", (int64_t)at_net_param_count(t->net));
-    static const char *const copied[] = {"train_loss", "train_accuracy", "val_loss", "val_accuracy"};
+    static const char *const copied[] = {"train_loss", "train_accuracy", "val_loss",
+                                         "val_accuracy"};
     for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
         if (at_node_get(t->last_epoch, copied[i]))
             at_node_set(s, copied[i], at_node_copy(at_node_get(t->last_epoch, copied[i])));
@@ -221,39 +265,44 @@ static at_node *summary_of(const at_training *t, const at_node *test)
     return s;
 }
 
-/* model.h5, the test split's evaluation, summary.json and the report. */
+static int write_report(const at_train_job *job, at_error *err)
+{
+    char *path = at_path_join(job->out, "report.html");
+    int code = path ? at_report_write(job->out, NULL, job->data, path, err) : at_nomem(err);
+    free(path);
+    return code;
+}
+
+/* Rank 0's files: model.h5, summary.json, report.html; of a trial only the summary. */
+static int write_results(at_training *t, const at_node *summary, at_error *err)
+{
+    bool whole = !t->job->trial;
+    int code = whole ? save_model(t, err) : 0;
+    code = code < 0 ? code : at_run_write_node(t->job->out, "summary.json", summary, err);
+    return code < 0 || !whole ? code : write_report(t->job, err);
+}
+
 static at_node *finish(at_training *t, at_error *err)
 {
-    bool root = at_comm_rank(t->comm) == 0, whole = !t->job->trial;
-    at_node *test = NULL, *summary = NULL;
-    if (whole && at_cache_count(t->cache, AT_TEST) > 0) {
+    at_node *test = NULL;
+    if (!t->job->trial && at_cache_count(t->cache, AT_TEST) > 0) {
         test = at_evaluate(t->net, t->cache, AT_TEST, "none", t->threads, t->comm, err);
-        if (agree(t->comm, test ? 0 : failed(err), err) < 0)
-            goto end;
+        if (!test)
+            return NULL;
     }
-    int code = root && whole ? save_model(t, err) : 0;
-    summary = root ? summary_of(t, test) : at_node_new(AT_MAP);
-    if (code == 0 && root)
-        code = at_run_write_node(t->job->out, "summary.json", summary, err);
-    if (code == 0 && root && whole) {
-        char *path = at_path_join(t->job->out, "report.html");
-        code = path ? at_report_write(t->job->out, NULL, t->job->data, path, err) : at_nomem(err);
-        free(path);
-    }
-    if (agree(t->comm, code, err) < 0) {
-        at_node_free(summary);
-        summary = NULL;
-    }
-end:
+    at_node *summary = is_root(t) ? summary_of(t, test) : at_node_new(AT_MAP);
     at_node_free(test);
-    return summary;
+    if (at_agree(t->comm, is_root(t) ? write_results(t, summary, err) : 0, err) == 0)
+        return summary;
+    at_node_free(summary);
+    return NULL;
 }
 
 at_node *at_train(const at_train_job *job, at_comm *comm, at_error *err)
 {
     at_error local = {0};
     err = err ? err : &local;
-    at_training t = {.job = job, .comm = comm, .threads = thread_share(job->config, comm)};
+    at_training t = {.job = job, .comm = comm};
     at_node *summary = NULL;
     if (prepare(&t, err) == 0 && at_training_run(&t, err) == 0)
         summary = finish(&t, err);
@@ -265,5 +314,6 @@ at_node *at_train(const at_train_job *job, at_comm *comm, at_error *err)
         at_comm_dealloc(comm, t.grads);
     at_cache_close(t.cache);
     at_node_free(t.last_epoch);
+    at_lock_release(t.lock);
     return summary;
 }
