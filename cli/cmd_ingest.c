@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * atoll ingest: reads a pile of images into a data set.
+ */
+#include "cli.h"
+
+#include <atoll/datasets.h>
+
+typedef struct args {
+    char *out;
+    double val_fraction;
+    int64_t seed, jobs;
+    bool resume, allow_missing_classes, json;
+} args;
+
+static const at_option options[] = {
+    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "the data set to make; it may not exist yet", "DATASET"},
+    {"val-fraction", AT_OPT_REAL, offsetof(args, val_fraction), "0",
+     "part of the training images that becomes the validation split, the same of each class", "F", .min = 0,
+     .max = 0.99},
+    {"seed", AT_OPT_INT, offsetof(args, seed), "0", "of the choice of validation images", "N", .min = 0,
+     .max = -1},
+    {"jobs", AT_OPT_INT, offsetof(args, jobs), "0", "decoding threads; 0: one a CPU", "N", .min = 0, .max = 1024},
+    {"resume", AT_OPT_BOOL, offsetof(args, resume), "false", "go on with what an earlier run left in DATASET.partial"},
+    {"allow-missing-classes", AT_OPT_BOOL, offsetof(args, allow_missing_classes), "false",
+     "take a source in which a split lacks a class"},
+    {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object"},
+    {0}};
+
+static void print_json(const at_ingest_result *r, double rate)
+{
+    at_node *n = at_node_new(AT_MAP);
+    at_set_int(n, "images", (int64_t)r->images);
+    at_set_int(n, "errors", (int64_t)r->errors);
+    at_set_int(n, "bytes", (int64_t)r->bytes);
+    at_set_int(n, "resumed", (int64_t)r->resumed);
+    at_set_real(n, "seconds", r->seconds);
+    at_set_real(n, "images_per_second", rate);
+    cli_print_json(n);
+}
+
+static void print_text(const at_ingest_result *r, double rate, const char *out)
+{
+    printf("%llu images, %.1f MB, in %.1f s (%.0f images/s): %s\n", (unsigned long long)r->images,
+           (double)r->bytes / 1e6, r->seconds, rate, out);
+    if (r->resumed)
+        printf("%llu files were done already\n", (unsigned long long)r->resumed);
+    if (r->errors)
+        printf("%llu files set aside: atoll sql %s 'SELECT * FROM errors'\n", (unsigned long long)r->errors, out);
+}
+
+static int ingest(const char *source, const args *a, at_error *err)
+{
+    at_ingest_result r;
+    at_ingest_options o = {.source = source,
+                           .out = a->out,
+                           .val_fraction = a->val_fraction,
+                           .seed = (uint64_t)a->seed,
+                           .jobs = (int)a->jobs,
+                           .resume = a->resume,
+                           .allow_missing_classes = a->allow_missing_classes};
+    if (!a->out[0])
+        return at_fail(err, AT_EUSAGE, "--out DATASET is missing");
+    int code = at_ingest(&o, &r, err);
+    if (code < 0)
+        return code;
+    double rate = r.seconds > 0 ? (double)(r.images + r.errors - r.resumed) / r.seconds : 0;
+    a->json ? print_json(&r, rate) : print_text(&r, rate, a->out);
+    return 0;
+}
+
+static int run(int argc, char **argv, at_error *err)
+{
+    args a = {0};
+    int code = cli_parse(options, &a, argc, argv, 1, 1, err);
+    if (code > 0)
+        code = ingest(argv[0], &a, err);
+    at_options_fini(options, &a);
+    return code;
+}
+
+const cli_command cmd_ingest = {
+    .name = "ingest",
+    .usage = "SRC --out DATASET [--val-fraction F] [--jobs N] [--resume]",
+    .summary = "read a pile of images into a data set",
+    .help = "SRC is recognised by what is in it: a folder or a tar (gzip, bzip2, xz, zstd) of PNG and JPEG "
+            "files as\n<split>/<class>/... or <class>/..., where a split is train, val, valid, validation or "
+            "test; MNIST's idx files;\nCIFAR's binary files. DATASET holds catalog.db, which any SQLite client "
+            "reads, and the original bytes in shards/.\nA broken file goes to the table errors with its reason, "
+            "the rest is taken.\n\n"
+            "  atoll ingest photos/ --out data/photos --val-fraction 0.1\n"
+            "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a crash, a time limit\n"
+            "  atoll sql data/photos 'SELECT reason, count(*) FROM errors GROUP BY reason'",
+    .options = options,
+    .run = run};
