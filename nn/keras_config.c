@@ -31,7 +31,6 @@ static at_node *pair(int64_t a, int64_t b)
     return list_of((int64_t[]){a, b}, 2);
 }
 
-/* "f(row)" of reals. */
 static at_node *list_of_reals(const double *values, size_t n)
 {
     at_node *list = at_node_new(AT_LIST);
@@ -293,10 +292,8 @@ at_node *keras_config(const at_net *net, const char *model, at_error *err)
     for (size_t i = 0; i < net->row_count && rc == AT_OK; i++)
         rc = export_row(&e, &net->rows[i], err);
     const nn_row *first = net->rows, *last = net->rows + net->row_count - 1;
-    at_node *inputs = at_node_set(config, "input_layers", at_node_new(AT_LIST));
-    at_node *outputs = at_node_set(config, "output_layers", at_node_new(AT_LIST));
-    at_node_add(inputs, tensor(first->row.name, false));
-    at_node_add(outputs, tensor(last->row.name, false));
+    at_node_set(config, "input_layers", tensor(first->row.name, false));
+    at_node_set(config, "output_layers", tensor(last->row.name, false));
     if (rc == AT_OK)
         rc = check_names(root, err);
     if (rc == AT_OK)
