@@ -149,7 +149,7 @@ at_node *at_bench_loader(const char *cache, int batch, int threads, double secon
 {
     at_error local;
     int height, width, channels;
-    double rate, floor_rate, waited;
+    double rate = 0, floor_rate = 0, waited = 0;
     at_node *result = NULL;
     if (!err)
         err = &local;

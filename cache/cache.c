@@ -88,6 +88,8 @@ static int read_meta(at_cache *c, at_error *err)
     if (!path)
         return at_nomem(err);
     int rc = at_file_read(path, META_LIMIT, &text, &bytes, err);
+    if (rc == AT_ENOENT)
+        rc = at_fail(err, AT_EINPUT, "%s is not a whole cache: it has no meta.json", c->path);
     if (!rc && at_crc32c(0, text, bytes) != c->file[AT_TRAIN].header.meta_crc)
         rc = at_fail(err, AT_EINPUT, "%s is damaged: wrong CRC32C", path);
     if (!rc) {
@@ -230,7 +232,7 @@ static const char mark_name[] = "damaged";
 void at_cache_mark(const char *path)
 {
     char *mark = at_path_join(path, mark_name);
-    if (mark)
+    if (mark && !at_file_exists(mark))
         at_file_write(mark, "", 0, NULL);
     free(mark);
 }

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Where caches come from and go to: made once whoever asks, made again when broken, swept after the
+ * killed, evicted when there are too many, and never in the place of anything else. */
+#include "caches.h"
+#include "scratch.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- caches under the common folder -------------------------------------------------------- */
+
+static void test_is_made_once_and_named_after_its_contents(void **state)
+{
+    (void)state;
+    char *dir = scratch_new(), *dataset = pictures_ingest(&cache_small, dir, "data");
+    char *caches = at_path_join(dir, "deep/caches");
+    at_error err = {0};
+    at_dataset *d = at_dataset_open(dataset, &err);
+    char *expected = at_format("%s/%.16s-9x5x3-v1", caches, at_dataset_hash(d));
+    at_dataset_close(d);
+    at_cache *c = cache_must_make(dataset, caches);
+    assert_string_equal(at_cache_path(c), expected);
+    ino_t first = cache_inode(expected, "train.atc");
+    at_cache *again = cache_must_make(dataset, caches);
+    assert_int_equal(cache_inode(expected, "train.atc"), first);
+    cache_check_contents(dataset, again);
+    at_cache_close(c);
+    at_cache_close(again);
+    assert_int_equal(scratch_count(caches), 2); /* the cache and its lock */
+    free(expected);
+    free(caches);
+    free(dataset);
+    scratch_free(dir);
+}
+
+static void test_a_broken_one_is_made_again(void **state)
+{
+    (void)state;
+    char *dir = scratch_new(), *dataset = pictures_ingest(&cache_small, dir, "data");
+    char *caches = at_path_join(dir, "caches");
+    at_cache *c = cache_must_make(dataset, caches);
+    char *path = strdup(at_cache_path(c));
+    at_cache_close(c);
+    for (int i = 0; i < 4; i++) {
+        char *file = cache_file_path(path, i == 3 ? "meta.json" : "val.atc");
+        if (i == 0)
+            cache_flip(path, "test.atc", 20, 1);
+        else if (i == 1)
+            assert_int_equal(truncate(file, 5000), 0);
+        else
+            assert_int_equal(unlink(file), 0);
+        c = cache_must_make(dataset, caches);
+        cache_check_contents(dataset, c);
+        at_cache_close(c);
+        free(file);
+    }
+    assert_int_equal(scratch_count(caches), 2);
+    free(path);
+    free(caches);
+    free(dataset);
+    scratch_free(dir);
+}
+
+static void test_leftovers_of_the_killed_go(void **state)
+{
+    (void)state;
+    char *dir = scratch_new(), *dataset = pictures_ingest(&cache_small, dir, "data");
+    char *caches = at_path_join(dir, "caches");
+    at_cache *c = cache_must_make(dataset, caches);
+    char *path = strdup(at_cache_path(c));
+    at_cache_close(c);
+    at_error err = {0};
+    const char *left[] = {"partial.999999", "partial.3.old", "partial.notes"};
+    for (int i = 0; i < 3; i++) {
+        char *folder = at_format("%s.%s/deep", path, left[i]);
+        cache_must(at_make_dirs(folder, &err), &err);
+        free(folder);
+    }
+    cache_must(at_remove_tree(path, &err), &err);
+    at_cache_close(cache_must_make(dataset, caches));
+    char *not_ours = at_format("%s.partial.notes", path);
+    assert_true(at_dir_exists(not_ours));
+    assert_int_equal(scratch_count(caches), 3);
+    free(not_ours);
+    free(path);
+    free(caches);
+    free(dataset);
+    scratch_free(dir);
+}
+
+static void test_the_environment_names_the_folder(void **state)
+{
+    (void)state;
+    char *dir = scratch_new(), *dataset = pictures_ingest(&cache_small, dir, "data");
+    char *own = at_path_join(dir, "own"), *xdg = at_path_join(dir, "xdg");
+    char *kept[] = {getenv("ATOLL_CACHE_DIR"), getenv("XDG_CACHE_HOME"), getenv("HOME")};
+    for (int i = 0; i < 3; i++)
+        kept[i] = kept[i] ? strdup(kept[i]) : NULL;
+    setenv("HOME", dir, 1);
+    setenv("XDG_CACHE_HOME", xdg, 1);
+    setenv("ATOLL_CACHE_DIR", own, 1);
+    const char *expected[] = {"own/", "xdg/atoll/", ".cache/atoll/"};
+    for (int i = 0; i < 3; i++) {
+        char *prefix = at_path_join(dir, expected[i]);
+        at_cache *c = cache_must_make(dataset, NULL);
+        assert_int_equal(strncmp(at_cache_path(c), prefix, strlen(prefix)), 0);
+        at_cache_close(c);
+        free(prefix);
+        if (i == 0)
+            unsetenv("ATOLL_CACHE_DIR");
+        else
+            setenv("XDG_CACHE_HOME", "not/absolute", 1);
+    }
+    const char *names[] = {"ATOLL_CACHE_DIR", "XDG_CACHE_HOME", "HOME"};
+    for (int i = 0; i < 3; i++) {
+        if (kept[i])
+            setenv(names[i], kept[i], 1);
+        else
+            unsetenv(names[i]);
+        free(kept[i]);
+    }
+    free(own);
+    free(xdg);
+    free(dataset);
+    scratch_free(dir);
+}
+
+/* ---- explicit folders ---------------------------------------------------------------------- */
+
+static void test_build_replaces_caches_only(void **state)
+{
+    (void)state;
+    char *dir = scratch_new(), *path = cache_build_small(dir), *dataset = at_path_join(dir, "data");
+    at_error err = {0};
+    ino_t first = cache_inode(path, "train.atc");
+    at_cache_spec spec = {0};
+    cache_must(at_cache_build(dataset, &spec, path, &err), &err);
+    assert_int_equal(cache_inode(path, "train.atc"), first); /* it was there */
+    spec.height = 4;
+    cache_must(at_cache_build(dataset, &spec, path, &err), &err);
+    assert_int_not_equal(cache_inode(path, "train.atc"), first);
+    at_cache *c = cache_must_open(path);
+    cache_check_contents(dataset, c);
+    at_cache_close(c);
+
+    char *thesis = cache_file_path(path, "thesis.tex");
+    cache_must(at_file_write(thesis, "x", 1, &err), &err);
+    spec.height = 5;
+    assert_int_equal(at_cache_build(dataset, &spec, path, &err), AT_EINPUT);
+    assert_true(at_file_exists(thesis));
+    assert_int_equal(at_cache_build(dataset, &spec, dir, &err), AT_EINPUT);
+    assert_int_equal(at_cache_build(path, &spec, path, &err) < 0, 1); /* not a data set */
+    free(thesis);
+    free(dataset);
+    free(path);
+    scratch_free(dir);
+}
+
+static void test_bad_sizes_are_refused(void **state)
+{
+    (void)state;
+    static const at_cache_spec bad[] = {
+        {.height = -1}, {.width = 20000}, {.channels = 2}, {.channels = 4}};
+    char *dir = scratch_new(), *dataset = pictures_ingest(&cache_small, dir, "data");
+    char *out = at_path_join(dir, "cache");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        at_error err = {0};
+        assert_true(at_cache_build(dataset, &bad[i], out, &err) < 0);
+        assert_true(err.code == AT_EUSAGE || err.code == AT_EINPUT);
+        assert_false(at_dir_exists(out));
+    }
+    free(out);
+    free(dataset);
+    scratch_free(dir);
+}
+
+int main(void)
+{
+    at_progress_silence(true);
+    at_log_set_level(AT_LOG_ERROR);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_is_made_once_and_named_after_its_contents),
+        cmocka_unit_test(test_a_broken_one_is_made_again),
+        cmocka_unit_test(test_leftovers_of_the_killed_go),
+        cmocka_unit_test(test_the_environment_names_the_folder),
+        cmocka_unit_test(test_build_replaces_caches_only),
+        cmocka_unit_test(test_bad_sizes_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
