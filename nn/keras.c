@@ -31,12 +31,13 @@ size_t keras_index(const keras_weight *w, size_t i)
 static nn_shape flattened_map(const at_net *net, const nn_row *row)
 {
     nn_shape in = row->in[0];
-    while (in.vector && row->input_count > 0) {
+    while (in.vector) {
         row = &net->rows[row->inputs[0]];
-        if (row->layer == &at_layer_flatten)
+        if (row->layer == &at_layer_flatten && !row->in[0].vector)
             return row->in[0];
-        if (row->layer != &at_layer_relu && row->layer != &at_layer_gelu &&
-            row->layer != &at_layer_dropout && row->layer != &at_layer_bn)
+        if (row->layer != &at_layer_flatten && row->layer != &at_layer_relu &&
+            row->layer != &at_layer_gelu && row->layer != &at_layer_dropout &&
+            row->layer != &at_layer_bn)
             break;
     }
     return (nn_shape){.c = in.c, .h = 1, .w = 1, .vector = true};
