@@ -3,9 +3,9 @@
  *
  *     const at_layer at_layer_x = {.name = "x", .probe = "k=2", .infer = infer, .build = build};
  *
- * A layer is one file layer_x.c and one row of layers.def. at_net_new() walks the graph's rows once:
- * it parses each row's attributes into the layer's own struct and calls infer(), which checks the
- * inputs' shapes, sets the output's and declares parameters and state. Everything here is
+ * A layer is one file layer_x.c and one row of layers.def. at_net_new() walks the graph's rows
+ * once: it parses each row's attributes into the layer's own struct and calls infer(), which checks
+ * the inputs' shapes, sets the output's and declares parameters and state. Everything here is
  * read-only afterwards but the contents of the flat buffers.
  */
 #ifndef NN_INTERNAL_H
@@ -16,9 +16,12 @@
 enum { NN_INPUTS = 8, NN_PARAMS = 2, NN_STATES = 2, NN_CHANNELS = 64 };
 #define NN_LIMIT ((size_t)1 << 40) /* bytes of any one thing */
 
-typedef struct nn_shape { /* of one sample; a vector is [c,1,1] */
+typedef struct nn_shape { /* of one sample */
     int64_t c, h, w;
+    bool vector; /* [c,1,1], made by flatten or dense */
 } nn_shape;
+
+typedef enum { NN_IDENTITY, NN_RELU, NN_GELU } nn_activation;
 
 typedef struct nn_window { /* of convolution and pooling */
     int64_t kh, kw, sh, sw, ph, pw;
@@ -101,11 +104,13 @@ struct at_net {
 
 struct at_layer {
     const char *name;
-    const char *probe;            /* attributes that the gradient check of this layer uses */
-    const at_option *attributes;  /* what the row may say; NULL: nothing */
-    size_t attributes_bytes;      /* of the layer's struct */
-    int inputs_min, inputs_max;   /* 0: exactly one */
-    bool pixels;                  /* a step from uint8 towards numbers; has no gradient */
+    const char *probe;           /* attributes that the gradient check of this layer uses */
+    const at_option *attributes; /* what the row may say; NULL: nothing */
+    size_t attributes_bytes;     /* of the layer's struct */
+    int inputs_min, inputs_max;  /* 0: exactly one */
+    bool pixels;                 /* a step from uint8 towards numbers; has no gradient */
+    nn_activation activation;    /* which one this layer is */
+    bool absorbs;                /* its kernels can do the activation behind it */
     /* Attributes and inputs' shapes → output's shape, parameters, state. */
     int (*infer)(nn_row *row, at_error *err);
     double (*flops)(const nn_row *row); /* multiply-adds x 2 of a sample, forward; NULL: 0 */
@@ -120,7 +125,8 @@ struct at_layer {
 #include "layers.def"
 #undef LAYER
 
-/* ---- layers.c: the table and what layers share ------------------------------------------------- */
+/* ---- layers.c: the table and what layers share -------------------------------------------------
+ */
 size_t nn_layer_count(void);
 const at_layer *nn_layer_at(size_t i);
 const at_layer *nn_layer_find(const char *name, at_error *err); /* AT_EINPUT with the nearest */
@@ -135,14 +141,18 @@ int64_t nn_elements(nn_shape s);
 /* Declare, inside infer(). Their order is kept within the layer. */
 int nn_add_param(nn_row *row, const char *name, nn_init init, double fan_in, int ndims,
                  const int64_t *dims, at_error *err);
+int nn_same_shape(nn_row *row, at_error *err); /* an infer(): the output's shape is the input's */
 void nn_add_state(nn_row *row, const char *name, int64_t count, float initial);
 
-/* ---- graph.c ----------------------------------------------------------------------------------- */
-at_graph *nn_graph_copy(const at_graph *g);             /* NULL: out of memory */
-int nn_graph_check(const at_graph *g, at_error *err);   /* the first bad row, if any */
+/* ---- graph.c -----------------------------------------------------------------------------------
+ */
+at_graph *nn_graph_copy(const at_graph *g);           /* NULL: out of memory */
+int nn_graph_check(const at_graph *g, at_error *err); /* the first bad row, if any */
 
-/* ---- net.c ------------------------------------------------------------------------------------- */
-/* at_net_new in two: shapes and offsets, then the zeroed buffers. A model file is judged in between. */
+/* ---- net.c -------------------------------------------------------------------------------------
+ */
+/* at_net_new in two: shapes and offsets, then the zeroed buffers. A model file is judged in
+ * between. */
 at_net *nn_net_resolve(const at_graph *g, at_error *err);
 int nn_net_allocate(at_net *net, at_error *err);
 const nn_row *nn_net_row(const at_net *net, const char *name); /* NULL: none */

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * conv: one direction of a convolution with all that it takes: the primitive, the weights brought
+ * into its layout (or their gradient out of it), and tensors brought into its layouts where those
+ * differ.
+ */
+#ifndef NN_CONV_H
+#define NN_CONV_H
+
+#include "plan.h"
+
+typedef struct conv_pass {
+    dnn_conv_spec spec;                   /* with the layouts that the primitive was asked for */
+    dnn_call *main, *weights, *src, *dst; /* reorders: NULL where none is needed */
+    void *weights_memory, *src_memory, *dst_memory, *scratch, *weights_scratch, *src_scratch,
+        *dst_scratch;
+} conv_pass;
+
+/* What a pass reads and writes, in the tensors' own layouts; bias may be NULL. */
+typedef struct conv_memory {
+    const void *src, *weights, *bias, *dst;
+} conv_memory;
+
+/* Lanes of the tensors; 0: not decided, it takes what the primitive wants. */
+int conv_pass_new(conv_pass *out, dnn_engine *e, const dnn_conv_spec *spec, int64_t src_lanes,
+                  int64_t dst_lanes, at_error *err);
+void conv_pass_fini(conv_pass *pass);
+/* Calls want(context, where, bytes) for each piece of memory that the pass needs beside its
+ * tensors. */
+typedef int (*conv_want)(void *context, void **to, size_t bytes, at_error *err);
+int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *err);
+int conv_pass_bind(conv_pass *pass, const conv_memory *memory, at_error *err);
+int conv_pass_run(const conv_pass *pass, at_error *err);
+
+/* ---- conv_tune.c
+ * --------------------------------------------------------------------------------- */
+/* The fastest pass for this direction; timed once for a shape, machine and number of threads, and
+ * remembered on disk. Nothing is timed where the candidates are all the same primitive. */
+int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
+              int64_t dst_lanes, at_error *err);
+/* Seconds of the fastest candidate's primitive alone. */
+int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t dst_lanes,
+               double *seconds, at_error *err);
+
+/* ---- conv_choice.c: what was found to be fastest, on disk
+ * ------------------------------------------ */
+/* -1: not known. The key is text without newlines; the choice a number of conv_tune's. */
+int conv_choice_find(const char *key);
+void conv_choice_add(const char *key, int choice, double seconds);
+
+#endif

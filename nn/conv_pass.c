@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * conv_pass: see conv.h. The master weights are fp32 [O,I,KH,KW]; each pass reorders them once a
+ * step, which is cheap beside the convolution and keeps the flat buffers canonical.
+ */
+#include "conv.h"
+
+static bool is_forward(const conv_pass *pass)
+{
+    return pass->spec.direction == DNN_FORWARD || pass->spec.direction == DNN_INFERENCE;
+}
+
+/* A reorder between the tensor's layout and the primitive's. */
+static int add_reorder(conv_pass *pass, dnn_engine *e, dnn_slot slot, int64_t lanes, at_error *err)
+{
+    int64_t theirs = dnn_call_lanes(pass->main, slot);
+    bool out = pass->spec.direction == DNN_BACKWARD_DATA && slot == DNN_SRC;
+    if (lanes == 0 || lanes == theirs || (is_forward(pass) && slot == DNN_DST))
+        return 0;
+    nn_shape shape = slot == DNN_SRC ? pass->spec.src : pass->spec.dst;
+    dnn_call *call = dnn_tensor_reorder_new(e, pass->spec.n, shape, pass->spec.precision,
+                                            out ? theirs : lanes, out ? lanes : theirs, err);
+    *(slot == DNN_SRC ? &pass->src : &pass->dst) = call;
+    return call ? 0 : AT_EFAIL;
+}
+
+int conv_pass_new(conv_pass *out, dnn_engine *e, const dnn_conv_spec *spec, int64_t src_lanes,
+                  int64_t dst_lanes, at_error *err)
+{
+    *out = (conv_pass){.spec = *spec, .main = dnn_conv_new(e, spec, err)};
+    if (!out->main)
+        return AT_EFAIL;
+    int status = add_reorder(out, e, DNN_SRC, src_lanes, err);
+    if (!status)
+        status = add_reorder(out, e, DNN_DST, dst_lanes, err);
+    if (!status && !dnn_weights_plain(out->main)) {
+        out->weights = dnn_weights_reorder_new(e, out->main, err);
+        status = out->weights ? 0 : AT_EFAIL;
+    }
+    if (status)
+        conv_pass_fini(out);
+    return status;
+}
+
+void conv_pass_fini(conv_pass *pass)
+{
+    dnn_call_free(pass->main);
+    dnn_call_free(pass->weights);
+    dnn_call_free(pass->src);
+    dnn_call_free(pass->dst);
+    *pass = (conv_pass){0};
+}
+
+int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *err)
+{
+    struct {
+        dnn_call *call, *scratch_of;
+        dnn_slot slot;
+        void **memory, **scratch;
+    } pieces[] = {
+        {pass->weights, pass->weights, DNN_WEIGHTS, &pass->weights_memory, &pass->weights_scratch},
+        {pass->src, pass->src, DNN_SRC, &pass->src_memory, &pass->src_scratch},
+        {pass->dst, pass->dst, DNN_DST, &pass->dst_memory, &pass->dst_scratch},
+    };
+    int status = want(context, &pass->scratch, dnn_call_bytes(pass->main, DNN_SCRATCH), err);
+    for (size_t i = 0; i < 3 && !status; i++) {
+        if (!pieces[i].call)
+            continue;
+        status = want(context, pieces[i].memory, dnn_call_bytes(pass->main, pieces[i].slot), err);
+        size_t scratch = dnn_call_bytes(pieces[i].scratch_of, DNN_SCRATCH);
+        if (!status && scratch)
+            status = want(context, pieces[i].scratch, scratch, err);
+    }
+    return status;
+}
+
+static int bind_reorder(dnn_call *call, const void *from, const void *to, const void *scratch,
+                        at_error *err)
+{
+    int status = dnn_call_bind(call, DNN_SRC, from, err);
+    if (!status)
+        status = dnn_call_bind(call, DNN_DST, to, err);
+    return status ? status : dnn_call_bind(call, DNN_SCRATCH, scratch, err);
+}
+
+int conv_pass_bind(conv_pass *pass, const conv_memory *m, at_error *err)
+{
+    const void *src = pass->src ? pass->src_memory : m->src;
+    const void *dst = pass->dst ? pass->dst_memory : m->dst;
+    const void *weights = pass->weights ? pass->weights_memory : m->weights;
+    bool src_out = pass->spec.direction == DNN_BACKWARD_DATA;
+    bool weights_out = pass->spec.direction == DNN_BACKWARD_WEIGHTS;
+    int status = 0;
+    if (pass->src)
+        status = bind_reorder(pass->src, src_out ? src : m->src, src_out ? m->src : src,
+                              pass->src_scratch, err);
+    if (!status && pass->dst)
+        status = bind_reorder(pass->dst, m->dst, dst, pass->dst_scratch, err);
+    if (!status && pass->weights)
+        status = bind_reorder(pass->weights, weights_out ? weights : m->weights,
+                              weights_out ? m->weights : weights, pass->weights_scratch, err);
+    const void *const memory[DNN_SLOTS] = {src, weights, m->bias, dst, pass->scratch};
+    for (dnn_slot slot = DNN_SRC; slot < DNN_SLOTS && !status; slot++)
+        status = dnn_call_bind(pass->main, slot, memory[slot], err);
+    return status;
+}
+
+static int run_if(dnn_call *call, bool when, at_error *err)
+{
+    return call && when ? dnn_call_run(call, err) : 0;
+}
+
+int conv_pass_run(const conv_pass *pass, at_error *err)
+{
+    bool src_out = pass->spec.direction == DNN_BACKWARD_DATA;
+    bool weights_out = pass->spec.direction == DNN_BACKWARD_WEIGHTS;
+    int status = run_if(pass->weights, !weights_out, err);
+    if (!status)
+        status = run_if(pass->src, !src_out, err);
+    if (!status)
+        status = run_if(pass->dst, true, err);
+    if (!status)
+        status = dnn_call_run(pass->main, err);
+    if (!status)
+        status = run_if(pass->src, src_out, err);
+    return status ? status : run_if(pass->weights, weights_out, err);
+}

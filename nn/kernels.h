@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * kernels: the loops that are ours rather than oneDNN's, compiled once for AVX-512, once for AVX2
+ * and once for any CPU; a plan takes the best table that the machine can run.
+ *
+ * They work on planes: a tensor is [n][blocks] planes of [pixels][lanes] (plan.h); a kernel gets
+ * the planes [begin, end) so that the caller can share them out among threads. Arrays "a channel"
+ * have blocks*lanes floats, zero beyond the real channels. bf16 tensors are widened in small
+ * pieces.
+ */
+#ifndef NN_KERNELS_H
+#define NN_KERNELS_H
+
+#include "internal.h"
+
+typedef struct nn_view {
+    int64_t n, blocks, pixels, lanes, channels;
+    bool bf16;
+} nn_view;
+
+/* What dropout's mask depends on: the element is kept where hash(keys[sample], element) >= bar. */
+typedef struct nn_dropout_keys {
+    const uint64_t *keys; /* [n] */
+    uint32_t bar;
+    float scale; /* of what is kept */
+} nn_dropout_keys;
+
+/* A window's place in a plane of h*w pixels and what comes out of it. */
+typedef struct nn_pool_shape {
+    int64_t h, w, oh, ow;
+    nn_window window;
+} nn_pool_shape;
+
+typedef struct nn_kernels {
+    const char *name;
+    /* Elementwise, over elements [begin, end). relu's backward reads its output, gelu's its input.
+     */
+    void (*activate)(nn_activation act, bool bf16, const void *x, void *y, int64_t begin,
+                     int64_t end);
+    void (*activate_back)(nn_activation act, bool bf16, const void *value, const void *dy, void *dx,
+                          int64_t begin, int64_t end);
+    void (*add)(bool bf16, const void *x, void *y, int64_t begin, int64_t end); /* y += x */
+
+    /* Batch normalisation; a, b, ... are arrays a channel. Sums are added to. */
+    void (*sums)(const nn_view *v, const void *x, const float *shift, double *sum, double *square,
+                 int64_t begin, int64_t end); /* of x-shift and its square */
+    void (*affine)(const nn_view *v, const void *x, void *y, const float *a, const float *b,
+                   nn_activation act, int64_t begin, int64_t end); /* y = act(x*a+b) */
+    /* g = dy * act'(x*a+b): sums of g and of g*(x-mean). */
+    void (*affine_back_sums)(const nn_view *v, const void *x, const void *dy, const float *a,
+                             const float *b, const float *mean, nn_activation act, double *sum,
+                             double *product, int64_t begin, int64_t end);
+    /* dx = g*a + (x-mean)*m + c */
+    void (*affine_back)(const nn_view *v, const void *x, const void *dy, void *dx, const float *a,
+                        const float *b, const float *mean, const float *m, const float *c,
+                        nn_activation act, int64_t begin, int64_t end);
+
+    /* Pooling; where[] has a byte an output element: which element of the window was the largest.
+     */
+    void (*max_pool)(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
+                     uint8_t *where, int64_t begin, int64_t end);
+    void (*max_pool_back)(const nn_view *v, const nn_pool_shape *s, const void *dy,
+                          const uint8_t *where, void *dx, int64_t begin, int64_t end);
+    void (*average_pool)(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
+                         int64_t begin, int64_t end);
+    void (*average_pool_back)(const nn_view *v, const nn_pool_shape *s, const void *dy, void *dx,
+                              int64_t begin, int64_t end);
+
+    void (*dropout)(const nn_view *v, const nn_dropout_keys *keys, const void *x, void *y,
+                    int64_t begin, int64_t end);
+    /* Samples [begin, end): uint8 [pixels][channels] → x*scale+offset in v's layout. */
+    void (*pixels)(const nn_view *v, const uint8_t *in, const float *scale, const float *offset,
+                   void *out, int64_t begin, int64_t end);
+    /* Samples [begin, end): planes → [channels*pixels] in NCHW order, and back. */
+    void (*flatten)(const nn_view *v, const void *x, void *y, int64_t begin, int64_t end);
+    void (*unflatten)(const nn_view *v, const void *y, void *x, int64_t begin, int64_t end);
+} nn_kernels;
+
+extern const nn_kernels nn_kernels_avx512, nn_kernels_avx2, nn_kernels_generic;
+const nn_kernels *nn_kernels_best(void);
+
+#endif

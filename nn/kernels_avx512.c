@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * kernels_avx512: the kernels compiled for AVX-512 (Skylake servers and later). Run only where the
+ * CPU has it.
+ */
+#include "kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#ifdef __clang__
+#pragma clang attribute push(                                                                      \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#endif
+
+#define TABLE      nn_kernels_avx512
+#define TABLE_NAME "avx512"
+#include "kernels_table.h"
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * kernels_table: the table of kernels of the instruction set that the including file chose, TABLE.
+ */
+#include "kernels_data.h"
+#include "kernels_norm.h"
+#include "kernels_pool.h"
+
+const nn_kernels TABLE = {
+    .name = TABLE_NAME,
+    .activate = activate,
+    .activate_back = activate_back,
+    .add = add,
+    .sums = sums,
+    .affine = affine,
+    .affine_back_sums = affine_back_sums,
+    .affine_back = affine_back,
+    .max_pool = max_pool,
+    .max_pool_back = max_pool_back,
+    .average_pool = average_pool,
+    .average_pool_back = average_pool_back,
+    .dropout = dropout,
+    .pixels = pixels,
+    .flatten = flatten,
+    .unflatten = unflatten,
+};

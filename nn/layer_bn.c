@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * bn: batch normalisation (Ioffe and Szegedy 2015) with PyTorch's semantics: the batch's biased
+ * variance normalises, the unbiased one goes into the moving variance. An activation behind it is
+ * done in the same passes; backward computes its input again from x, so nothing but x is kept.
+ *
+ *     y = act(x*a + b),  a = gamma*inv,  b = beta - mean*a,  inv = 1/sqrt(variance + eps)
+ *     g = dy * act'(x*a + b),  dbeta = sum g,  dgamma = inv * sum g*(x-mean)
+ *     dx = a*g + m*(x-mean) + c,  m = -a*inv*dgamma/M,  c = -a*dbeta/M
+ *
+ * Sums are taken of x less its first value in the channel: no cancellation where the mean is large.
+ */
+#include "plan.h"
+
+#include <math.h>
+#include <string.h>
+
+static const at_option attributes[] = {
+    {"eps", AT_OPT_REAL, offsetof(nn_bn_attrs, eps), "1e-5", "added to the variance", "X",
+     .min = 1e-12, .max = 1},
+    {"momentum", AT_OPT_REAL, offsetof(nn_bn_attrs, momentum), "0.1",
+     "the batch's share of the moving statistics", "X", .min = 0, .max = 1},
+    {0},
+};
+
+static int infer(nn_row *row, at_error *err)
+{
+    int64_t c = row->in[0].c;
+    int status = nn_same_shape(row, err);
+    if (!status)
+        status = nn_add_param(row, "gamma", NN_ONES, 1, 1, &c, err);
+    if (!status)
+        status = nn_add_param(row, "beta", NN_ZEROS, 1, 1, &c, err);
+    nn_add_state(row, "moving_mean", c, 0);
+    nn_add_state(row, "moving_variance", c, 1);
+    return status;
+}
+
+typedef struct bn_state {
+    int64_t padded;                    /* channels, in whole blocks of any layout */
+    float *a, *b, *mean, *inv, *m, *c; /* [padded] */
+    double *sums;                      /* [threads][2][padded] */
+    nn_view view;                      /* of the step that runs */
+} bn_state;
+
+static double *sums_of(const bn_state *s, int thread)
+{
+    return s->sums + 2 * s->padded * thread;
+}
+
+/* Adds up what the threads found, into thread 0's; always in the same order. */
+static void reduce(const plan_op *op)
+{
+    bn_state *s = op->state;
+    for (int t = 1; t < op->plan->options.threads; t++)
+        for (int64_t i = 0; i < 2 * s->padded; i++)
+            s->sums[i] += sums_of(s, t)[i];
+}
+
+static void clear_sums(const plan_op *op)
+{
+    bn_state *s = op->state;
+    memset(s->sums, 0, sizeof(double) * 2 * (size_t)s->padded * (size_t)op->plan->options.threads);
+}
+
+static void for_planes(const plan_op *op, plan_part part)
+{
+    bn_state *s = op->state;
+    s->view = plan_view(op->plan, op->in[0]);
+    plan_parallel_bytes(op->plan, s->view.n * s->view.blocks,
+                        plan_tensor_bytes(op->plan, op->in[0]), part, (void *)(uintptr_t)op);
+}
+
+static void sums_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    const plan_op *op = context;
+    const bn_state *s = op->state;
+    double *sums = sums_of(s, thread);
+    op->plan->kernels->sums(&s->view, op->in[0]->data, s->mean, sums, sums + s->padded, begin, end);
+}
+
+/* The first value of each channel, into mean. */
+static void first_values(const plan_op *op)
+{
+    bn_state *s = op->state;
+    nn_view v = plan_view(op->plan, op->in[0]);
+    for (int64_t c = 0; c < v.channels; c++) {
+        int64_t at = c / v.lanes * v.pixels * v.lanes + c % v.lanes;
+        uint32_t bits;
+        if (v.bf16) {
+            bits = (uint32_t)((const uint16_t *)op->in[0]->data)[at] << 16;
+            memcpy(&s->mean[c], &bits, sizeof bits);
+        } else {
+            s->mean[c] = ((const float *)op->in[0]->data)[at];
+        }
+    }
+}
+
+static float *moving(const plan_op *op, int k)
+{
+    return op->plan->net->state + op->row->states[k].offset;
+}
+
+static void batch_statistics(const plan_op *op)
+{
+    const nn_bn_attrs *attrs = op->row->attrs;
+    bn_state *s = op->state;
+    double count = (double)(s->view.n * s->view.pixels);
+    double unbiased = count > 1 ? count / (count - 1) : 1;
+    float *mean = moving(op, 0), *variance = moving(op, 1);
+    for (int64_t c = 0; c < s->view.channels; c++) {
+        double d = s->sums[c] / count, var = s->sums[s->padded + c] / count - d * d;
+        var = var > 0 ? var : 0;
+        double m = (double)s->mean[c] + d, keep = 1 - attrs->momentum;
+        s->mean[c] = (float)m;
+        s->inv[c] = (float)(1 / sqrt(var + attrs->eps));
+        mean[c] = (float)(keep * (double)mean[c] + attrs->momentum * m);
+        variance[c] = (float)(keep * (double)variance[c] + attrs->momentum * var * unbiased);
+    }
+}
+
+static void moving_statistics(const plan_op *op)
+{
+    const nn_bn_attrs *attrs = op->row->attrs;
+    bn_state *s = op->state;
+    memcpy(s->mean, moving(op, 0), (size_t)op->out->shape.c * sizeof(float));
+    for (int64_t c = 0; c < op->out->shape.c; c++)
+        s->inv[c] = (float)(1 / sqrt((double)moving(op, 1)[c] + attrs->eps));
+}
+
+static void affine_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const plan_op *op = context;
+    const bn_state *s = op->state;
+    op->plan->kernels->affine(&s->view, op->in[0]->data, op->out->data, s->a, s->b, op->activation,
+                              begin, end);
+}
+
+static int forward(plan_op *op, at_error *err)
+{
+    (void)err;
+    bn_state *s = op->state;
+    if (op->plan->options.training) {
+        first_values(op);
+        clear_sums(op);
+        for_planes(op, sums_part);
+        reduce(op);
+        batch_statistics(op);
+    } else {
+        moving_statistics(op);
+    }
+    const float *gamma = plan_param(op, 0), *beta = plan_param(op, 1);
+    for (int64_t c = 0; c < op->out->shape.c; c++) {
+        s->a[c] = gamma[c] * s->inv[c];
+        s->b[c] = beta[c] - s->mean[c] * s->a[c];
+    }
+    for_planes(op, affine_part);
+    return 0;
+}
+
+static void back_sums_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    const plan_op *op = context;
+    const bn_state *s = op->state;
+    double *sums = sums_of(s, thread);
+    op->plan->kernels->affine_back_sums(&s->view, op->in[0]->data, op->out->grad, s->a, s->b,
+                                        s->mean, op->activation, sums, sums + s->padded, begin,
+                                        end);
+}
+
+static void back_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const plan_op *op = context;
+    const bn_state *s = op->state;
+    op->plan->kernels->affine_back(&s->view, op->in[0]->data, op->out->grad, op->in_grad[0], s->a,
+                                   s->b, s->mean, s->m, s->c, op->activation, begin, end);
+}
+
+static int backward(plan_op *op, at_error *err)
+{
+    (void)err;
+    bn_state *s = op->state;
+    clear_sums(op);
+    for_planes(op, back_sums_part);
+    reduce(op);
+    double count = (double)(s->view.n * s->view.pixels);
+    float *dgamma = plan_param_grad(op, 0), *dbeta = plan_param_grad(op, 1);
+    for (int64_t c = 0; c < s->view.channels; c++) {
+        double dg = (double)s->inv[c] * s->sums[s->padded + c], db = s->sums[c],
+               a = (double)s->a[c];
+        dgamma[c] = (float)dg;
+        dbeta[c] = (float)db;
+        s->m[c] = (float)(-a * (double)s->inv[c] * dg / count);
+        s->c[c] = (float)(-a * db / count);
+    }
+    if (op->in_grad[0])
+        for_planes(op, back_part);
+    return 0;
+}
+
+static int build(plan_op *op, at_error *err)
+{
+    size_t padded = (size_t)(op->out->shape.c + 15) / 16 * 16;
+    size_t sums = sizeof(double) * 2 * padded * (size_t)op->plan->options.threads;
+    bn_state *s = plan_state(op, sizeof *s + sums + 6 * padded * sizeof(float), err);
+    if (!s)
+        return AT_ENOMEM;
+    s->padded = (int64_t)padded;
+    s->sums = (double *)(s + 1);
+    float **arrays[] = {&s->a, &s->b, &s->mean, &s->inv, &s->m, &s->c};
+    float *next = (float *)(s->sums + 2 * padded * (size_t)op->plan->options.threads);
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++, next += padded)
+        *arrays[i] = next;
+    plan_follow(op);
+    op->forward = forward;
+    op->value_in_place = !op->plan->options.training;
+    op->backward = backward;
+    op->keeps_input = op->grad_in_place = true;
+    return 0;
+}
+
+static double bytes(const plan_op *op)
+{
+    double passes = op->in[0]->wants_grad ? 5 : 4; /* x, y; then x, dy, dx */
+    return passes * (double)plan_tensor_bytes(op->plan, op->out);
+}
+
+const at_layer at_layer_bn = {
+    .name = "bn",
+    .probe = "eps=1e-3 momentum=0.2",
+    .attributes = attributes,
+    .attributes_bytes = sizeof(nn_bn_attrs),
+    .absorbs = true,
+    .infer = infer,
+    .build = build,
+    .bytes = bytes,
+};

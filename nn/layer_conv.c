@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * conv: cross-correlation, PyTorch's Conv2d. The first convolution behind the pixels chooses the
+ * layout that those are turned into, each one the layout of its output; what lies between follows.
+ * Which implementation it takes is conv_tune.c's.
+ */
+#include "conv.h"
+
+static const at_option attributes[] = {
+    {"out", AT_OPT_INT, offsetof(nn_conv_attrs, out), "0", "channels of the output", "N", .min = 1,
+     .max = 1 << 20},
+    {"k", AT_OPT_STRING, offsetof(nn_conv_attrs, text.k), "", "size of the window", "N|HxW"},
+    {"stride", AT_OPT_STRING, offsetof(nn_conv_attrs, text.stride), "1", "step of the window",
+     "N|HxW"},
+    {"pad", AT_OPT_STRING, offsetof(nn_conv_attrs, text.pad), "0", "zeros on each side", "N|HxW"},
+    {"bias", AT_OPT_BOOL, offsetof(nn_conv_attrs, bias), "1", "whether a number is added", "0|1"},
+    {0},
+};
+
+static int infer(nn_row *row, at_error *err)
+{
+    nn_conv_attrs *a = row->attrs;
+    if (a->out < 1)
+        return nn_misfit(row, err, "out=N, the channels of its output");
+    int status = nn_window_parse(row, &a->text, false, &a->window, err);
+    if (!status)
+        status = nn_window_apply(row, &a->window, a->out, err);
+    if (status)
+        return status;
+    int64_t dims[] = {a->out, row->in[0].c, a->window.kh, a->window.kw};
+    double fan_in = (double)(row->in[0].c * a->window.kh * a->window.kw);
+    status = nn_add_param(row, "kernel", NN_UNIFORM, fan_in, 4, dims, err);
+    if (!status && a->bias)
+        status = nn_add_param(row, "bias", NN_UNIFORM, fan_in, 1, dims, err);
+    return status;
+}
+
+static double flops(const nn_row *row)
+{
+    const nn_window *w = &((const nn_conv_attrs *)row->attrs)->window;
+    return 2.0 * (double)nn_elements(row->out) * (double)(row->in[0].c * w->kh * w->kw);
+}
+
+enum { FORWARD, DATA, WEIGHTS, PASSES };
+
+typedef struct conv_state {
+    conv_pass passes[PASSES]; /* .main is NULL where a pass is not needed */
+} conv_state;
+
+static int forward(plan_op *op, at_error *err)
+{
+    const conv_state *s = op->state;
+    return conv_pass_run(&s->passes[FORWARD], err);
+}
+
+static int backward(plan_op *op, at_error *err)
+{
+    const conv_state *s = op->state;
+    int status = conv_pass_run(&s->passes[WEIGHTS], err);
+    return status || !s->passes[DATA].main ? status : conv_pass_run(&s->passes[DATA], err);
+}
+
+static int bind(plan_op *op, at_error *err)
+{
+    conv_state *s = op->state;
+    const plan_tensor *in = op->in[0], *out = op->out;
+    bool bias = op->row->param_count > 1;
+    conv_memory m = {in->data, plan_param(op, 0), bias ? plan_param(op, 1) : NULL, out->data};
+    int status = conv_pass_bind(&s->passes[FORWARD], &m, err);
+    m.dst = out->grad;
+    if (!status && s->passes[WEIGHTS].main) {
+        m.weights = plan_param_grad(op, 0);
+        m.bias = bias ? plan_param_grad(op, 1) : NULL;
+        status = conv_pass_bind(&s->passes[WEIGHTS], &m, err);
+    }
+    if (!status && s->passes[DATA].main) {
+        m = (conv_memory){op->in_grad[0], plan_param(op, 0), NULL, out->grad};
+        status = conv_pass_bind(&s->passes[DATA], &m, err);
+    }
+    return status;
+}
+
+static int measure(plan_op *op, double *seconds, at_error *err)
+{
+    const conv_state *s = op->state;
+    int status = 0;
+    *seconds = 0;
+    for (int i = 0; i < PASSES && !status; i++) {
+        double one = 0;
+        if (!s->passes[i].main)
+            continue;
+        status = conv_floor(op->plan, &s->passes[i], plan_lanes(op->in[0]), plan_lanes(op->out),
+                            &one, err);
+        *seconds += one;
+    }
+    return status;
+}
+
+typedef struct want_for {
+    plan_op *op;
+    plan_life life;
+} want_for;
+
+static int want(void *context, void **to, size_t bytes, at_error *err)
+{
+    const want_for *w = context;
+    return plan_want(w->op, to, bytes, w->life, err);
+}
+
+static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *err)
+{
+    conv_state *s = op->state;
+    const nn_conv_attrs *a = op->row->attrs;
+    dnn_conv_spec spec = {.direction = direction,
+                          .bias = a->bias && which != DATA,
+                          .precision = op->plan->options.precision,
+                          .n = op->plan->options.batch,
+                          .src = op->row->in[0],
+                          .dst = op->row->out,
+                          .window = a->window};
+    want_for context = {op, which == FORWARD ? LIVES_FORWARD : LIVES_BACKWARD};
+    int status = conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]),
+                           plan_lanes(op->out), err);
+    return status ? status : conv_pass_memory(&s->passes[which], want, &context, err);
+}
+
+static int build(plan_op *op, at_error *err)
+{
+    bool training = op->plan->options.training;
+    conv_state *s = plan_state(op, sizeof *s, err);
+    if (!s)
+        return AT_ENOMEM;
+    op->bind = bind;
+    op->forward = forward;
+    op->measure = measure;
+    op->keeps_input = true;
+    int status = add_pass(op, FORWARD, training ? DNN_FORWARD : DNN_INFERENCE, err);
+    if (status)
+        return status;
+    if (!plan_lanes(op->in[0]))
+        plan_set_lanes(op->in[0], dnn_call_lanes(s->passes[FORWARD].main, DNN_SRC));
+    op->out->lanes = dnn_call_lanes(s->passes[FORWARD].main, DNN_DST);
+    if (!training)
+        return 0;
+    op->backward = backward;
+    status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, err);
+    return status || !op->in[0]->wants_grad ? status : add_pass(op, DATA, DNN_BACKWARD_DATA, err);
+}
+
+static void fini(plan_op *op)
+{
+    conv_state *s = op->state;
+    for (int i = 0; i < PASSES; i++)
+        conv_pass_fini(&s->passes[i]);
+}
+
+const at_layer at_layer_conv = {
+    .name = "conv",
+    .probe = "out=5 k=3 stride=1 pad=1 bias=1",
+    .attributes = attributes,
+    .attributes_bytes = sizeof(nn_conv_attrs),
+    .infer = infer,
+    .flops = flops,
+    .build = build,
+    .fini = fini,
+};

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan: compiles a network and runs its steps. See plan.h for how the parts fit together.
+ *
+ * A step walks the ops forward, then backward; it allocates nothing and makes no primitive. oneDNN
+ * takes the number of threads from the calling thread's OpenMP setting, which is put back
+ * afterwards.
+ */
+#include "plan.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+int at_precision_parse(const char *text, at_precision *out, at_error *err)
+{
+    if (strcmp(text, "fp32") && strcmp(text, "bf16"))
+        return at_fail(err, AT_EINPUT, "unknown precision \"%s\"; it is fp32 or bf16", text);
+    *out = strcmp(text, "bf16") ? AT_FP32 : AT_BF16;
+    return 0;
+}
+
+int at_precision_check(at_precision precision, at_error *err)
+{
+    if (precision == AT_BF16 && !dnn_has_bf16())
+        return at_fail(err, AT_EINPUT, "this CPU does not compute in bf16; use precision fp32");
+    return 0;
+}
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+static int make_ops(at_plan *p, at_error *err)
+{
+    size_t n = p->net->row_count;
+    p->ops = calloc(n, sizeof *p->ops);
+    p->tensors = calloc(n, sizeof *p->tensors);
+    p->logits = at_alloc_aligned((size_t)p->options.batch * (size_t)at_net_classes(p->net) * 4);
+    p->scores = at_alloc_aligned((size_t)p->options.batch * (size_t)at_net_classes(p->net) * 4);
+    if (!p->ops || !p->tensors || !p->logits || !p->scores)
+        return at_nomem(err);
+    p->op_count = (int)n;
+    for (int i = 0; i < p->op_count; i++) {
+        plan_op *op = &p->ops[i];
+        *op = (plan_op){.plan = p, .row = &p->net->rows[i], .index = i, .out = &p->tensors[i]};
+        op->out->shape = op->row->out;
+        op->out->precision = p->options.precision;
+        op->out->producer = op;
+        op->out->lanes = op->row->out.vector ? op->row->out.c : 0;
+        op->out->wants_grad = op->row->param_count > 0;
+        for (int k = 0; k < op->row->input_count; k++) {
+            op->in[k] = &p->tensors[op->row->inputs[k]];
+            op->in[k]->consumers++;
+            op->in[k]->consumer = op;
+            op->out->wants_grad |= op->in[k]->wants_grad;
+        }
+    }
+    return 0;
+}
+
+/* An op whose kernels can do the activation behind it takes that row's output for its own. */
+static void absorb(at_plan *p)
+{
+    for (int i = 0; i < p->op_count; i++) {
+        plan_op *op = &p->ops[i], *next = op->out->consumer;
+        if (!op->row->layer->absorbs || op->out->consumers != 1 || !next->row->layer->activation)
+            continue;
+        op->activation = next->row->layer->activation;
+        next->absorbed = true;
+        op->out->producer = NULL;
+        op->out = next->out;
+        op->out->producer = op;
+    }
+}
+
+/* Where several ops add to one gradient, the first in backward writes it, the others come through
+ * memory of their own. */
+static int share_gradients(at_plan *p, at_error *err)
+{
+    for (int i = 0; i < p->op_count; i++) {
+        plan_op *op = &p->ops[i];
+        for (int k = 0; k < op->row->input_count && !op->absorbed; k++) {
+            plan_tensor *in = op->in[k];
+            bool first = in->consumer == op;
+            for (int j = 0; j < k; j++)
+                first &= op->in[j] != in;
+            if (in->wants_grad && !first &&
+                plan_want(op, &op->in_grad[k], plan_tensor_bytes(p, in), LIVES_BACKWARD, err))
+                return AT_ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static int bind_all(at_plan *p, at_error *err)
+{
+    int status = 0;
+    for (int i = 0; i < p->op_count && !status; i++) {
+        plan_op *op = &p->ops[i];
+        for (int k = 0; k < op->row->input_count; k++)
+            if (!op->in_grad[k] && op->in[k]->wants_grad)
+                op->in_grad[k] = op->in[k]->grad;
+        if (op->bind && !op->absorbed)
+            status = op->bind(op, err);
+    }
+    return status;
+}
+
+static int compile(at_plan *p, at_error *err)
+{
+    int status = make_ops(p, err);
+    if (status)
+        return status;
+    absorb(p);
+    for (int i = 0; i < p->op_count && !status; i++) {
+        plan_op *op = &p->ops[i];
+        if (!op->absorbed)
+            status = op->row->layer->build(op, err);
+        if (status)
+            return at_fail_in(err, "row \"%s\" (%s)", op->row->row.name, op->row->row.layer);
+    }
+    for (int i = 0; i < p->op_count; i++)
+        if (!plan_lanes(&p->tensors[i]))
+            plan_set_lanes(&p->tensors[i], p->tensors[i].shape.c);
+    if (p->options.training)
+        status = share_gradients(p, err);
+    if (!status)
+        status = plan_memory(p, err);
+    return status ? status : bind_all(p, err);
+}
+
+at_plan *plan_new_unchecked(at_net *net, const at_plan_options *options, at_error *err)
+{
+    if (options->batch < 1 || options->batch > 1 << 20 || options->threads < 0) {
+        at_fail(err, AT_EINPUT, "a plan needs a batch of 1 to %d and no negative threads", 1 << 20);
+        return NULL;
+    }
+    at_plan *p = calloc(1, sizeof *p);
+    if (!p) {
+        at_nomem(err);
+        return NULL;
+    }
+    p->net = net;
+    p->options = *options;
+    if (p->options.threads == 0)
+        p->options.threads = at_cpu_count();
+    p->kernels = nn_kernels_best();
+    p->engine = dnn_engine_new(err);
+    int before = omp_get_max_threads();
+    omp_set_num_threads(p->options.threads);
+    int status = p->engine ? compile(p, err) : AT_EFAIL;
+    omp_set_num_threads(before);
+    if (!status)
+        return p;
+    at_plan_free(p);
+    return NULL;
+}
+
+at_plan *at_plan_new(at_net *net, const at_plan_options *options, at_error *err)
+{
+    return at_precision_check(options->precision, err) ? NULL
+                                                       : plan_new_unchecked(net, options, err);
+}
+
+void at_plan_free(at_plan *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < p->op_count; i++) {
+        plan_op *op = &p->ops[i];
+        if (op->state && op->row->layer->fini)
+            op->row->layer->fini(op);
+        free(op->state);
+    }
+    plan_memory_free(p);
+    free(p->buffers);
+    free(p->ops);
+    free(p->tensors);
+    at_free_aligned(p->logits);
+    at_free_aligned(p->scores);
+    dnn_engine_free(p->engine);
+    free(p);
+}
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+static int run_forward(at_plan *p, at_error *err)
+{
+    int status = 0;
+    for (int i = 0; i < p->op_count && !status; i++) {
+        plan_op *op = &p->ops[i];
+        if (!op->forward)
+            continue;
+        double start = p->profiling ? at_now() : 0;
+        status = op->forward(op, err);
+        if (p->profiling)
+            op->forward_seconds += at_now() - start;
+    }
+    return status;
+}
+
+typedef struct add_work {
+    const plan_op *op;
+    const plan_tensor *to;
+    const void *from;
+} add_work;
+
+static void add_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const add_work *w = context;
+    w->op->plan->kernels->add(w->to->precision == AT_BF16, w->from, w->to->grad, begin, end);
+}
+
+static void add_gradients(plan_op *op)
+{
+    at_plan *p = op->plan;
+    for (int k = 0; k < op->row->input_count; k++) {
+        plan_tensor *in = op->in[k];
+        add_work w = {op, in, op->in_grad[k]};
+        if (in->wants_grad && w.from != in->grad)
+            plan_parallel_bytes(p, plan_tensor_elements(p, in), plan_tensor_bytes(p, in), add_part,
+                                &w);
+    }
+}
+
+/* After each op with parameters the gradients up to its last one are final. */
+static void tell_ready(const plan_op *op)
+{
+    const at_plan_input *in = op->plan->input;
+    int n = op->row->param_count;
+    if (!n || !in->ready)
+        return;
+    const at_param *last = &op->row->params[n - 1].info;
+    in->ready(in->context, last->offset + last->count);
+}
+
+static int run_backward(at_plan *p, at_error *err)
+{
+    int status = 0;
+    for (int i = p->op_count; i-- > 0 && !status;) {
+        plan_op *op = &p->ops[i];
+        if (!op->backward || op->absorbed)
+            continue;
+        double start = p->profiling ? at_now() : 0;
+        status = op->backward(op, err);
+        add_gradients(op);
+        if (p->profiling)
+            op->backward_seconds += at_now() - start;
+        if (!status)
+            tell_ready(op);
+    }
+    return status;
+}
+
+static int run(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_error *err)
+{
+    at_plan_stats unused = {0};
+    int before = omp_get_max_threads();
+    omp_set_num_threads(p->options.threads);
+    p->input = in;
+    p->stats = stats ? stats : &unused;
+    int status = run_forward(p, err);
+    if (!status && p->options.training)
+        status = run_backward(p, err);
+    p->profiled_steps += p->profiling;
+    p->input = NULL;
+    p->stats = NULL;
+    omp_set_num_threads(before);
+    return status;
+}
+
+int at_plan_train(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_error *err)
+{
+    if (!p->options.training || !in->labels)
+        return at_fail(err, AT_EFAIL, "training needs labels and a plan that was made for it");
+    return run(p, in, stats, err);
+}
+
+int at_plan_infer(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_error *err)
+{
+    if (p->options.training)
+        return at_fail(err, AT_EFAIL, "inference needs a plan that was not made for training");
+    return run(p, in, stats, err);
+}
+
+const float *at_plan_logits(const at_plan *p)
+{
+    return p->logits;
+}
+
+const float *at_plan_scores(const at_plan *p)
+{
+    return p->scores;
+}
+
+size_t at_plan_bytes(const at_plan *p)
+{
+    return p->arena_bytes;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan, inside: a network compiled for one batch size, precision and number of threads.
+ *
+ * Every row becomes an op with an output tensor. build() runs row by row: it chooses kernels and
+ * the layout of its output, says which values backward needs and asks for buffers. Then
+ * plan_memory.c gives every tensor, gradient and buffer a place in one arena, where two share bytes
+ * when their lives do not meet; then bind() hands the final addresses to primitives. A step only
+ * runs forward() and backward(). Time, for lives: op i runs forward at i and backward at 2*ops-1-i.
+ *
+ * Layouts: a tensor is [N][blocks][H*W][lanes] with blocks = ceil(C/lanes). lanes 8 or 16 are
+ * oneDNN's nChw8c and nChw16c (channels beyond C are kept zero), lanes == C is NHWC, 1 is NCHW.
+ * Vectors have lanes == C. A gradient has its tensor's layout and precision.
+ */
+#ifndef NN_PLAN_H
+#define NN_PLAN_H
+
+#include "dnn.h"
+#include "internal.h"
+#include "kernels.h"
+
+typedef struct plan_op plan_op;
+typedef struct plan_tensor plan_tensor;
+
+struct plan_tensor {
+    nn_shape shape;
+    int64_t lanes; /* 0: not decided yet; follows `like` where that is set */
+    plan_tensor *like;
+    at_precision precision;
+    plan_op *producer;
+    plan_op *consumer; /* the last one */
+    int consumers;
+    bool wants_grad;
+    /* value = pixel * scale[c] + offset[c], in the rows between uint8 and the first numbers. */
+    float scale[NN_CHANNELS], offset[NN_CHANNELS];
+    bool no_value;                   /* nobody reads it from memory */
+    plan_tensor *value_of, *grad_of; /* shares that tensor's memory; NULL: its own */
+    void *data, *grad;
+};
+
+struct plan_op {
+    at_plan *plan;
+    const nn_row *row;
+    int index;
+    plan_tensor *in[NN_INPUTS], *out;
+    void *state;              /* the layer's own; its fini frees it */
+    nn_activation activation; /* of a row behind this one, done in the same pass */
+    bool absorbed;            /* the op in front does this row's work */
+    /* Set by build(). */
+    bool keeps_input, keeps_output; /* backward reads them */
+    bool value_in_place;            /* output may lie over the input */
+    bool grad_in_place;             /* input's gradient may lie over the output's */
+    int (*bind)(plan_op *op, at_error *err);
+    int (*forward)(plan_op *op, at_error *err);
+    int (*backward)(plan_op *op, at_error *err);
+    /* The floor of a convolution: seconds of its primitives alone. */
+    int (*measure)(plan_op *op, double *seconds, at_error *err);
+    /* Where backward writes, NULL: not wanted. Not in[i]->grad where another op wrote that before.
+     */
+    void *in_grad[NN_INPUTS];
+    double forward_seconds, backward_seconds;
+};
+
+/* When a buffer is needed, by the op that asks for it. */
+typedef enum { LIVES_FORWARD, LIVES_BACKWARD, LIVES_BOTH } plan_life;
+typedef struct plan_buffer {
+    void **to;
+    size_t bytes, offset;
+    int from, until;
+} plan_buffer;
+
+struct at_plan {
+    at_net *net;
+    at_plan_options options; /* threads resolved */
+    dnn_engine *engine;
+    const nn_kernels *kernels;
+    int op_count;
+    plan_op *ops;         /* a row, one each */
+    plan_tensor *tensors; /* a row's output, one each */
+    size_t buffer_count, buffer_capacity;
+    plan_buffer *buffers;
+    void *arena;
+    size_t arena_bytes;
+    float *logits, *scores; /* [N,classes] */
+    bool profiling;
+    uint64_t profiled_steps;
+    const at_plan_input *input; /* of the step that runs */
+    at_plan_stats *stats;
+};
+
+/* ---- for build()
+ * --------------------------------------------------------------------------------- */
+/* *to points to `bytes` of the arena from bind() on; the contents live as long as `life` says. */
+int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *err);
+void plan_set_lanes(plan_tensor *t, int64_t lanes); /* decides it, and what it follows */
+int64_t plan_lanes(const plan_tensor *t);           /* 0: not decided yet */
+/* The output has the input's layout, whatever that will be. */
+void plan_follow(plan_op *op);
+void *plan_state(plan_op *op, size_t bytes,
+                 at_error *err); /* zeroed, in op->state; freed by the plan */
+
+/* ---- for forward() and backward()
+ * ---------------------------------------------------------------- */
+nn_view plan_view(const at_plan *p, const plan_tensor *t);
+int64_t plan_tensor_elements(const at_plan *p, const plan_tensor *t); /* with padding */
+size_t plan_tensor_bytes(const at_plan *p, const plan_tensor *t);
+const float *plan_param(const plan_op *op, int k); /* the row's k-th parameter */
+float *plan_param_grad(const plan_op *op, int k);
+typedef void (*plan_part)(void *context, int64_t begin, int64_t end, int thread);
+/* Calls part() for a fixed partition of [0, n), one a thread. */
+void plan_parallel(const at_plan *p, int64_t n, plan_part part, void *context);
+/* As above; on the calling thread alone where `bytes` of memory are too few to wake the others for.
+ */
+void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part part, void *context);
+
+/* ---- plan_pixels.c: rows between uint8 and the first numbers
+ * ---------------------------------------- */
+/* value = (value so far) * scale[c] + offset[c]; the last such row writes numbers. */
+int plan_pixels_build(plan_op *op, const float *scale, const float *offset, at_error *err);
+
+/* ---- plan_activation.c: the build() and bytes() of relu and gelu
+ * ----------------------------------- */
+int plan_activation_build(plan_op *op, at_error *err);
+double plan_activation_bytes(const plan_op *op);
+
+/* ---- plan_memory.c
+ * ---------------------------------------------------------------------------------- */
+int plan_memory(at_plan *p, at_error *err);
+void plan_memory_free(at_plan *p);
+
+/* ---- plan.c
+ * ------------------------------------------------------------------------------------------- */
+/* at_plan_new without asking whether the CPU has the precision: oneDNN emulates bf16 on AVX-512. */
+at_plan *plan_new_unchecked(at_net *net, const at_plan_options *options, at_error *err);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan_activation: the rows relu and gelu where no op in front could absorb them.
+ */
+#include "plan.h"
+
+static nn_activation act_of(const plan_op *op)
+{
+    return op->row->layer->activation;
+}
+
+static void forward_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const plan_op *op = context;
+    op->plan->kernels->activate(act_of(op), op->out->precision == AT_BF16, op->in[0]->data,
+                                op->out->data, begin, end);
+}
+
+static int forward(plan_op *op, at_error *err)
+{
+    (void)err;
+    plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
+                        plan_tensor_bytes(op->plan, op->out), forward_part, op);
+    return 0;
+}
+
+static void backward_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const plan_op *op = context;
+    const void *value = op->keeps_output ? op->out->data : op->in[0]->data;
+    op->plan->kernels->activate_back(act_of(op), op->out->precision == AT_BF16, value,
+                                     op->out->grad, op->in_grad[0], begin, end);
+}
+
+static int backward(plan_op *op, at_error *err)
+{
+    (void)err;
+    plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
+                        plan_tensor_bytes(op->plan, op->out), backward_part, op);
+    return 0;
+}
+
+int plan_activation_build(plan_op *op, at_error *err)
+{
+    (void)err;
+    plan_follow(op);
+    op->grad_in_place = true;
+    op->keeps_output = act_of(op) == NN_RELU;
+    op->keeps_input = act_of(op) != NN_RELU;
+    op->forward = forward;
+    op->backward = op->in[0]->wants_grad ? backward : NULL;
+    return 0;
+}
+
+double plan_activation_bytes(const plan_op *op)
+{
+    double passes = op->in[0]->wants_grad ? 5 : 2; /* x, y; then one of them, dy, dx */
+    return passes * (double)plan_tensor_bytes(op->plan, op->out);
+}

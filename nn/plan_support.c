@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * plan_support: what the layers' build() and kernels need of a plan: buffers, layouts, views,
+ * threads.
+ *
+ * Work is shared out in fixed parts, so the order of every sum depends on the number of threads
+ * alone.
+ */
+#include "plan.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+enum { WORTH_WAKING = 64 << 10 }; /* bytes */
+
+int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *err)
+{
+    at_plan *p = op->plan;
+    if (p->buffer_count == p->buffer_capacity) {
+        size_t capacity = p->buffer_capacity ? 2 * p->buffer_capacity : 64;
+        plan_buffer *grown = realloc(p->buffers, capacity * sizeof *grown);
+        if (!grown)
+            return at_nomem(err);
+        p->buffers = grown;
+        p->buffer_capacity = capacity;
+    }
+    int back = p->options.training ? 2 * p->op_count - 1 - op->index : op->index;
+    p->buffers[p->buffer_count++] = (plan_buffer){
+        .to = to,
+        .bytes = bytes,
+        .from = life == LIVES_BACKWARD ? back : op->index,
+        .until = life == LIVES_FORWARD ? op->index : back,
+    };
+    return 0;
+}
+
+void *plan_state(plan_op *op, size_t bytes, at_error *err)
+{
+    op->state = calloc(1, bytes);
+    if (!op->state)
+        at_nomem(err);
+    return op->state;
+}
+
+int64_t plan_lanes(const plan_tensor *t)
+{
+    while (t->lanes == 0 && t->like)
+        t = t->like;
+    return t->lanes;
+}
+
+void plan_set_lanes(plan_tensor *t, int64_t lanes)
+{
+    plan_tensor *root = t;
+    while (root->lanes == 0 && root->like)
+        root = root->like;
+    root->lanes = lanes;
+    t->lanes = lanes;
+}
+
+void plan_follow(plan_op *op)
+{
+    op->out->like = op->in[0];
+}
+
+nn_view plan_view(const at_plan *p, const plan_tensor *t)
+{
+    int64_t lanes = plan_lanes(t);
+    return (nn_view){
+        .n = p->options.batch,
+        .blocks = (t->shape.c + lanes - 1) / lanes,
+        .pixels = t->shape.h * t->shape.w,
+        .lanes = lanes,
+        .channels = t->shape.c,
+        .bf16 = t->precision == AT_BF16,
+    };
+}
+
+int64_t plan_tensor_elements(const at_plan *p, const plan_tensor *t)
+{
+    nn_view v = plan_view(p, t);
+    return v.n * v.blocks * v.pixels * v.lanes;
+}
+
+size_t plan_tensor_bytes(const at_plan *p, const plan_tensor *t)
+{
+    return (size_t)plan_tensor_elements(p, t) * (t->precision == AT_BF16 ? 2 : 4);
+}
+
+const float *plan_param(const plan_op *op, int k)
+{
+    return op->plan->net->params + op->row->params[k].info.offset;
+}
+
+float *plan_param_grad(const plan_op *op, int k)
+{
+    return op->plan->net->grads + op->row->params[k].info.offset;
+}
+
+void plan_parallel(const at_plan *p, int64_t n, plan_part part, void *context)
+{
+    int threads = p->options.threads;
+    if (threads == 1 || n <= 1) {
+        part(context, 0, n, 0);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        /* The runtime may give fewer threads than asked for: the parts stay the same. */
+        for (int i = omp_get_thread_num(); i < threads; i += omp_get_num_threads())
+            part(context, n * i / threads, n * (i + 1) / threads, i);
+    }
+}
+
+void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part part, void *context)
+{
+    if (bytes < WORTH_WAKING)
+        part(context, 0, n, 0);
+    else
+        plan_parallel(p, n, part, context);
+}
