@@ -101,21 +101,35 @@ static int reduce_window(at_comm *c, float *const *base, size_t offset, size_t c
 
 /* ---- data elsewhere ---------------------------------------------------------------------------- */
 
-/* Two stages in turn: whoever fills one again knows by the barrier in between that all have read it. */
-static int reduce_block(at_comm *c, float *data, size_t count, int turn, at_error *err)
+/* Copies the slices of all ranks but this one: in to its stage, or out of theirs. */
+static void copy_slices(const at_comm *c, float *data, size_t count, int turn, bool in)
 {
-    size_t offset = (size_t)turn * AT_STAGE_FLOATS;
-    memcpy(c->stage[c->local_rank] + offset, data, count * sizeof *data);
-    at_comm_node_barrier(c, "allreduce (staging)");
-    int code = sum_slice(c, c->stage, own_slice(c, offset, count), err);
-    if (code)
-        return code;
-    at_comm_node_barrier(c, "allreduce (adding)");
     for (int r = 0; r < c->rails; r++) {
         at_part slice = at_part_of(count, c->rails, r);
-        memcpy(data + slice.begin, c->stage[r] + offset + slice.begin,
-               (slice.end - slice.begin) * sizeof *data);
+        float *stage = c->stage[in ? c->local_rank : r] + (size_t)turn * AT_STAGE_FLOATS;
+        float *to = in ? stage : data, *from = in ? data : stage;
+        if (r != c->local_rank)
+            memcpy(to + slice.begin, from + slice.begin, (slice.end - slice.begin) * sizeof *data);
     }
+}
+
+/* The own slice stays where it is: only what others need is staged. There are two stages in turn:
+ * whoever fills one again knows by the barrier in between that all have read it. */
+static int reduce_block(at_comm *c, float *data, size_t count, int turn, at_error *err)
+{
+    at_part mine = own_slice(c, 0, count);
+    copy_slices(c, data, count, turn, true);
+    at_comm_node_barrier(c, "allreduce (staging)");
+    for (int r = 0; r < c->local_size; r++)
+        c->sources[r] = c->stage[r] + (size_t)turn * AT_STAGE_FLOATS;
+    float *staged = c->sources[c->local_rank];
+    c->sources[c->local_rank] = data;
+    int code = sum_slice(c, c->sources, mine, err);
+    if (code)
+        return code;
+    memcpy(staged + mine.begin, data + mine.begin, (mine.end - mine.begin) * sizeof *data);
+    at_comm_node_barrier(c, "allreduce (adding)");
+    copy_slices(c, data, count, turn, false);
     return 0;
 }
 

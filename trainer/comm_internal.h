@@ -67,6 +67,7 @@ struct at_comm {
     MPI_Win board_window;
     at_board *board;  /* NULL on a node of one rank */
     float **stage;    /* [local_size] 2 × AT_STAGE_FLOATS each; NULL on a node of one rank */
+    float **sources;  /* [local_size] scratch of a staged allreduce */
     float *pieces;    /* 2 × AT_PIECE_FLOATS that a ring receives into; NULL on one node */
     at_window *windows;
     int64_t last_window;

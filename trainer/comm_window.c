@@ -13,7 +13,7 @@
 #include <sys/statvfs.h>
 
 static const char shm_folder[] = "/dev/shm"; /* where Open MPI puts windows */
-enum { SPARE_BYTES = 1 << 20 };
+enum { SPARE_BYTES = 1 << 20, PAGE = 4096 };
 
 /* Whether every node has room for `bytes` of each of its ranks. */
 static int find_room(at_comm *c, size_t bytes, bool *room, at_error *err)
@@ -22,10 +22,16 @@ static int find_room(at_comm *c, size_t bytes, bool *room, at_error *err)
     int64_t lacking = 0;
     if (c->local_rank == 0 && c->local_size > 1 && statvfs(shm_folder, &fs) == 0)
         lacking = (double)fs.f_bavail * (double)fs.f_frsize <
-                  (double)bytes * c->local_size + SPARE_BYTES;
+                  (double)(bytes + PAGE) * c->local_size + SPARE_BYTES;
     int code = at_comm_max_int(c, &lacking, err);
     *room = !lacking;
     return code;
+}
+
+/* Open MPI begins the parts anywhere in a page, at the same place in every process. */
+static float *next_page(void *part)
+{
+    return (float *)(((uintptr_t)part + PAGE - 1) / PAGE * PAGE);
 }
 
 /* A window of `bytes` for each rank of the node; base [local_size] gets where each part begins. */
@@ -38,7 +44,8 @@ static int open_window(at_comm *c, size_t bytes, MPI_Win *window, float **base, 
         return code;
     MPI_Info_set(apart, "alloc_shared_noncontig", "true");
     code = at_comm_check(c,
-                         MPI_Win_allocate_shared((MPI_Aint)bytes, 1, apart, c->node, &part, window),
+                         MPI_Win_allocate_shared((MPI_Aint)(bytes + PAGE), 1, apart, c->node,
+                                                 &part, window),
                          "MPI_Win_allocate_shared", err);
     MPI_Info_free(&apart);
     if (code)
@@ -50,7 +57,7 @@ static int open_window(at_comm *c, size_t bytes, MPI_Win *window, float **base, 
         int unit;
         code = at_comm_check(c, MPI_Win_shared_query(*window, i, &size, &unit, &part),
                              "MPI_Win_shared_query", err);
-        base[i] = part;
+        base[i] = next_page(part);
     }
     if (!code)
         memset(base[c->local_rank], 0, bytes); /* the first touch puts the pages near this rank */
@@ -81,7 +88,8 @@ int at_comm_open_board(at_comm *c, at_error *err)
     if (c->local_size == 1)
         return 0;
     c->stage = calloc(n, sizeof *c->stage);
-    if (!c->stage)
+    c->sources = calloc(n, sizeof *c->sources);
+    if (!c->stage || !c->sources)
         return at_nomem(err);
     code = open_window(c, stage + board, &c->board_window, c->stage, err);
     if (code)
@@ -94,6 +102,7 @@ int at_comm_open_board(at_comm *c, at_error *err)
 void at_comm_close_board(at_comm *c)
 {
     close_window(&c->board_window);
+    free(c->sources);
     free(c->stage);
 }
 
@@ -131,7 +140,7 @@ float *at_comm_alloc(at_comm *c, size_t count, at_error *err)
 {
     size_t bytes;
     bool room = false;
-    if (!at_mul(count, sizeof(float), PTRDIFF_MAX, &bytes)) {
+    if (!at_mul(count, sizeof(float), PTRDIFF_MAX / 2, &bytes)) {
         at_fail(err, AT_ENOMEM, "%zu gradients are too many", count);
         return NULL;
     }

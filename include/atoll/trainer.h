@@ -34,7 +34,8 @@ int at_comm_max_int(at_comm *c, int64_t *value, at_error *err);
 int at_comm_gather_text(at_comm *c, const char *mine, char **all, at_error *err); /* rank 0: lines of all ranks; malloc'd, others NULL */
 /* Sum over ranks in place, fp32, 64-bit counts. Ring reduce-scatter + allgather over point-to-point messages
  * (Patarasuk & Yuan 2009); slices of one node's ranks meet in a shared-memory window. The same bits on every rank and
- * for every run with the same ranks. */
+ * for every run with the same ranks. Every rank calls it with the same count, and with data at the same place of
+ * memory from at_comm_alloc, or else elsewhere on every rank. */
 int at_comm_allreduce(at_comm *c, float *data, size_t count, at_error *err);
 /* The MPI library's own, which `atoll bench allreduce` measures against; training never calls it. */
 int at_comm_allreduce_mpi(at_comm *c, float *data, size_t count, at_error *err);
