@@ -156,25 +156,37 @@ static int copy_file(struct getting *g, const char *from, const char *to, const 
 static int copy_tree(struct getting *g, const char *from, const char *to, const char *name, int depth,
                      at_error *err);
 
+static int visible(const struct dirent *e)
+{
+    return e->d_name[0] != '.';
+}
+
+static int copy_entry(struct getting *g, const char *from, const char *to, const char *name, const char *entry,
+                      int depth, at_error *err)
+{
+    char *source = at_path_join(from, entry), *target = at_path_join(to, entry);
+    char *inner = name[0] ? at_path_join(name, entry) : strdup(entry);
+    int code = source && target && inner ? copy_tree(g, source, target, inner, depth, err) : at_nomem(err);
+    free(source);
+    free(target);
+    free(inner);
+    return code;
+}
+
 static int copy_entries(struct getting *g, const char *from, const char *to, const char *name, int depth,
                         at_error *err)
 {
-    DIR *dir = opendir(from);
-    if (!dir)
+    struct dirent **entries;
+    int n = scandir(from, &entries, visible, alphasort);
+    if (n < 0)
         return at_fail_errno(err, errno, "cannot read %s", from);
     int code = at_make_dirs(to, err);
-    struct dirent *e;
-    while (code == 0 && (e = readdir(dir))) {
-        if (e->d_name[0] == '.')
-            continue;
-        char *source = at_path_join(from, e->d_name), *target = at_path_join(to, e->d_name);
-        char *inner = name[0] ? at_path_join(name, e->d_name) : strdup(e->d_name);
-        code = source && target && inner ? copy_tree(g, source, target, inner, depth + 1, err) : at_nomem(err);
-        free(source);
-        free(target);
-        free(inner);
+    for (int i = 0; i < n; i++) {
+        if (code == 0)
+            code = copy_entry(g, from, to, name, entries[i]->d_name, depth + 1, err);
+        free(entries[i]);
     }
-    closedir(dir);
+    free(entries);
     return code;
 }
 
@@ -215,7 +227,7 @@ static const char *last_part(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static int get_file(struct getting *g, const char *from, at_error *err)
+static int get_file(struct getting *g, const char *from, double bytes, at_error *err)
 {
     int code = check_folder(g, last_part(from), err);
     if (code == 0)
@@ -223,6 +235,7 @@ static int get_file(struct getting *g, const char *from, at_error *err)
     if (code == 0)
         code = at_make_dirs(g->out, err);
     char *to = at_path_join(g->out, last_part(from));
+    g->progress = at_progress_new("copy", bytes, "bytes");
     if (code == 0)
         code = to ? copy_file(g, from, to, last_part(from), err) : at_nomem(err);
     free(to);
@@ -240,6 +253,7 @@ static int get_folder(struct getting *g, const char *from, at_error *err)
         code = check_source(from, err);
     if (code == 0)
         code = at_remove_tree(partial, err);
+    g->progress = at_progress_new("copy", 0, "bytes");
     if (code == 0)
         code = copy_tree(g, from, partial, "", 0, err);
     if (code == 0)
@@ -296,8 +310,7 @@ static int get(struct getting *g, const char *from, const char *url, at_error *e
     char *path = realpath(from, NULL);
     if (!path)
         return at_fail_errno(err, errno, "cannot read %s", from);
-    g->progress = at_progress_new("copy", S_ISDIR(st.st_mode) ? 0 : (double)st.st_size, "bytes");
-    int code = S_ISDIR(st.st_mode) ? get_folder(g, path, err) : get_file(g, path, err);
+    int code = S_ISDIR(st.st_mode) ? get_folder(g, path, err) : get_file(g, path, (double)st.st_size, err);
     at_progress_end(g->progress, NULL);
     free(path);
     return code;
