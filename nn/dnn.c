@@ -124,10 +124,9 @@ static dnnl_status_t dense_desc(dnnl_primitive_desc_t *out, const dnn_engine *e,
 
 static const dnnl_memory_desc_t *query_desc(const dnn_call *call, dnn_slot slot)
 {
-    dnnl_query_t what = dnnl_query_exec_arg_md;
     if (slot == DNN_SCRATCH)
-        what = dnnl_query_scratchpad_md;
-    return dnnl_primitive_desc_query_md(call->desc, what, call->arg_of[slot]);
+        return dnnl_primitive_desc_query_md(call->desc, dnnl_query_scratchpad_md, 0);
+    return dnnl_primitive_desc_query_md(call->desc, dnnl_query_exec_arg_md, call->arg_of[slot]);
 }
 
 /* ---- both ------------------------------------------------------------------------------------ */

@@ -6,7 +6,7 @@
 #include "conv.h"
 
 static const at_option attributes[] = {
-    {"out", AT_OPT_INT, offsetof(nn_conv_attrs, out), "0", "channels of the output", "N", .min = 1,
+    {"out", AT_OPT_INT, offsetof(nn_conv_attrs, out), "0", "channels of the output", "N", .min = 0,
      .max = 1 << 20},
     {"k", AT_OPT_STRING, offsetof(nn_conv_attrs, text.k), "", "size of the window", "N|HxW"},
     {"stride", AT_OPT_STRING, offsetof(nn_conv_attrs, text.stride), "1", "step of the window",

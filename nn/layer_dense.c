@@ -7,7 +7,7 @@
 #include <math.h>
 
 static const at_option attributes[] = {
-    {"out", AT_OPT_INT, offsetof(nn_dense_attrs, out), "0", "size of the output", "N", .min = 1,
+    {"out", AT_OPT_INT, offsetof(nn_dense_attrs, out), "0", "size of the output", "N", .min = 0,
      .max = 1 << 24},
     {"bias", AT_OPT_BOOL, offsetof(nn_dense_attrs, bias), "1", "whether a number is added", "0|1"},
     {0},
