@@ -3,8 +3,11 @@
  * reflected about the outermost pixel (as numpy.pad's "reflect"). Each sample draws from its own
  * stream of (seed, epoch, id), so neither threads, ranks nor batch size change a pixel.
  *
- * A row is a span of whole pixels, copied or mirrored at once, and at most `shift` reflected pixels
- * at one end. Rows of 1 and 3 channels are mirrored by byte shuffles where SSSE3 is there.
+ * Mirror, shift and reflection move the bytes of every row in the same way. So that way is worked
+ * out once a sample, as the source of each byte of a row, and then applied to all rows: with SSSE3
+ * 16 bytes at once, since they come from at most 21 bytes that lie together (16 bytes touch at most
+ * 6 pixels of RGB, folding at an edge only narrows them), thus from two loads and two shuffles.
+ * Rows are treated in strips to bound what is kept on the stack.
  */
 #include "atoll/cache.h"
 
@@ -14,59 +17,14 @@
 #include <tmmintrin.h>
 #endif
 
+enum { STRIP = 1024, CHUNK = 16 };
+
 typedef struct view {
-    int width, channels;
+    int height, width, channels;
+    size_t row; /* bytes */
     bool mirrored;
-    int dx; /* the crop begins at this column of the (mirrored) row; may be negative */
+    int dy, dx; /* the crop begins here in the (mirrored) picture; may be negative */
 } view;
-
-/* out[x] = in[n - 1 - x] for x in [from, n); pixels of c bytes. */
-static void mirror_pixels(const uint8_t *in, uint8_t *out, size_t from, size_t n, size_t c)
-{
-    for (size_t x = from; x < n; x++)
-        for (size_t k = 0; k < c; k++)
-            out[x * c + k] = in[(n - 1 - x) * c + k];
-}
-
-#ifdef __x86_64__
-/* 16 pixels a step; returns how many of the n are done. */
-__attribute__((target("ssse3"))) static size_t mirror_grey(const uint8_t *in, uint8_t *out,
-                                                           size_t n)
-{
-    const __m128i reversed = _mm_setr_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    size_t x = 0;
-    for (; x + 16 <= n; x += 16) {
-        __m128i pixels = _mm_loadu_si128((const __m128i *)(in + n - 16 - x));
-        _mm_storeu_si128((__m128i *)(out + x), _mm_shuffle_epi8(pixels, reversed));
-    }
-    return x;
-}
-
-/* 5 pixels a step out of a load of 16 bytes that begins one byte early; the store's 16th byte is
- * the next pixel's, which is written afterwards. So a pixel must be left on both sides. */
-__attribute__((target("ssse3"))) static size_t mirror_rgb(const uint8_t *in, uint8_t *out, size_t n)
-{
-    const __m128i reversed = _mm_setr_epi8(13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, -128);
-    size_t x = 0;
-    for (; x + 6 <= n; x += 5) {
-        __m128i pixels = _mm_loadu_si128((const __m128i *)(in + 3 * (n - 5 - x) - 1));
-        _mm_storeu_si128((__m128i *)(out + 3 * x), _mm_shuffle_epi8(pixels, reversed));
-    }
-    return x;
-}
-#endif
-
-static void mirror_span(const uint8_t *in, uint8_t *out, size_t n, size_t c)
-{
-    size_t done = 0;
-#ifdef __x86_64__
-    if (c == 3 && __builtin_cpu_supports("ssse3"))
-        done = mirror_rgb(in, out, n);
-    else if (c == 1 && __builtin_cpu_supports("ssse3"))
-        done = mirror_grey(in, out, n);
-#endif
-    mirror_pixels(in, out, done, n, c);
-}
 
 /* i in (-n, 2n - 1) about the ends of [0, n). */
 static int reflect(int i, int n)
@@ -76,27 +34,91 @@ static int reflect(int i, int n)
     return i < n ? i : 2 * n - 2 - i;
 }
 
-static void copy_row(const uint8_t *in, uint8_t *out, const view *v)
+static const uint8_t *source_row(const view *v, const uint8_t *in, int y)
 {
-    size_t c = (size_t)v->channels;
-    int first = v->dx < 0 ? -v->dx : 0;              /* columns of out with an inner source: */
-    int n = v->width - (v->dx < 0 ? -v->dx : v->dx); /* [first, first + n) */
-    int source = v->mirrored ? v->width - (first + v->dx) - n : first + v->dx;
-    uint8_t *to = out + (size_t)first * c;
-    const uint8_t *from = in + (size_t)source * c;
-    if (v->mirrored)
-        mirror_span(from, to, (size_t)n, c);
-    else
-        memcpy(to, from, (size_t)n * c);
+    return in + (size_t)reflect(y + v->dy, v->height) * v->row;
+}
 
-    int edge = first ? 0 : n, edge_end = first ? first : v->width;
-    for (int x = edge; x < edge_end; x++) {
-        int at = reflect(x + v->dx, v->width);
+/* For bytes [first, first + n) of a row of the view: which byte of the source row each is. */
+static void find_sources(const view *v, size_t first, size_t n, uint32_t *source)
+{
+    size_t c = (size_t)v->channels, x = first / c, k = first % c;
+    for (size_t i = 0; i < n; x++, k = 0) {
+        int at = reflect((int)x + v->dx, v->width);
         if (v->mirrored)
             at = v->width - 1 - at;
-        for (size_t k = 0; k < c; k++)
-            out[(size_t)x * c + k] = in[(size_t)at * c + k];
+        for (; k < c && i < n; k++)
+            source[i++] = (uint32_t)((size_t)at * c + k);
     }
+}
+
+static void move_bytes(const view *v, const uint32_t *source, size_t n, const uint8_t *in,
+                       uint8_t *out)
+{
+    for (int y = 0; y < v->height; y++, out += v->row) {
+        const uint8_t *from = source_row(v, in, y);
+        for (size_t i = 0; i < n; i++)
+            out[i] = from[source[i]];
+    }
+}
+
+#ifdef __x86_64__
+typedef struct chunk {
+    uint32_t to, from[2]; /* byte of the strip; bytes of the source row where the loads begin */
+    __m128i shuffle[2];
+} chunk;
+
+/* n and the row are at least CHUNK bytes. */
+static void plan_chunk(chunk *c, const uint32_t *source, size_t at, size_t n, uint32_t row)
+{
+    uint8_t shuffle[2][CHUNK];
+    uint32_t last = row - CHUNK, low = last;
+    c->to = (uint32_t)(at + CHUNK <= n ? at : n - CHUNK);
+    for (size_t i = 0; i < CHUNK; i++)
+        low = source[c->to + i] < low ? source[c->to + i] : low;
+    c->from[0] = low;
+    c->from[1] = low + CHUNK < last ? low + CHUNK : last;
+    for (size_t i = 0; i < CHUNK; i++) { /* 0x80 gives zero: the other load has that byte */
+        uint32_t byte = source[c->to + i];
+        bool near = byte - low < CHUNK;
+        shuffle[0][i] = near ? (uint8_t)(byte - low) : 0x80;
+        shuffle[1][i] = near ? 0x80 : (uint8_t)(byte - c->from[1]);
+    }
+    memcpy(c->shuffle, shuffle, sizeof shuffle);
+}
+
+__attribute__((target("ssse3"))) static void move_chunks(const view *v, const uint32_t *source,
+                                                         size_t n, const uint8_t *in, uint8_t *out)
+{
+    chunk chunks[STRIP / CHUNK];
+    size_t count = 0;
+    for (size_t at = 0; at < n; at += CHUNK)
+        plan_chunk(&chunks[count++], source, at, n, (uint32_t)v->row);
+    for (int y = 0; y < v->height; y++, out += v->row) {
+        const uint8_t *from = source_row(v, in, y);
+        for (const chunk *c = chunks; c < chunks + count; c++) {
+            __m128i near = _mm_loadu_si128((const __m128i *)(from + c->from[0]));
+            __m128i far = _mm_loadu_si128((const __m128i *)(from + c->from[1]));
+            near = _mm_shuffle_epi8(near, c->shuffle[0]);
+            far = _mm_shuffle_epi8(far, c->shuffle[1]);
+            _mm_storeu_si128((__m128i *)(out + c->to), _mm_or_si128(near, far));
+        }
+    }
+}
+#endif
+
+static void move_strip(const view *v, size_t first, const uint8_t *in, uint8_t *out)
+{
+    uint32_t source[STRIP];
+    size_t n = v->row - first < STRIP ? v->row - first : STRIP;
+    find_sources(v, first, n, source);
+#ifdef __x86_64__
+    if (n >= CHUNK && v->channels <= 4 && __builtin_cpu_supports("ssse3")) {
+        move_chunks(v, source, n, in, out + first);
+        return;
+    }
+#endif
+    move_bytes(v, source, n, in, out + first);
 }
 
 /* Uniform in [-shift, shift]; a shift of the whole picture has nothing left to reflect. */
@@ -106,23 +128,30 @@ static int draw_shift(at_rng *rng, int shift, int size)
     return (int)at_rng_below(rng, 2 * (uint64_t)most + 1) - most;
 }
 
+static void draw_view(view *v, const at_augment *a, uint64_t seed, uint64_t epoch, uint32_t id)
+{
+    at_rng rng = at_rng_stream(seed, "augment", epoch << 32 | id);
+    if (a->flip)
+        v->mirrored = at_rng_next(&rng) >> 63;
+    if (a->shift > 0) {
+        v->dy = draw_shift(&rng, a->shift, v->height);
+        v->dx = draw_shift(&rng, a->shift, v->width);
+    }
+}
+
 void at_augment_apply(const at_augment *a, uint64_t seed, uint64_t epoch, uint32_t id,
                       const uint8_t *in, int height, int width, int channels, uint8_t *out)
 {
-    size_t row = (size_t)width * (size_t)channels;
-    if (!a->flip && a->shift <= 0) {
-        memcpy(out, in, (size_t)height * row);
-        return;
-    }
-    at_rng rng = at_rng_stream(seed, "augment", epoch << 32 | id);
-    view v = {.width = width, .channels = channels};
-    int dy = 0;
-    if (a->flip)
-        v.mirrored = at_rng_next(&rng) >> 63;
-    if (a->shift > 0) {
-        dy = draw_shift(&rng, a->shift, height);
-        v.dx = draw_shift(&rng, a->shift, width);
-    }
-    for (int y = 0; y < height; y++)
-        copy_row(in + (size_t)reflect(y + dy, height) * row, out + (size_t)y * row, &v);
+    view v = {.height = height, .width = width, .channels = channels};
+    v.row = (size_t)width * (size_t)channels;
+    if (a->flip || a->shift > 0)
+        draw_view(&v, a, seed, epoch, id);
+    if (!v.mirrored && !v.dx && !v.dy)
+        memcpy(out, in, (size_t)height * v.row);
+    else if (!v.mirrored && !v.dx)
+        for (int y = 0; y < height; y++)
+            memcpy(out + (size_t)y * v.row, source_row(&v, in, y), v.row);
+    else
+        for (size_t first = 0; first < v.row; first += STRIP)
+            move_strip(&v, first, in, out);
 }
