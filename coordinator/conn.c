@@ -23,7 +23,7 @@ struct at_conn {
     at_text greeting; /* until begin */
     at_error broken; /* code not 0: close at the next tick */
     char peer[80];
-    char buffer[65536];
+    char buffer[16384];
 };
 
 typedef struct sending {

@@ -195,6 +195,8 @@ at_launcher *at_launcher_new(uv_loop_t *loop, const at_launch *launch, at_error 
 
 void at_launcher_end(at_launcher *l)
 {
+    if (l->ending)
+        return;
     l->ending = true;
     tell_if_gone(l);
 }

@@ -193,6 +193,8 @@ static int on_message(void *context, const at_node *m, at_error *err)
     return 0;
 }
 
+static void try_again(worker *w, const at_error *why);
+
 static void on_closed(void *context, const at_error *why)
 {
     worker *w = context;
@@ -205,7 +207,10 @@ static void on_closed(void *context, const at_error *why)
                 w->options->key, w->options->join);
     else
         at_fail_in(&err, "coordinator at %s", w->options->join);
-    leave(w, &err);
+    if (w->opened || err.code == AT_EINPUT)
+        leave(w, &err);
+    else
+        try_again(w, &err);
 }
 
 static const at_conn_handlers conn_handlers = {
@@ -220,23 +225,17 @@ static void on_retry(uv_timer_t *timer)
     try_next(w);
 }
 
-static void on_failed_attempt(worker *w, int status)
+/* The coordinator may still be starting, or be busy with strangers. */
+static void try_again(worker *w, const at_error *why)
 {
-    at_error why = {0};
-    if (w->leaving)
-        return;
-    if (w->next) {
+    if (w->next)
         try_next(w);
-    } else if (at_now() - w->begun < JOIN_SECONDS) {
+    else if (at_now() - w->begun < JOIN_SECONDS)
         uv_timer_start(&w->retry, on_retry, RETRY_MS, 0);
-    } else {
-        at_fail(&why, AT_EPEER, "cannot reach the coordinator at %s: %s", w->options->join,
-                uv_strerror(status));
-        leave(w, &why);
-    }
+    else
+        leave(w, why);
 }
 
-/* The connection that did not come about is closed without a word to on_closed's reason. */
 static void on_connected(uv_connect_t *request, int status)
 {
     worker *w = request->data;
@@ -244,9 +243,10 @@ static void on_connected(uv_connect_t *request, int status)
         at_conn_begin(w->conn);
         return;
     }
-    if (w->conn)
-        at_conn_close(w->conn, NULL);
-    on_failed_attempt(w, status);
+    at_error why = {0};
+    at_fail(&why, AT_EPEER, "cannot be reached: %s", uv_strerror(status));
+    if (w->conn && !w->leaving)
+        at_conn_close(w->conn, &why);
 }
 
 static void try_next(worker *w)
