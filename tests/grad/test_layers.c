@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Every row of layers.def, with its probe's attributes and some more: analytical against numerical
+ * gradients (central differences), for every element of the input and every parameter.
+ *
+ * A layer is compiled inside a small network, then taken out: its tensors get memory of their own,
+ * so that forward and backward of this one op can be called. The loss is sum(r * y) with random r,
+ * in double precision. Layers that take any layout are run in blocked, NHWC and NCHW memory; the
+ * padding of blocked memory must stay zero, and backward in place must give the same bits.
+ */
+#include "../../nn/plan.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { BATCH = 4, CLASSES = 7 };
+static const double tolerance = 2e-3; /* of the largest gradient of the tensor */
+
+typedef struct layer_case {
+    const char *layer, *attrs, *then; /* then: an activation behind it, done in the same pass */
+} layer_case;
+
+static const layer_case more[] = {
+    {"conv", "out=17 k=1 bias=0", NULL},
+    {"conv", "out=16 k=3x2 stride=2x1 pad=1x0", NULL},
+    {"conv", "out=8 k=2 stride=2", NULL},
+    {"pool", "kind=max k=3 stride=2 pad=1", NULL},
+    {"pool", "kind=max k=2x3 stride=3", NULL},
+    {"pool", "kind=avg k=2", NULL},
+    {"pool", "kind=avg k=3 stride=1 pad=1", NULL},
+    {"bn", "eps=1e-5 momentum=0.1", "relu"},
+    {"bn", "eps=1e-5 momentum=0.1", "gelu"},
+    {"dense", "out=20 bias=0", NULL},
+};
+
+typedef struct harness {
+    at_net *net;
+    at_plan *plan;
+    plan_op *op;
+    int64_t in_size, out_size; /* elements of memory */
+    float *x, *dx, *y, *dy;
+    int32_t labels[BATCH];
+    at_plan_input input;
+    at_plan_stats stats;
+    at_rng rng;
+    size_t tried;
+} harness;
+
+static void check(int status, const at_error *err, const layer_case *c)
+{
+    if (status)
+        fail_msg("%s %s: %s", c->layer, c->attrs, err->message);
+}
+
+/* ---- a network around the layer ---- */
+
+static at_graph *graph_of(const layer_case *c, bool vector)
+{
+    at_graph *g = at_graph_new();
+    const char *from = "pre";
+    at_graph_add(g, "data", "input", "", "channels=3 height=6 width=7");
+    at_graph_add(g, "pre", "conv", "data", "out=5 k=2");
+    if (vector)
+        at_graph_add(g, "flat", "flatten", from, "%s", ""), from = "flat";
+    if (!strcmp(c->layer, "softmax_loss")) {
+        at_graph_add(g, "x", c->layer, from, "%s", c->attrs);
+        return g;
+    }
+    at_graph_add(g, "x", c->layer, from, "%s", c->attrs);
+    at_graph_add(g, "then", c->then ? c->then : "pool", "x", "%s", c->then ? "" : "k=1");
+    at_graph_add(g, "flatten", "flatten", "then", "%s", "");
+    at_graph_add(g, "logits", "dense", "flatten", "out=%d", CLASSES);
+    at_graph_add(g, "loss", "softmax_loss", "logits", "%s", "");
+    return g;
+}
+
+static at_net *net_of(const layer_case *c, at_error *err)
+{
+    for (int vector = 0; vector < 2; vector++) {
+        at_graph *g = graph_of(c, vector);
+        at_net *net = at_net_new(g, 5, err);
+        at_graph_free(g);
+        if (net)
+            return net;
+    }
+    return NULL;
+}
+
+static int64_t elements(const harness *h, const plan_tensor *t)
+{
+    return plan_tensor_elements(h->plan, t);
+}
+
+/* The op's tensors in memory of their own, in the given layout (0: as compiled). */
+static void take_out(harness *h, int64_t lanes, const layer_case *c)
+{
+    at_error err = {0};
+    plan_tensor *in = h->op->in[0], *out = h->op->out;
+    if (lanes) {
+        in->lanes = lanes;
+        if (!out->shape.vector)
+            out->lanes = lanes;
+    }
+    h->in_size = elements(h, in);
+    h->out_size = elements(h, out);
+    in->data = h->x = at_alloc_aligned((size_t)h->in_size * 4);
+    in->grad = h->dx = at_alloc_aligned((size_t)h->in_size * 4);
+    out->data = h->y = at_alloc_aligned((size_t)h->out_size * 4);
+    out->grad = h->dy = at_alloc_aligned((size_t)h->out_size * 4);
+    assert_true(h->x && h->dx && h->y && h->dy);
+    h->op->in_grad[0] = h->dx;
+    if (h->op->bind)
+        check(h->op->bind(h->op, &err), &err, c);
+    for (int i = 0; i < BATCH; i++)
+        h->labels[i] = i % CLASSES;
+    h->input = (at_plan_input){.labels = h->labels, .scale = 0.25f, .epoch = 3};
+    h->plan->input = &h->input;
+    h->plan->stats = &h->stats;
+}
+
+static void setup(harness *h, const layer_case *c, int64_t lanes)
+{
+    at_error err = {0};
+    *h = (harness){.rng = at_rng_stream(1, c->layer, 0)};
+    h->net = net_of(c, &err);
+    check(h->net ? 0 : err.code, &err, c);
+    at_plan_options options = {.batch = BATCH, .training = true, .threads = 2, .seed = 9};
+    h->plan = at_plan_new(h->net, &options, &err);
+    check(h->plan ? 0 : err.code, &err, c);
+    h->op = &h->plan->ops[nn_net_row(h->net, "x") - h->net->rows];
+    assert_int_equal(h->op->activation != NN_IDENTITY, c->then != NULL);
+    take_out(h, lanes, c);
+}
+
+static void teardown(harness *h)
+{
+    at_free_aligned(h->x);
+    at_free_aligned(h->dx);
+    at_free_aligned(h->y);
+    at_free_aligned(h->dy);
+    at_plan_free(h->plan);
+    at_net_free(h->net);
+}
+
+/* ---- values ---- */
+
+static bool is_padding(const harness *h, const plan_tensor *t, int64_t at)
+{
+    nn_view v = plan_view(h->plan, t);
+    int64_t plane = at / (v.pixels * v.lanes), lane = at % v.lanes;
+    return plane % v.blocks * v.lanes + lane >= v.channels;
+}
+
+/* Distinct numbers 0.01 apart in random order, none nearer than 0.005 to 0: no step of 0.004
+ * crosses the kink of a relu or changes which element of a window is the largest. Where something
+ * normalises them before a relu, they are nearer to 1 or -1 than to 0. */
+static float distinct(uint32_t order, int64_t n, bool two_heaps)
+{
+    float place = 0.01f * ((float)order - (float)n / 2 + 0.5f);
+    return two_heaps ? 0.03f * place + (order % 2 ? 1.0f : -1.0f) : place;
+}
+
+static void fill_distinct(harness *h)
+{
+    uint32_t *order = malloc((size_t)h->in_size * sizeof *order);
+    assert_non_null(order);
+    for (int64_t i = 0; i < h->in_size; i++)
+        order[i] = (uint32_t)i;
+    at_rng_shuffle(&h->rng, order, (size_t)h->in_size);
+    for (int64_t i = 0; i < h->in_size; i++)
+        h->x[i] = is_padding(h, h->op->in[0], i)
+                      ? 0
+                      : distinct(order[i], h->in_size, h->op->activation == NN_RELU);
+    free(order);
+}
+
+static double loss(harness *h)
+{
+    at_error err = {0};
+    h->stats = (at_plan_stats){0};
+    assert_int_equal(h->op->forward(h->op, &err), 0);
+    if (h->op->out->no_value) /* softmax_loss */
+        return h->stats.loss_sum * (double)h->input.scale;
+    double sum = 0;
+    for (int64_t i = 0; i < h->out_size; i++)
+        sum += (double)h->y[i] * (double)h->dy[i];
+    return sum;
+}
+
+static double numerical(harness *h, float *value)
+{
+    const float step = 0.004f, before = *value;
+    *value = before + step;
+    double up = loss(h), above = (double)*value;
+    *value = before - step;
+    double down = loss(h), below = (double)*value;
+    *value = before;
+    h->tried++;
+    return (up - down) / (above - below);
+}
+
+static void compare(harness *h, const layer_case *c, const char *what, float *values,
+                    const float *gradients, int64_t n, const plan_tensor *tensor)
+{
+    double *expected = calloc((size_t)n, sizeof *expected), largest = 0;
+    assert_non_null(expected);
+    for (int64_t i = 0; i < n; i++) {
+        if (tensor && is_padding(h, tensor, i)) {
+            assert_true(gradients[i] == 0);
+            continue;
+        }
+        expected[i] = numerical(h, &values[i]);
+        largest = fmax(largest, fabs(expected[i]));
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs(expected[i] - (double)gradients[i]) <= tolerance * largest))
+            fail_msg("%s %s: gradient of %s[%lld] is %g, numerically %g (largest %g)", c->layer,
+                     c->attrs, what, (long long)i, (double)gradients[i], expected[i], largest);
+    assert_true(largest > 0);
+    free(expected);
+}
+
+static float *copy(const float *from, size_t n)
+{
+    float *to = malloc(n * sizeof *to);
+    assert_non_null(to);
+    memcpy(to, from, n * sizeof *to);
+    return to;
+}
+
+/* ---- the checks ---- */
+
+static void check_padding(harness *h)
+{
+    for (int64_t i = 0; i < h->out_size && !h->op->out->no_value; i++)
+        if (is_padding(h, h->op->out, i))
+            assert_true(h->y[i] == 0);
+}
+
+/* Backward once more with dx over dy. */
+static void check_in_place(harness *h, const float *dx)
+{
+    at_error err = {0};
+    if (!h->op->grad_in_place || h->in_size != h->out_size ||
+        !memcmp(h->op->row->layer->name, "fl", 2))
+        return;
+    h->op->in_grad[0] = h->dy;
+    assert_int_equal(h->op->backward(h->op, &err), 0);
+    assert_memory_equal(h->dy, dx, (size_t)h->in_size * sizeof *dx);
+}
+
+static size_t check_layer(const layer_case *c, int64_t lanes)
+{
+    harness h;
+    at_error err = {0};
+    setup(&h, c, lanes);
+    assert_non_null(h.op->backward);
+    fill_distinct(&h);
+    for (int64_t i = 0; i < h.out_size; i++)
+        h.dy[i] = is_padding(&h, h.op->out, i) ? 0 : (float)at_rng_normal(&h.rng);
+    for (size_t i = 0; i < h.net->param_count; i++)
+        h.net->grads[i] = NAN;
+    loss(&h);
+    check_padding(&h);
+    check(h.op->backward(h.op, &err), &err, c);
+    float *dx = copy(h.dx, (size_t)h.in_size), *grads = copy(h.net->grads, h.net->param_count);
+    compare(&h, c, "its input", h.x, dx, h.in_size, h.op->in[0]);
+    for (int k = 0; k < h.op->row->param_count; k++) {
+        const at_param *p = &h.op->row->params[k].info;
+        compare(&h, c, p->name, h.net->params + p->offset, grads + p->offset, (int64_t)p->count,
+                NULL);
+    }
+    loss(&h);
+    check_in_place(&h, dx);
+    free(dx);
+    free(grads);
+    teardown(&h);
+    return h.tried;
+}
+
+/* Layers that choose their own layouts, or work on vectors, are run as compiled. */
+static bool takes_any_layout(const char *layer)
+{
+    return strcmp(layer, "conv") && strcmp(layer, "dense") && strcmp(layer, "softmax_loss");
+}
+
+static size_t check_layouts(const layer_case *c)
+{
+    const int64_t layouts[] = {16, 8, 5, 1};
+    size_t tried = check_layer(c, 0);
+    for (size_t i = 0; i < 4 && takes_any_layout(c->layer); i++)
+        tried += check_layer(c, layouts[i]);
+    print_message("%s %s%s%s: %zu values tried\n", c->layer, c->attrs, c->then ? ", then " : "",
+                  c->then ? c->then : "", tried);
+    return tried;
+}
+
+static void test_every_row(void **state)
+{
+    (void)state;
+    size_t tried = 0;
+    for (size_t i = 0; i < nn_layer_count(); i++) {
+        const at_layer *layer = nn_layer_at(i);
+        assert_non_null(layer->probe);
+        if (layer->pixels)
+            print_message("%s: pixels have no gradient\n", layer->name);
+        else
+            tried += check_layouts(&(layer_case){layer->name, layer->probe, NULL});
+    }
+    print_message("%zu values tried\n", tried);
+}
+
+static void test_more_attributes(void **state)
+{
+    (void)state;
+    size_t tried = 0;
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        tried += check_layouts(&more[i]);
+    print_message("%zu values tried\n", tried);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_row),
+        cmocka_unit_test(test_more_attributes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
