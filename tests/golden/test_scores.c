@@ -7,6 +7,7 @@
 #include "recipe.h"
 #include "scratch.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -95,6 +96,20 @@ static void save(const char *name, at_net *net, const char *path)
     check(at_model_save(net, &info, path, &err) == AT_OK, &err);
 }
 
+/* Scales the last layer so that the largest logit is 3: scores of all 0 or 1 would show little. */
+static void soften(at_net *net, const uint8_t *pixels)
+{
+    float *logits = infer(net, pixels), largest = 0;
+    for (int i = 0; i < BATCH * at_net_classes(net); i++)
+        largest = fmaxf(largest, fabsf(logits[i]));
+    for (size_t i = 0; i < at_net_params_listed(net); i++) {
+        const at_param *p = at_net_param(net, i);
+        for (size_t k = 0; strcmp(p->layer, "logits") == 0 && k < p->count; k++)
+            at_net_params(net)[p->offset + k] *= 3 / largest;
+    }
+    free(logits);
+}
+
 /* Saves, scores, loads and scores again. Frees g. */
 static void show(const char *name, at_graph *g)
 {
@@ -104,11 +119,12 @@ static void show(const char *name, at_graph *g)
     at_graph_free(g);
     recipe_weights(net);
     recipe_state(net);
-    char *path = at_format("%s/%s.h5", dir, name);
-    save(name, net, path);
     int c, h, w;
     at_net_input_shape(net, &c, &h, &w);
     uint8_t *pixels = recipe_pixels((size_t)BATCH * (size_t)(c * h * w));
+    soften(net, pixels);
+    char *path = at_format("%s/%s.h5", dir, name);
+    save(name, net, path);
     float *out = infer(net, pixels);
     at_net *back = at_model_load(path, NULL, &err);
     check(back != NULL, &err);
