@@ -169,14 +169,12 @@ static int open_all(struct ingest *g, at_error *err)
     g->catalog = at_catalog_open(g->partial, err);
     if (!g->catalog || same_source(g, err) < 0)
         return err->code;
-    g->shards = at_catalog_shards(g->catalog, g->shards_folder, g->tuning->shard_bytes, err);
-    if (!g->shards)
-        return err->code;
     g->done = at_catalog_paths(g->catalog, &g->resumed, err);
     g->source->skip = g->done;
     return g->done ? 0 : err->code;
 }
 
+/* Killed between its last commit and the renaming: then nothing may be written any more. */
 static bool is_complete(struct ingest *g)
 {
     char *complete = at_catalog_meta(g->catalog, "complete");
@@ -226,16 +224,22 @@ static int count_all(at_db *db, at_ingest_result *result, at_error *err)
     return code < 0 ? code : 0;
 }
 
+static int fill(struct ingest *g, at_error *err)
+{
+    g->shards = at_catalog_shards(g->catalog, g->shards_folder, g->tuning->shard_bytes, err);
+    if (!g->shards)
+        return err->code;
+    int code = run_pipeline(g, err);
+    if (code == 0)
+        code = at_shard_finish(g->shards, err);
+    return code < 0 ? code : at_finish_catalog(g->catalog, g->options, g->source, err);
+}
+
 static int ingest(struct ingest *g, at_ingest_result *result, at_error *err)
 {
     int code = open_all(g, err);
-    if (code == 0 && !is_complete(g)) {
-        code = run_pipeline(g, err);
-        if (code == 0)
-            code = at_shard_finish(g->shards, err);
-        if (code == 0)
-            code = at_finish_catalog(g->catalog, g->options, g->source, err);
-    }
+    if (code == 0)
+        code = is_complete(g) ? at_db_exec(at_catalog_db(g->catalog), "COMMIT", err) : fill(g, err);
     if (code == 0)
         code = count_all(at_catalog_db(g->catalog), result, err);
     result->resumed = g->resumed;

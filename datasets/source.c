@@ -29,6 +29,19 @@ static const at_source_kind *recognise(const char *path)
     return NULL;
 }
 
+/* No source recognises the path: then it is a file, which would have to be a tar. */
+static void explain_unknown(const char *path, at_error *err)
+{
+    at_error why = {0};
+    const char *name;
+    int64_t size, mtime;
+    at_archive *a = at_archive_open(path, &why);
+    if (a)
+        at_archive_next(a, &name, &size, &mtime, &why);
+    at_archive_close(a);
+    at_fail(err, AT_EINPUT, "no folder and no readable tar: %s", why.message[0] ? why.message : path);
+}
+
 at_source *at_source_open(const char *path, at_error *err)
 {
     struct stat st;
@@ -38,7 +51,7 @@ at_source *at_source_open(const char *path, at_error *err)
     }
     const at_source_kind *kind = recognise(path);
     if (!kind) {
-        at_fail(err, AT_EINPUT, "%s: neither a folder nor a tar (or it is broken)", path);
+        explain_unknown(path, err);
         return NULL;
     }
     at_source *s = calloc(1, sizeof *s);

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Sources other than folders: tar, idx, CIFAR binary; recognised by content, whole or broken. */
+#include "scratch.h"
+#include "sources.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const char fashion[] = "/usr/share/datasets/fashion-mnist";
+
+struct place {
+    char *dir, *source, *out;
+};
+
+static int set_up(void **state)
+{
+    struct place *p = malloc(sizeof *p);
+    assert_non_null(p);
+    p->dir = scratch_new();
+    p->source = at_path_join(p->dir, "source");
+    p->out = at_path_join(p->dir, "out");
+    *state = p;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct place *p = *state;
+    free(p->source);
+    free(p->out);
+    scratch_free(p->dir);
+    free(p);
+    return 0;
+}
+
+static void expect(const struct place *p, const char *sql, const char *value)
+{
+    assert_string_equal(query(p->out, sql), value);
+}
+
+/* The pixels of an image of the data set. */
+static at_image pixels_of(const char *dataset, at_split split, size_t i, int32_t *label)
+{
+    at_error err = {0};
+    at_dataset *d = at_dataset_open(dataset, &err);
+    if (!d)
+        fail_msg("%s", err.message);
+    at_sample s;
+    at_image image;
+    assert_int_equal(at_dataset_sample(d, split, i, &s, &err), 0);
+    assert_int_equal(at_image_decode(s.bytes, s.size, NULL, &image, NULL, &err), 0);
+    *label = s.label;
+    at_dataset_close(d);
+    return image;
+}
+
+/* Cuts the file to a part of its size. */
+static void cut(const char *dir, const char *name, double part)
+{
+    at_error err = {0};
+    char *path = at_path_join(dir, name), *data;
+    size_t size;
+    assert_int_equal(at_file_read(path, 1 << 30, &data, &size, &err), 0);
+    assert_int_equal(truncate(path, (off_t)((double)size * part)), 0);
+    free(data);
+    free(path);
+}
+
+/* ---- tar ---------------------------------------------------------------------------------------- */
+
+static void test_a_tar_is_as_good_as_its_folder(void **state)
+{
+    struct place *p = *state;
+    put_pictures(p->source, "train", 2, 5, 0);
+    put_pictures(p->source, "test", 2, 3, 50);
+    put_text(p->source, "train/class_0/notes.txt", "nothing to see");
+    ingest_must(p->source, p->out, 0);
+    char *wanted = strdup(query(p->out, "SELECT group_concat(path || split || label || hash) FROM (SELECT * FROM "
+                                        "images ORDER BY path)"));
+    char *hash = strdup(query(p->out, "SELECT value FROM meta WHERE key = 'dataset_hash'"));
+    put_tar(p->dir, "source", "plain.tar", false, false);
+    put_tar(p->dir, "source", "zipped.anything", true, false);
+    static const char *const names[] = {"plain.tar", "zipped.anything"};
+    for (int i = 0; i < 2; i++) {
+        char *tar = at_path_join(p->dir, names[i]), *out = at_format("%s/from-tar-%d", p->dir, i);
+        at_ingest_result r = ingest_must(tar, out, 0);
+        assert_int_equal(r.images, 16);
+        assert_int_equal(r.errors, 1);
+        assert_string_equal(query(out, "SELECT group_concat(path || split || label || hash) FROM (SELECT * FROM "
+                                       "images ORDER BY path)"),
+                            wanted);
+        assert_string_equal(query(out, "SELECT value FROM meta WHERE key = 'dataset_hash'"), hash);
+        assert_string_equal(query(out, "SELECT reason FROM errors"), "not-an-image");
+        assert_string_equal(query(out, "SELECT min(mtime) FROM images"), "1600000000");
+        free(tar);
+        free(out);
+    }
+    free(wanted);
+    free(hash);
+}
+
+static void test_leading_folders_of_a_tar(void **state)
+{
+    struct place *p = *state;
+    put_pictures(p->source, "", 3, 4, 0);
+    put_tar(p->dir, "source", "a.tar.gz", true, true);
+    char *tar = at_path_join(p->dir, "a.tar.gz");
+    ingest_must(tar, p->out, 0);
+    expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
+    expect(p, "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images GROUP BY label)", "4,4,4");
+    expect(p, "SELECT path FROM images WHERE label = 2 ORDER BY path LIMIT 1", "source/class_2/00000.png");
+    free(tar);
+}
+
+static void test_splits_below_a_leading_folder(void **state)
+{
+    struct place *p = *state;
+    put_pictures(p->source, "train", 2, 4, 0);
+    put_pictures(p->source, "test", 2, 2, 50);
+    put_tar(p->dir, "source", "a.tar.gz", true, true);
+    char *tar = at_path_join(p->dir, "a.tar.gz");
+    ingest_must(tar, p->out, 0);
+    expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1");
+    expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "4");
+    free(tar);
+}
+
+static void test_a_folder_with_only_a_tar(void **state)
+{
+    struct place *p = *state;
+    put_pictures(p->source, "", 2, 4, 0);
+    char *folder = at_path_join(p->dir, "holder");
+    put_text(folder, "dataset.yaml", "name: x\n");
+    put_tar(p->dir, "source", "holder/a.tar.gz", true, false);
+    assert_int_equal(ingest_must(folder, p->out, 0).images, 8);
+    expect(p, "SELECT value FROM meta WHERE key = 'source_kind'", "tar");
+    free(folder);
+}
+
+static void test_a_broken_tar_names_file_and_place(void **state)
+{
+    struct place *p = *state;
+    put_pictures(p->source, "", 2, 40, 0);
+    for (int gzip = 0; gzip < 2; gzip++) {
+        put_tar(p->dir, "source", "a.tar", gzip, false);
+        cut(p->dir, "a.tar", 0.6);
+        char *tar = at_path_join(p->dir, "a.tar");
+        at_ingest_options o = {.source = tar, .out = p->out};
+        const char *message = ingest_must_fail(&o, AT_EINPUT);
+        if (!strstr(message, "a.tar: at byte "))
+            fail_msg("%s", message);
+        free(tar);
+    }
+    put_text(p->dir, "text", "this is no tar at all, whatever one may think of it");
+    char *text = at_path_join(p->dir, "text");
+    at_ingest_options o = {.source = text, .out = p->out};
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "no folder and no readable tar: "));
+    free(text);
+}
+
+/* ---- idx ---------------------------------------------------------------------------------------- */
+
+static void test_idx_pictures_and_labels(void **state)
+{
+    struct place *p = *state;
+    for (int gzip = 0; gzip < 2; gzip++) {
+        char *source = at_format("%s/idx%d", p->dir, gzip), *out = at_format("%s/out%d", p->dir, gzip);
+        put_idx(source, "train", &(idx_spec){.images = 12, .labels = 12, .gzip = gzip});
+        put_idx(source, "t10k", &(idx_spec){.images = 6, .labels = 6, .gzip = gzip});
+        assert_int_equal(ingest_must(source, out, 0).images, 18);
+        assert_string_equal(query(out, "SELECT group_concat(label || name) FROM classes"), "00,11,22");
+        assert_string_equal(query(out, "SELECT group_concat(path, ' ') FROM (SELECT path FROM images WHERE label = 1 "
+                                       "AND split = 'test' ORDER BY path)"),
+                            "test/00001 test/00004");
+        int32_t label;
+        at_image image = pixels_of(out, AT_TRAIN, 5, &label);
+        assert_int_equal(label, 2);
+        assert_int_equal(image.height, 4);
+        assert_int_equal(image.width, 5);
+        assert_int_equal(image.channels, 1);
+        for (int i = 0; i < 20; i++)
+            assert_int_equal(image.pixels[i], (uint8_t)((100 + i) * 7 + 5));
+        at_image_fini(&image);
+        free(source);
+        free(out);
+    }
+}
+
+static void test_broken_idx_files(void **state)
+{
+    struct place *p = *state;
+    static const struct {
+        idx_spec spec;
+        const char *message;
+    } cases[] = {
+        {{.images = 5, .labels = 5, .images_magic = 0x802},
+         "train-images-idx3-ubyte: offset 0: magic 0x00000802 where 0x00000803 belongs"},
+        {{.images = 5, .labels = 5, .labels_magic = 0x803},
+         "train-labels-idx1-ubyte: offset 0: magic 0x00000803 where 0x00000801 belongs"},
+        {{.images = 5, .labels = 4}, "train-images-idx3-ubyte: offset 4: 5 images, but "},
+        {{.images = 5, .labels = 5, .images_there = 3}, "train-images-idx3-ubyte: offset 76: the file ends early"},
+        {{.images = 5, .labels = 5, .labels_there = 3}, "train-labels-idx1-ubyte: offset 11: the file ends early"},
+        {{.images = 5, .labels = 5, .images_there = 6}, "offset 116: more data than its header counts"},
+        {{.images = 5, .labels = 5, .labels_there = 6}, "offset 13: more data than its header counts"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_idx(p->source, "train", &cases[i].spec);
+        at_ingest_options o = {.source = p->source, .out = p->out};
+        const char *message = ingest_must_fail(&o, AT_EINPUT);
+        if (!strstr(message, cases[i].message))
+            fail_msg("case %zu: %s", i, message);
+    }
+}
+
+static void test_half_an_idx_pair(void **state)
+{
+    struct place *p = *state;
+    put_idx(p->source, "train", &(idx_spec){.images = 5, .labels = 5, .gzip = true});
+    char *labels = at_path_join(p->source, "train-labels-idx1-ubyte.gz");
+    assert_int_equal(unlink(labels), 0);
+    at_ingest_options o = {.source = p->source, .out = p->out};
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "train-labels-idx1-ubyte(.gz) is missing"));
+    free(labels);
+}
+
+static void test_a_truncated_gzip(void **state)
+{
+    struct place *p = *state;
+    put_idx(p->source, "train", &(idx_spec){.images = 2000, .labels = 2000, .gzip = true});
+    cut(p->source, "train-images-idx3-ubyte.gz", 0.5);
+    at_ingest_options o = {.source = p->source, .out = p->out};
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "train-images-idx3-ubyte.gz: offset "));
+}
+
+static void test_fashion_mnist_is_recognised(void **state)
+{
+    struct place *p = *state;
+    if (!at_dir_exists(fashion))
+        skip();
+    at_ingest_result r = ingest_must(fashion, p->out, 0);
+    assert_int_equal(r.images, 70000);
+    assert_int_equal(r.errors, 0);
+    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
+           "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot");
+    expect(p, "SELECT group_concat(DISTINCT n) FROM (SELECT count(*) AS n FROM images GROUP BY split, label)",
+           "1000,6000");
+    expect(p, "SELECT printf('%.2f', avg(mean_0)) FROM images JOIN stats USING(hash) WHERE split = 'train'",
+           "72.94"); /* the published 0.2860 of 255 */
+    int32_t label;
+    at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
+    assert_int_equal(label, 9);
+    at_image_fini(&image);
+}
+
+/* ---- CIFAR -------------------------------------------------------------------------------------- */
+
+static void check_cifar(const struct place *p, const char *names)
+{
+    expect(p, "SELECT count(*) FROM images WHERE split = 'train'", "30");
+    expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "10");
+    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)", names);
+    expect(p, "SELECT label FROM images WHERE path = 'train/data_batch_2/00007'", "7");
+    int32_t label;
+    at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
+    assert_int_equal(label, 0);
+    at_rng rng = at_rng_stream(1, "cifar", 0);
+    for (int plane = 0; plane < 3; plane++)
+        for (int i = 0; i < 1024; i++)
+            assert_int_equal(image.pixels[3 * i + plane], (uint8_t)at_rng_below(&rng, 256));
+    at_image_fini(&image);
+}
+
+static void put_cifar10(const char *dir)
+{
+    put_cifar(dir, "data_batch_1.bin", 20, false, 1);
+    put_cifar(dir, "data_batch_2.bin", 10, false, 2);
+    put_cifar(dir, "test_batch.bin", 10, false, 3);
+}
+
+static const char ten_names[] = "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n";
+
+static void test_cifar10_folder(void **state)
+{
+    struct place *p = *state;
+    put_cifar10(p->source);
+    put_text(p->source, "batches.meta.txt", ten_names);
+    put_text(p->source, "readme.html", "<html>");
+    at_ingest_result r = ingest_must(p->source, p->out, 0);
+    assert_int_equal(r.errors, 0);
+    check_cifar(p, "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck");
+}
+
+static void test_cifar10_without_names(void **state)
+{
+    struct place *p = *state;
+    put_cifar10(p->source);
+    ingest_must(p->source, p->out, 0);
+    check_cifar(p, "0,1,2,3,4,5,6,7,8,9");
+}
+
+/* As it is downloaded: the names come behind some of the pictures, in a folder of the tar. */
+static void test_cifar10_tar(void **state)
+{
+    struct place *p = *state;
+    char *inner = at_path_join(p->dir, "cifar-10-batches-bin");
+    put_cifar10(inner);
+    put_text(inner, "z/batches.meta.txt", ten_names);
+    put_tar(p->dir, "cifar-10-batches-bin", "cifar.tar.gz", true, true);
+    char *tar = at_path_join(p->dir, "cifar.tar.gz");
+    ingest_must(tar, p->out, 0);
+    check_cifar(p, "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck");
+    free(tar);
+    free(inner);
+}
+
+static void test_cifar100_has_fine_labels(void **state)
+{
+    struct place *p = *state;
+    at_text names = {0};
+    for (int i = 0; i < 100; i++)
+        at_text_add(&names, "fine %02d\n", i);
+    put_cifar(p->source, "train.bin", 20, true, 1);
+    put_cifar(p->source, "test.bin", 10, true, 2);
+    put_text(p->source, "fine_label_names.txt", names.data);
+    ingest_must(p->source, p->out, 0);
+    expect(p, "SELECT count(*) FROM classes", "100");
+    expect(p, "SELECT name FROM images JOIN classes USING(label) WHERE path = 'train/train/00013'", "fine 03");
+    at_text_fini(&names);
+}
+
+static void test_broken_cifar(void **state)
+{
+    struct place *p = *state;
+    put_cifar10(p->source);
+    cut(p->source, "data_batch_2.bin", 0.95);
+    at_ingest_options o = {.source = p->source, .out = p->out};
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "data_batch_2.bin: offset 29193: the file ends within"));
+    uint8_t record[3073] = {10};
+    put_file(p->source, "data_batch_2.bin", record, sizeof record);
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "data_batch_2.bin: offset 0: label 10"));
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(test_a_tar_is_as_good_as_its_folder),
+        CASE(test_leading_folders_of_a_tar),
+        CASE(test_splits_below_a_leading_folder),
+        CASE(test_a_folder_with_only_a_tar),
+        CASE(test_a_broken_tar_names_file_and_place),
+        CASE(test_idx_pictures_and_labels),
+        CASE(test_broken_idx_files),
+        CASE(test_half_an_idx_pair),
+        CASE(test_a_truncated_gzip),
+        CASE(test_fashion_mnist_is_recognised),
+        CASE(test_cifar10_folder),
+        CASE(test_cifar10_without_names),
+        CASE(test_cifar10_tar),
+        CASE(test_cifar100_has_fine_labels),
+        CASE(test_broken_cifar),
+    };
+#undef CASE
+    at_log_set_level(AT_LOG_WARN);
+    at_progress_silence(true);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
