@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The batch cache holds what the data set holds, and says so when it is damaged. Where caches come
- * from and go to is in test_cache_folder.c. */
+ * from and go to is in test_cache_folder.c.
+ * ctest: timeout=600 */
 #include "caches.h"
 #include "scratch.h"
 

@@ -161,6 +161,30 @@ static void test_build_replaces_caches_only(void **state)
     scratch_free(dir);
 }
 
+static void test_a_damaged_data_set_leaves_nothing(void **state)
+{
+    (void)state;
+    char *dir = scratch_new(), *dataset = pictures_ingest(&cache_small, dir, "data");
+    char *shards = at_path_join(dataset, "shards"), *caches = at_path_join(dir, "caches");
+    char *out = at_path_join(caches, "cache");
+    struct stat st;
+    char *shard = cache_file_path(shards, "00000.atb");
+    assert_int_equal(stat(shard, &st), 0);
+    cache_flip(shards, "00000.atb", st.st_size / 2, 0xff);
+    at_error err = {0};
+    assert_int_equal(at_cache_build(dataset, &(at_cache_spec){0}, out, &err), AT_EINPUT);
+    assert_non_null(strstr(err.message, ".atb"));
+    assert_null(at_cache_open(dataset, &(at_cache_spec){.dir = caches}, &err));
+    assert_int_equal(err.code, AT_EINPUT);
+    assert_int_equal(scratch_count(caches), 2); /* the two locks */
+    free(shard);
+    free(out);
+    free(caches);
+    free(shards);
+    free(dataset);
+    scratch_free(dir);
+}
+
 static void test_bad_sizes_are_refused(void **state)
 {
     (void)state;
@@ -189,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_leftovers_of_the_killed_go),
         cmocka_unit_test(test_the_environment_names_the_folder),
         cmocka_unit_test(test_build_replaces_caches_only),
+        cmocka_unit_test(test_a_damaged_data_set_leaves_nothing),
         cmocka_unit_test(test_bad_sizes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Caches between processes: one fills and the others wait; a filler that is killed or interrupted
  * leaves nothing that hinders the next; the least recently used one goes, but never an open one.
- * Children report by their exit status. */
+ * Children report by their exit status.
+ * ctest: timeout=600 */
 #include "caches.h"
 #include "scratch.h"
 
