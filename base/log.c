@@ -50,6 +50,11 @@ void at_log_set_level(at_log_level level)
     max_level = (int)level;
 }
 
+at_log_level at_log_get_level(void)
+{
+    return (at_log_level)max_level;
+}
+
 void at_log(at_log_level level, const char *format, ...)
 {
     static const char *const prefix[] = {"error: ", "warning: ", "", "debug: "};

@@ -58,6 +58,7 @@ int at_error_exit_status(int code);
 /* ---- log (log.c): to stderr, thread safe ----------------------------------------------------- */
 typedef enum { AT_LOG_ERROR, AT_LOG_WARN, AT_LOG_INFO, AT_LOG_DEBUG } at_log_level;
 void at_log_set_level(at_log_level level); /* AT_LOG_WARN with --quiet; AT_LOG_INFO at start */
+at_log_level at_log_get_level(void);
 void at_log(at_log_level level, const char *format, ...) AT_PRINTF(2, 3);
 
 /* ---- memory (memory.c) ----------------------------------------------------------------------- */

@@ -113,11 +113,14 @@ int at_worker(const at_worker_options *options, at_error *err);
 typedef struct at_job_options {
     const char *job, *out, *program;
     const char *workers; /* NULL: as in the file */
-    bool resume, quiet;
+    int64_t ranks;       /* of the final training; 0: as in the file */
+    int64_t batch;       /* of a training that is told none: ranks share it */
+    bool resume;         /* also where there is nothing yet */
     at_checks checks;
 } at_job_options;
-/* Ingest, cache, waves, MPI training, evaluation, report; each stage a child process, each skipped
- * if complete. Returns the content of OUT/summary.json. */
+/* Ingest, cache, waves, MPI training, report; each but the waves a child process, each skipped if
+ * complete. OUT gets data/ cache/ study/ train/ model.h5 report.html summary.json job.json. Returns the
+ * content of summary.json. */
 at_node *at_job(const at_job_options *options, at_error *err);
 
 #endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * atoll run: a whole job, from images to an evaluated model.
+ */
+#include "cli.h"
+#include "training_keys.h"
+
+#include <atoll/coordinator.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct args {
+    char *out, *workers;
+    int64_t ranks;
+    bool resume, json;
+} args;
+
+static const at_option options[] = {
+    {.name = "out", .type = AT_OPT_STRING, .offset = offsetof(args, out),
+     .help = "folder of the job", .arg = "DIR"},
+    {.name = "workers", .type = AT_OPT_STRING, .offset = offsetof(args, workers),
+     .help = "local:N, mpi:N, slurm:N or listen:HOST:PORT; else as the file says", .arg = "WORKERS"},
+    {.name = "ranks", .type = AT_OPT_INT, .offset = offsetof(args, ranks), .fallback = "0",
+     .help = "of the final training; 0: as the file says", .arg = "N", .min = 0, .max = 65536},
+    {.name = "resume", .type = AT_OPT_BOOL, .offset = offsetof(args, resume),
+     .help = "go on with DIR after its last complete stage; begins where there is none"},
+    {.name = "json", .type = AT_OPT_BOOL, .offset = offsetof(args, json),
+     .help = "print the summary as JSON"},
+    {0}};
+
+static void print_summary(const at_node *s, const char *out)
+{
+    const at_node *best = at_node_get(s, "best_trial");
+    if (at_node_kind(best) == AT_MAP)
+        printf("trials        %s in %s waves on %s workers, best %s: %.4f\n",
+               at_node_text(at_node_get(s, "trials")), at_node_text(at_node_get(s, "waves")),
+               at_node_text(at_node_get(s, "workers")), at_node_text(at_node_get(best, "number")),
+               at_node_real(at_node_get(best, "value"), 0));
+    printf("trained       %s epochs on %s ranks, %.0f images/s\n",
+           at_node_text(at_node_get(s, "epochs")), at_node_text(at_node_get(s, "ranks")),
+           at_node_real(at_node_get(s, "images_per_second"), 0));
+    printf("model         %s/model.h5\nreport        %s/report.html\n", out, out);
+    printf("test accuracy %.4f\n", at_node_real(at_node_get(s, "test_accuracy"), 0));
+}
+
+static int run_job(const args *a, const char *job, at_error *err)
+{
+    if (!a->out[0])
+        return at_fail(err, AT_EUSAGE, "--out DIR is missing");
+    char *program = cli_program_path(err);
+    if (!program)
+        return err->code;
+    at_job_options o = {.job = job,
+                        .out = a->out,
+                        .program = program,
+                        .workers = a->workers[0] ? a->workers : NULL,
+                        .ranks = a->ranks,
+                        .batch = cli_training_batch(),
+                        .resume = a->resume,
+                        .checks = cli_training_checks()};
+    at_node *summary = at_job(&o, err);
+    free(program);
+    if (!summary)
+        return err->code;
+    if (a->json) {
+        cli_print_json(summary);
+        return 0;
+    }
+    print_summary(summary, a->out);
+    at_node_free(summary);
+    return 0;
+}
+
+static int run(int argc, char **argv, at_error *err)
+{
+    args a = {0};
+    int code = cli_parse(options, &a, argc, argv, 1, 1, err);
+    if (code > 0)
+        code = run_job(&a, argv[0], err);
+    at_options_fini(options, &a);
+    return code;
+}
+
+const cli_command cmd_run = {
+    .name = "run",
+    .usage = "JOB.yaml --out DIR [--workers WORKERS] [--ranks N] [--resume] [--json]",
+    .summary = "the whole way: ingest, cache, waves of trials, MPI training, report",
+    .help = "A job is a sweep (see `atoll tune --help`) with its images and the final training:\n\n"
+            "  data: {source: photos/, val_fraction: 0.1}   # source and options of `atoll ingest`\n"
+            "  model: airnet\n"
+            "  train: {batch: 64}                # keys of `atoll train`, for trials and final training\n"
+            "  search: {...}                     # without it the training follows at once\n"
+            "  final: {ranks: 2, train: {epochs: 20}}    # over train: and the best trial's parameters\n\n"
+            "The ranks share the batch that the trials were good with; a batch under final: is a rank's own.\n"
+            "DIR gets data/ cache/ study/ train/ model.h5 report.html summary.json. Within a Slurm allocation\n"
+            "the training runs by srun, else by mpirun. After Ctrl-C or a crash the same command with --resume\n"
+            "goes on; a changed job is refused, unless only final: has changed.",
+    .options = options,
+    .run = run};
