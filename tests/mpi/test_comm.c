@@ -156,7 +156,7 @@ static int reduce_late(at_comm *c, bool late, at_error *err)
 {
     static float data[100];
     if (late)
-        usleep(1500000);
+        usleep(2000000);
     return at_comm_allreduce(c, data, 100, err);
 }
 
@@ -168,7 +168,7 @@ static int reduce_step_late(at_comm *c, bool late, at_error *err)
         return AT_EFAIL;
     at_reducer_begin(r);
     if (late)
-        usleep(1500000);
+        usleep(2000000);
     int code = at_reducer_finish(r, err);
     at_reducer_free(r);
     return code;
@@ -177,7 +177,7 @@ static int reduce_step_late(at_comm *c, bool late, at_error *err)
 static int barrier_late(at_comm *c, bool late, at_error *err)
 {
     if (late)
-        usleep(1500000);
+        usleep(2000000);
     return at_comm_barrier(c, err);
 }
 
