@@ -68,33 +68,50 @@ static int check_source(const char *path, at_error *err)
     return code;
 }
 
-static bool is_ours(const struct getting *g, const char *name)
+/* The file itself, or what a broken download or copy left of it. */
+static bool is_part_of(const char *name, const char *file)
 {
-    if (name[0] == '.' || !strcmp(name, at_source_label_file))
-        return true;
-    for (size_t i = 0; i < 4 && g->set->files[i].name; i++)
-        if (!strncmp(name, g->set->files[i].name, strlen(g->set->files[i].name)))
-            return true;
-    return false;
+    size_t n = strlen(file);
+    return !strncmp(name, file, n) && (!name[n] || !strcmp(name + n, ".part") || !strncmp(name + n, ".tmp.", 5));
 }
 
-/* The folder is new, empty, holds the same data set, or a download of it that broke off. */
-static int check_folder(const struct getting *g, const char *coming, at_error *err)
+static bool is_ours(const struct getting *g, const char *name, const char *coming)
 {
-    DIR *dir = opendir(g->out);
+    bool ours = !strcmp(name, ".") || !strcmp(name, "..") || (coming && is_part_of(name, coming));
+    for (size_t i = 0; !ours && i < 4 && g->set->files[i].name; i++)
+        ours = is_part_of(name, g->set->files[i].name);
+    return ours;
+}
+
+/* 1: the label says that it is all there; 0: there is no label; AT_EINPUT: another data set. */
+static int check_label(const struct getting *g, const char *origin, at_error *err)
+{
+    char *path = at_path_join(g->out, at_source_label_file);
+    if (!path)
+        return at_nomem(err);
+    at_node *label = at_file_exists(path) ? at_yaml_read(path, err) : NULL;
+    int code = label ? 1 : at_file_exists(path) ? AT_EINPUT : 0;
+    const char *name = at_node_string(at_node_get(label, "name"), "?");
+    const char *from = at_node_string(at_node_get(label, "origin"), "?");
+    if (label && (strcmp(name, g->set->name) || strcmp(from, origin)))
+        code = at_fail(err, AT_EINPUT, "%s holds %s from %s: choose another folder or remove it", g->out, name, from);
+    at_node_free(label);
+    free(path);
+    return code;
+}
+
+/* 0: the folder is new, empty or holds a part of the data set; 1: all of it; AT_EINPUT: something else, which is
+ * never touched. coming: a further name that is ours. */
+static int check_folder(const struct getting *g, const char *origin, const char *coming, at_error *err)
+{
+    int code = check_label(g, origin, err);
+    DIR *dir = code == 0 ? opendir(g->out) : NULL;
     if (!dir)
-        return errno == ENOENT ? 0 : at_fail_errno(err, errno, "cannot read %s", g->out);
-    char *label = at_path_join(g->out, at_source_label_file);
-    at_node *tree = label && at_file_exists(label) ? at_yaml_read(label, NULL) : NULL;
-    bool same = !strcmp(at_node_string(at_node_get(tree, "name"), ""), g->set->name);
-    int code = 0;
+        return code || errno == ENOENT ? code : at_fail_errno(err, errno, "cannot read %s", g->out);
     struct dirent *e;
     while (code == 0 && (e = readdir(dir)))
-        if (tree ? !same : !is_ours(g, e->d_name) && (!coming || strncmp(e->d_name, coming, strlen(coming))))
-            code = at_fail(err, AT_EINPUT, "%s holds something else (%s): choose another folder", g->out,
-                           tree ? at_node_string(at_node_get(tree, "name"), "?") : e->d_name);
-    at_node_free(tree);
-    free(label);
+        if (!is_ours(g, e->d_name, coming))
+            code = at_fail(err, AT_EINPUT, "%s holds something else (%s): choose another folder", g->out, e->d_name);
     closedir(dir);
     return code;
 }
@@ -229,9 +246,7 @@ static const char *last_part(const char *path)
 
 static int get_file(struct getting *g, const char *from, double bytes, at_error *err)
 {
-    int code = check_folder(g, last_part(from), err);
-    if (code == 0)
-        code = check_source(from, err);
+    int code = check_source(from, err);
     if (code == 0)
         code = at_make_dirs(g->out, err);
     char *to = at_path_join(g->out, last_part(from));
@@ -248,9 +263,7 @@ static int get_folder(struct getting *g, const char *from, at_error *err)
     char *partial = at_format("%s.partial", g->out);
     if (!partial)
         return at_nomem(err);
-    int code = check_folder(g, NULL, err);
-    if (code == 0)
-        code = check_source(from, err);
+    int code = check_source(from, err);
     if (code == 0)
         code = at_remove_tree(partial, err);
     g->progress = at_progress_new("copy", 0, "bytes");
@@ -286,9 +299,7 @@ static int download_file(struct getting *g, const at_known_file *file, const cha
 
 static int get_download(struct getting *g, const char *folder, at_error *err)
 {
-    int code = check_folder(g, NULL, err);
-    if (code == 0)
-        code = at_make_dirs(g->out, err);
+    int code = at_make_dirs(g->out, err);
     for (size_t i = 0; code == 0 && i < 4 && g->set->files[i].name; i++)
         code = download_file(g, &g->set->files[i], folder, err);
     if (code == AT_EIO)
@@ -300,20 +311,33 @@ static int get_download(struct getting *g, const char *folder, at_error *err)
 
 /* ---- the whole ---- */
 
-static int get(struct getting *g, const char *from, const char *url, at_error *err)
+static int get_local(struct getting *g, const char *from, at_error *err)
 {
     struct stat st;
-    if (from && stat(from, &st))
-        return at_fail_errno(err, errno, "cannot read %s", from);
-    if (!from)
-        return get_download(g, url, err);
-    char *path = realpath(from, NULL);
-    if (!path)
-        return at_fail_errno(err, errno, "cannot read %s", from);
-    int code = S_ISDIR(st.st_mode) ? get_folder(g, path, err) : get_file(g, path, (double)st.st_size, err);
+    char *path = realpath(from, NULL), *out = realpath(g->out, NULL);
+    int code = 0;
+    if (!path || stat(path, &st))
+        code = at_fail_errno(err, errno, "cannot read %s", from);
+    else if (out && !strcmp(path, out))
+        code = at_fail(err, AT_EINPUT, "%s is the source already: atoll ingest reads it as it is", from);
+    else
+        code = check_folder(g, path, S_ISDIR(st.st_mode) ? NULL : last_part(path), err);
+    if (code == 0)
+        code = S_ISDIR(st.st_mode) ? get_folder(g, path, err) : get_file(g, path, (double)st.st_size, err);
     at_progress_end(g->progress, NULL);
     free(path);
+    free(out);
     return code;
+}
+
+static int get(struct getting *g, const char *from, const char *url, at_error *err)
+{
+    int code = from ? get_local(g, from, err) : check_folder(g, url, NULL, err);
+    if (code == 0 && !from)
+        code = get_download(g, url, err);
+    if (code == 1)
+        at_log(AT_LOG_INFO, "%s is complete already", g->out);
+    return code == 1 ? 0 : code;
 }
 
 int at_dataset_get(const char *name, const char *from, const char *url, const char *out, at_error *err)
