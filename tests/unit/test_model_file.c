@@ -337,6 +337,65 @@ static void test_links(void **state)
     expect_refusal(file, "link");
 }
 
+/* Replaces, removes or doubles a piece of the text, or puts a number of another size into it. */
+static char *mutate(const char *text, at_rng *rng)
+{
+    static const char *const pieces[] = {"0",    "-1",  "65535", "99999999999999999999",
+                                         "1e9",  "nan", "|",     "\n",
+                                         " ",    "=",   "x",     "/",
+                                         ".",    ",",   "dense", "flatten",
+                                         "data", ""};
+    size_t length = strlen(text), at = at_rng_below(rng, length), cut = at_rng_below(rng, 12);
+    const char *piece = pieces[at_rng_below(rng, sizeof pieces / sizeof *pieces)];
+    cut = at + cut > length ? length - at : cut;
+    if (at_rng_below(rng, 4) == 0) /* doubled */
+        return at_format("%.*s%s%s", (int)(at + cut), text, piece, text + at);
+    return at_format("%.*s%s%s", (int)at, text, piece, text + at + cut);
+}
+
+/* Text that a stranger wrote with care, in a file that is sound: answered, whatever it says. */
+static void test_random_text(void **state)
+{
+    (void)state;
+    enum { CASES = 1500 };
+    static const char *const names[] = {"atoll_rows", "atoll_rows", "atoll_rows", "atoll_classes",
+                                        "atoll_training"};
+    size_t refused = 0;
+    save_small();
+    char *whole;
+    size_t bytes;
+    assert_int_equal(at_file_read(path, 1 << 24, &whole, &bytes, NULL), AT_OK);
+    for (uint64_t i = 0; i < CASES; i++) {
+        at_error err = {0};
+        at_rng rng = at_rng_stream(3, "text", i);
+        const char *name = names[i % 5];
+        at_h5 *h = at_h5_open(path, &err);
+        char *text = at_h5_read_text(h, name, &err);
+        at_h5_close(h, NULL);
+        for (uint64_t n = 1 + at_rng_below(&rng, 3); n > 0; n--) {
+            char *next = mutate(text, &rng);
+            free(text);
+            text = next;
+        }
+        hid_t file = edit();
+        set_text(file, name, text);
+        H5Fclose(file);
+        at_model_info info = {0};
+        at_net *net = at_model_load(path, &info, &err);
+        refused += net == NULL;
+        if (!net && !strstr(err.message, path))
+            fail_msg("the message does not name the file: %s", err.message);
+        at_model_info_fini(&info);
+        at_net_free(net);
+        free(text);
+        FILE *f = fopen(path, "wb");
+        assert_true(f && fwrite(whole, 1, bytes, f) == bytes && fclose(f) == 0);
+    }
+    free(whole);
+    print_message("%d changed texts, %zu refused\n", CASES, refused);
+    assert_true(refused > CASES / 2);
+}
+
 /* Somebody may change a weight on purpose: then the checksum is deleted. */
 static void test_edited_on_purpose(void **state)
 {
@@ -404,6 +463,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
         cmocka_unit_test_setup_teardown(test_values, setup, teardown),
         cmocka_unit_test_setup_teardown(test_links, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_random_text, setup, teardown),
         cmocka_unit_test_setup_teardown(test_edited_on_purpose, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
     };
