@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * conv_tune: which implementation a convolution takes. Candidates are the library's direct and
  * Winograd algorithms, in the layouts that the tensors have and in those that the library would
- * choose, whose reorders are then part of the time. A later candidate must be a tenth faster than
+ * choose, whose reorders are then part of the time, and plain NCHW, where few channels go through
+ * its matrix multiplication. The library's reference loops, a hundred times slower, are taken only
+ * where there is nothing else. A later candidate must be a tenth faster than
  * an earlier one, so that noise does not change the choice from one machine of a kind to the next.
  */
 #include "conv.h"
@@ -9,16 +11,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 4, REPEATS = 3, MOST_MEMORY = 7 };
+enum { CANDIDATES = 5, REPEATS = 3, MOST_MEMORY = 7 };
 
 static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t src_lanes,
                                     int64_t dst_lanes)
 {
     dnn_conv_spec s = *spec;
-    s.winograd = i % 2 == 0;
-    s.src_lanes = i < 2 ? src_lanes : 0;
-    s.dst_lanes = i < 2 ? dst_lanes : 0;
+    s.winograd = i % 2 == 0 && i < 4;
+    s.src_lanes = i < 2 ? src_lanes : i < 4 ? 0 : 1;
+    s.dst_lanes = i < 2 ? dst_lanes : i < 4 ? 0 : 1;
     return s;
+}
+
+static bool is_reference(const conv_pass *pass)
+{
+    return !strncmp(dnn_call_name(pass->main), "ref", 3);
+}
+
+/* Leaves the reference loops out where another candidate is there; the number that stay. */
+static int drop_references(conv_pass *passes, int *number, int n)
+{
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        if (is_reference(&passes[i]) && (kept > 0 || i + 1 < n)) {
+            conv_pass_fini(&passes[i]);
+            continue;
+        }
+        passes[kept] = passes[i];
+        number[kept++] = number[i];
+    }
+    return kept;
 }
 
 /* Whether the two run the same primitives. */
@@ -60,47 +82,55 @@ static size_t tensor_bytes(const conv_pass *pass, dnn_slot slot, const dnn_call 
     return theirs > other ? theirs : other;
 }
 
-static double best_of(int (*run)(const conv_pass *, at_error *), const conv_pass *pass, int *status,
-                      at_error *err)
+/* Binds the pass to memory of its own, which trial_fini frees. */
+static int prepare_trial(conv_pass *pass, trial_memory *trial, at_error *err)
 {
-    double best = 1e30;
-    *status = run(pass, err);
-    for (int i = 0; i < REPEATS && !*status; i++) {
-        double start = at_now();
-        *status = run(pass, err);
-        double seconds = at_now() - start;
-        best = seconds < best ? seconds : best;
-    }
-    return best;
-}
-
-static int run_main(const conv_pass *pass, at_error *err)
-{
-    return dnn_call_run(pass->main, err);
-}
-
-/* Runs the pass, or its primitive alone, on memory of its own. */
-static int time_pass(conv_pass *pass, bool alone, double *seconds, at_error *err)
-{
-    trial_memory trial = {0};
     void *src = NULL, *dst = NULL, *weights = NULL, *bias = NULL;
     const dnn_conv_spec *s = &pass->spec;
     size_t kernel = (size_t)(s->src.c * s->dst.c * s->window.kh * s->window.kw) * sizeof(float);
-    int status = trial_want(&trial, &src, tensor_bytes(pass, DNN_SRC, pass->src), err);
+    int status = trial_want(trial, &src, tensor_bytes(pass, DNN_SRC, pass->src), err);
     if (!status)
-        status = trial_want(&trial, &dst, tensor_bytes(pass, DNN_DST, pass->dst), err);
+        status = trial_want(trial, &dst, tensor_bytes(pass, DNN_DST, pass->dst), err);
     if (!status)
-        status = trial_want(&trial, &weights, kernel, err);
+        status = trial_want(trial, &weights, kernel, err);
     if (!status)
-        status = trial_want(&trial, &bias, (size_t)s->dst.c * sizeof(float), err);
+        status = trial_want(trial, &bias, (size_t)s->dst.c * sizeof(float), err);
     if (!status)
-        status = conv_pass_memory(pass, trial_want, &trial, err);
+        status = conv_pass_memory(pass, trial_want, trial, err);
     if (!status)
         status =
             conv_pass_bind(pass, &(conv_memory){src, weights, s->bias ? bias : NULL, dst}, err);
-    if (!status)
-        *seconds = best_of(alone ? run_main : conv_pass_run, pass, &status, err);
-    trial_fini(&trial);
+    return status;
+}
+
+static int run_once(const conv_pass *pass, bool alone, double *seconds, at_error *err)
+{
+    double start = at_now();
+    int status = alone ? dnn_call_run(pass->main, err) : conv_pass_run(pass, err);
+    *seconds = at_now() - start;
+    return status;
+}
+
+/* The shortest time of each pass, or of its primitive alone. They take turns, so that a disturbance
+ * from outside meets all of them; the first round only warms up. */
+static int time_all(conv_pass *passes, int n, bool alone, double *best, at_error *err)
+{
+    trial_memory trials[CANDIDATES] = {0};
+    int status = 0;
+    for (int i = 0; i < n && !status; i++) {
+        status = prepare_trial(&passes[i], &trials[i], err);
+        best[i] = 1e30;
+    }
+    for (int k = 0; k <= REPEATS && !status; k++) {
+        for (int i = 0; i < n && !status; i++) {
+            double seconds = 0;
+            status = run_once(&passes[i], alone, &seconds, err);
+            if (k > 0 && seconds < best[i])
+                best[i] = seconds;
+        }
+    }
+    for (int i = 0; i < n; i++)
+        trial_fini(&trials[i]);
     return status;
 }
 
@@ -122,7 +152,7 @@ static int make_candidates(conv_pass *out, int *number, at_plan *p, const dnn_co
         else
             number[n++] = i;
     }
-    return n;
+    return drop_references(out, number, n);
 }
 
 static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_spec *s,
@@ -140,20 +170,15 @@ static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_s
 }
 
 /* The index of the fastest of n > 1 candidates. */
-static int time_all(conv_pass *passes, int n, double *best, at_error *err)
+static int fastest(conv_pass *passes, int n, double *seconds, at_error *err)
 {
-    int chosen = 0;
-    for (int i = 0; i < n; i++) {
-        double seconds = 0;
-        int status = time_pass(&passes[i], false, &seconds, err);
-        if (status)
-            return status;
-        if (i == 0 || seconds < 0.9 * *best) {
+    double best[CANDIDATES];
+    int chosen = 0, status = time_all(passes, n, false, best, err);
+    for (int i = 1; i < n && !status; i++)
+        if (best[i] < 0.9 * best[chosen])
             chosen = i;
-            *best = seconds;
-        }
-    }
-    return chosen;
+    *seconds = best[chosen];
+    return status ? status : chosen;
 }
 
 int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
@@ -172,7 +197,7 @@ int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src
         for (chosen = n - 1; chosen >= 0 && number[chosen] != known;)
             chosen--;
         if (chosen < 0) {
-            chosen = time_all(passes, n, &seconds, err);
+            chosen = fastest(passes, n, &seconds, err);
             if (chosen >= 0)
                 conv_choice_add(key, number[chosen], seconds);
         }
@@ -190,15 +215,14 @@ int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t d
                double *seconds, at_error *err)
 {
     conv_pass passes[CANDIDATES];
-    int number[CANDIDATES], status = 0;
+    double best[CANDIDATES];
+    int number[CANDIDATES];
     int n = make_candidates(passes, number, p, &chosen->spec, src_lanes, dst_lanes, err);
-    *seconds = 1e30;
+    int status = n ? time_all(passes, n, true, best, err) : AT_EFAIL;
+    *seconds = best[0];
     for (int i = 0; i < n; i++) {
-        double one = 1e30;
-        if (!status)
-            status = time_pass(&passes[i], true, &one, err);
-        *seconds = one < *seconds ? one : *seconds;
+        *seconds = best[i] < *seconds ? best[i] : *seconds;
         conv_pass_fini(&passes[i]);
     }
-    return n ? status : AT_EFAIL;
+    return status;
 }
