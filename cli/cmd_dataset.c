@@ -13,10 +13,12 @@ typedef struct args {
 } args;
 
 static const at_option options[] = {
-    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "get: the folder to put the source in", "SRC"},
-    {"from", AT_OPT_STRING, offsetof(args, from), NULL, "get: a local file or folder instead of the network", "PATH"},
-    {"url", AT_OPT_STRING, offsetof(args, url), NULL, "get: another address than the official one, of a folder",
-     "URL"},
+    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "get: the folder to put the source in",
+     "SRC"},
+    {"from", AT_OPT_STRING, offsetof(args, from), NULL,
+     "get: a local file or folder instead of the network", "PATH"},
+    {"url", AT_OPT_STRING, offsetof(args, url), NULL,
+     "get: another address than the official one, of a folder", "URL"},
     {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object"},
     {0}};
 
@@ -57,7 +59,8 @@ static int get(const char *name, const args *a, at_error *err)
         return at_fail(err, AT_EUSAGE, "--out SRC is missing");
     if (a->from[0] && a->url[0])
         return at_fail(err, AT_EUSAGE, "--from and --url exclude each other");
-    int code = at_dataset_get(name, a->from[0] ? a->from : NULL, a->url[0] ? a->url : NULL, a->out, err);
+    int code =
+        at_dataset_get(name, a->from[0] ? a->from : NULL, a->url[0] ? a->url : NULL, a->out, err);
     if (code < 0)
         return code;
     if (a->json) {
@@ -96,9 +99,12 @@ const cli_command cmd_dataset = {
     .name = "dataset",
     .usage = "list | get NAME [--from PATH] --out SRC",
     .summary = "get a well-known data set",
-    .help = "get puts the source of a data set into the folder SRC, for `atoll ingest SRC`: from a local copy "
-            "with --from,\nfrom where a Debian package put it, else from its official address. A download goes "
-            "on where it broke off\nand is checked against a pinned SHA-256; a local copy is checked by reading "
+    .help = "get puts the source of a data set into the folder SRC, for `atoll ingest SRC`: from a "
+            "local copy "
+            "with --from,\nfrom where a Debian package put it, else from its official address. A "
+            "download goes "
+            "on where it broke off\nand is checked against a pinned SHA-256; a local copy is "
+            "checked by reading "
             "it to its end.\n\n"
             "  atoll dataset list\n"
             "  atoll dataset get cifar10 --out src/cifar10\n"

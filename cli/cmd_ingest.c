@@ -13,14 +13,17 @@ typedef struct args {
 } args;
 
 static const at_option options[] = {
-    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "the data set to make; it may not exist yet", "DATASET"},
+    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "the data set to make; it may not exist yet",
+     "DATASET"},
     {"val-fraction", AT_OPT_REAL, offsetof(args, val_fraction), "0",
-     "part of the training images that becomes the validation split, the same of each class", "F", .min = 0,
-     .max = 0.99},
-    {"seed", AT_OPT_INT, offsetof(args, seed), "0", "of the choice of validation images", "N", .min = 0,
-     .max = -1},
-    {"jobs", AT_OPT_INT, offsetof(args, jobs), "0", "decoding threads; 0: one a CPU", "N", .min = 0, .max = 1024},
-    {"resume", AT_OPT_BOOL, offsetof(args, resume), "false", "go on with what an earlier run left in DATASET.partial"},
+     "part of the training images that becomes the validation split, the same of each class", "F",
+     .min = 0, .max = 0.99},
+    {"seed", AT_OPT_INT, offsetof(args, seed), "0", "of the choice of validation images", "N",
+     .min = 0, .max = -1},
+    {"jobs", AT_OPT_INT, offsetof(args, jobs), "0", "decoding threads; 0: one a CPU", "N", .min = 0,
+     .max = 1024},
+    {"resume", AT_OPT_BOOL, offsetof(args, resume), "false",
+     "go on with what an earlier run left in DATASET.partial"},
     {"allow-missing-classes", AT_OPT_BOOL, offsetof(args, allow_missing_classes), "false",
      "take a source in which a split lacks a class"},
     {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object"},
@@ -45,7 +48,8 @@ static void print_text(const at_ingest_result *r, double rate, const char *out)
     if (r->resumed)
         printf("%llu files were done already\n", (unsigned long long)r->resumed);
     if (r->errors)
-        printf("%llu files set aside: atoll sql %s 'SELECT * FROM errors'\n", (unsigned long long)r->errors, out);
+        printf("%llu files set aside: atoll sql %s 'SELECT * FROM errors'\n",
+               (unsigned long long)r->errors, out);
 }
 
 static int ingest(const char *source, const args *a, at_error *err)
@@ -82,13 +86,18 @@ const cli_command cmd_ingest = {
     .name = "ingest",
     .usage = "SRC --out DATASET [--val-fraction F] [--jobs N] [--resume]",
     .summary = "read a pile of images into a data set",
-    .help = "SRC is recognised by what is in it: a folder or a tar (gzip, bzip2, xz, zstd) of PNG and JPEG "
-            "files as\n<split>/<class>/... or <class>/..., where a split is train, val, valid, validation or "
-            "test; MNIST's idx files;\nCIFAR's binary files. DATASET holds catalog.db, which any SQLite client "
-            "reads, and the original bytes in shards/.\nA broken file goes to the table errors with its reason, "
+    .help = "SRC is recognised by what is in it: a folder or a tar (gzip, bzip2, xz, zstd) of PNG "
+            "and JPEG "
+            "files as\n<split>/<class>/... or <class>/..., where a split is train, val, valid, "
+            "validation or "
+            "test; MNIST's idx files;\nCIFAR's binary files. DATASET holds catalog.db, which any "
+            "SQLite client "
+            "reads, and the original bytes in shards/.\nA broken file goes to the table errors "
+            "with its reason, "
             "the rest is taken.\n\n"
             "  atoll ingest photos/ --out data/photos --val-fraction 0.1\n"
-            "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a crash, a time limit\n"
+            "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a crash, "
+            "a time limit\n"
             "  atoll sql data/photos 'SELECT reason, count(*) FROM errors GROUP BY reason'",
     .options = options,
     .run = run};

@@ -12,7 +12,8 @@ typedef struct args {
 
 static const at_option options[] = {
     {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object: columns and rows"},
-    {"csv", AT_OPT_BOOL, offsetof(args, csv), "false", "print comma-separated values, a header first"},
+    {"csv", AT_OPT_BOOL, offsetof(args, csv), "false",
+     "print comma-separated values, a header first"},
     {0}};
 
 /* The database of a folder, or the file itself; malloc'd. */
@@ -94,7 +95,8 @@ static int read_rows(at_stmt *s, const at_node *names, at_node *rows, at_error *
     while ((code = at_stmt_step(s, err)) == 1) {
         at_node *row = at_node_add(rows, at_node_new(AT_MAP));
         for (int c = 0; c < columns; c++)
-            if (!row || !at_node_set(row, at_node_string(at_node_at(names, (size_t)c), ""), value_of(s, c)))
+            if (!row ||
+                !at_node_set(row, at_node_string(at_node_at(names, (size_t)c), ""), value_of(s, c)))
                 return at_nomem(err);
         if (at_interrupted())
             return at_fail(err, AT_EINTERRUPTED, "interrupted");
@@ -157,13 +159,18 @@ const cli_command cmd_sql = {
     .name = "sql",
     .usage = "DATASET|RECORDS 'SELECT ...' [--json|--csv]",
     .summary = "ask a data set's catalog in SQL",
-    .help = "Tables: images(path, split, label, hash, mtime), blobs(hash, shard, offset, bytes, format, width, "
-            "height,\nchannels), stats(hash, mean_0, ...), classes(label, name), errors(path, reason, detail), "
-            "meta(key, value).\nNothing can be changed this way. Any SQLite client opens DATASET/catalog.db, "
+    .help = "Tables: images(path, split, label, hash, mtime), blobs(hash, shard, offset, bytes, "
+            "format, width, "
+            "height,\nchannels), stats(hash, mean_0, ...), classes(label, name), errors(path, "
+            "reason, detail), "
+            "meta(key, value).\nNothing can be changed this way. Any SQLite client opens "
+            "DATASET/catalog.db, "
             "too.\n\n"
-            "  atoll sql data/photos 'SELECT split, name, count(*) FROM images JOIN classes USING(label) GROUP "
+            "  atoll sql data/photos 'SELECT split, name, count(*) FROM images JOIN classes "
+            "USING(label) GROUP "
             "BY 1, 2'\n"
-            "  atoll sql data/photos 'SELECT path, mean_0 FROM images JOIN stats USING(hash) ORDER BY 2 LIMIT "
+            "  atoll sql data/photos 'SELECT path, mean_0 FROM images JOIN stats USING(hash) ORDER "
+            "BY 2 LIMIT "
             "5'\n"
             "  atoll sql data/photos 'SELECT * FROM errors' --csv > errors.csv",
     .options = options,

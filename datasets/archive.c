@@ -61,7 +61,8 @@ static bool is_ascii(const char *s)
     return *s == 0;
 }
 
-/* Names in pax headers are UTF-8, which the C locale cannot convert; elsewhere the raw bytes serve. */
+/* Names in pax headers are UTF-8, which the C locale cannot convert; elsewhere the raw bytes serve.
+ */
 static const char *name_of(struct archive_entry *entry)
 {
     const char *name = archive_entry_pathname(entry);
@@ -82,7 +83,8 @@ int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mt
             return 0;
         if (status < ARCHIVE_WARN)
             return fail(a, err);
-        bool link = archive_entry_filetype(a->entry) == AE_IFLNK || archive_entry_hardlink(a->entry);
+        bool link =
+            archive_entry_filetype(a->entry) == AE_IFLNK || archive_entry_hardlink(a->entry);
         if (archive_entry_filetype(a->entry) != AE_IFREG && !link)
             continue;
         *name = name_of(a->entry);
@@ -113,7 +115,8 @@ bool at_archive_recognise(const char *path)
         return false;
     struct archive_entry *entry;
     int status = archive_read_next_header(a->lib, &entry);
-    bool is_tar = status >= ARCHIVE_WARN && (status != ARCHIVE_EOF || archive_filter_bytes(a->lib, 0) >= 512);
+    bool is_tar =
+        status >= ARCHIVE_WARN && (status != ARCHIVE_EOF || archive_filter_bytes(a->lib, 0) >= 512);
     at_archive_close(a);
     return is_tar;
 }

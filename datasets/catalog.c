@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * catalog.db while an ingest writes it.
  *
- * A row of images is a file of the source, a row of blobs a content: the same picture under two paths
- * is stored once. The tables are plain enough for any SQLite client; their comments lie in the file.
- * A commit first syncs the shard, then commits the rows together with the shard's length: whatever
- * the catalog counts is on disk, and what a killed ingest wrote beyond is cut off by the next.
- * Until the end images(label) counts classes in the order of their appearance (labels.c renumbers). */
+ * A row of images is a file of the source, a row of blobs a content: the same picture under two
+ * paths is stored once. The tables are plain enough for any SQLite client; their comments lie in
+ * the file. A commit first syncs the shard, then commits the rows together with the shard's length:
+ * whatever the catalog counts is on disk, and what a killed ingest wrote beyond is cut off by the
+ * next. Until the end images(label) counts classes in the order of their appearance (labels.c
+ * renumbers). */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -35,13 +36,15 @@ static const char schema[] =
     "  width INTEGER NOT NULL, height INTEGER NOT NULL,\n"
     "  channels INTEGER NOT NULL, -- as decoded: 1 grey, 3 RGB\n"
     "  -- of the pixels, 0..255; _0 is grey or red, _1 green, _2 blue:\n"
-    "  mean_0 REAL, mean_1 REAL, mean_2 REAL, deviation_0 REAL, deviation_1 REAL, deviation_2 REAL,\n"
+    "  mean_0 REAL, mean_1 REAL, mean_2 REAL,\n"
+    "  deviation_0 REAL, deviation_1 REAL, deviation_2 REAL,\n"
     "  min_0 INTEGER, min_1 INTEGER, min_2 INTEGER, max_0 INTEGER, max_1 INTEGER, max_2 INTEGER);"
-    "CREATE VIEW IF NOT EXISTS stats AS SELECT hash, mean_0, mean_1, mean_2, deviation_0, deviation_1,"
-    " deviation_2, min_0, min_1, min_2, max_0, max_1, max_2 FROM blobs;"
+    "CREATE VIEW IF NOT EXISTS stats AS SELECT hash, mean_0, mean_1, mean_2,"
+    " deviation_0, deviation_1, deviation_2, min_0, min_1, min_2, max_0, max_1, max_2 FROM blobs;"
     "CREATE TABLE IF NOT EXISTS errors( -- files that are no images\n"
     "  path TEXT PRIMARY KEY,\n"
-    "  reason TEXT NOT NULL, -- truncated, not-an-image, too-large, corrupt, unreadable, unsupported, empty\n"
+    "  reason TEXT NOT NULL, -- truncated, not-an-image, too-large, corrupt, unreadable,\n"
+    "                        -- unsupported or empty\n"
     "  detail TEXT NOT NULL) WITHOUT ROWID;";
 
 struct class_row {
@@ -145,16 +148,18 @@ static int load_classes(at_catalog *c, at_error *err)
 static bool prepare(at_catalog *c, at_error *err)
 {
     c->image = at_db_prepare(
-        c->db, "INSERT INTO images(path, split, label, hash, mtime, blob) VALUES(?,?,?,?,?,?)", err);
-    c->blob = at_db_prepare(c->db,
-                            "INSERT INTO blobs VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
+        c->db, "INSERT INTO images(path, split, label, hash, mtime, blob) VALUES(?,?,?,?,?,?)",
+        err);
+    c->blob = at_db_prepare(
+        c->db, "INSERT INTO blobs VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
     c->error = at_db_prepare(c->db, "INSERT INTO errors VALUES(?,?,?)", err);
     c->class_row = at_db_prepare(c->db, "INSERT INTO classes(label, name) VALUES(?,?)", err);
     return c->image && c->blob && c->error && c->class_row;
 }
 
 /* Adds every (text, number) row of the query to the keys. */
-static int load_keys(at_db *db, const char *sql, bool hashes, at_keys *keys, size_t *count, at_error *err)
+static int load_keys(at_db *db, const char *sql, bool hashes, at_keys *keys, size_t *count,
+                     at_error *err)
 {
     at_stmt *s = at_db_prepare(db, sql, err);
     int code = s ? 1 : AT_EIO;
@@ -204,8 +209,8 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
     }
     c->db = at_db_open(path, AT_DB_CREATE, err);
     if (!c->db || at_db_exec(c->db, "PRAGMA cache_size = -131072", err) < 0 ||
-        at_db_exec(c->db, schema, err) < 0 || !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0 ||
-        at_db_exec(c->db, "BEGIN", err) < 0)
+        at_db_exec(c->db, schema, err) < 0 || !prepare(c, err) || load_classes(c, err) < 0 ||
+        load_seen(c, err) < 0 || at_db_exec(c->db, "BEGIN", err) < 0)
         goto fail_open;
     free(path);
     return c;
@@ -279,7 +284,8 @@ static int add_error(at_catalog *c, const at_item *item, at_error *err)
     return at_stmt_step(c->error, err);
 }
 
-static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t offset, at_error *err)
+static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t offset,
+                   at_error *err)
 {
     const at_pixel_stats *p = &item->stats;
     int64_t bytes = (int64_t)item->bytes.size, crc = item->crc;
@@ -289,14 +295,14 @@ static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t o
         high[i] = p->maximum[i];
     }
     if (item->channels == 1) /* 21 values; no second and third channel */
-        at_stmt_bind(c->blob, "siiiisiiirnnrnninninn", item->hash, shard, (int64_t)offset, bytes, crc,
-                     at_format_text(item->format), width, height, channels, p->mean[0], p->deviation[0], low[0],
-                     high[0]);
+        at_stmt_bind(c->blob, "siiiisiiirnnrnninninn", item->hash, shard, (int64_t)offset, bytes,
+                     crc, at_format_text(item->format), width, height, channels, p->mean[0],
+                     p->deviation[0], low[0], high[0]);
     else
-        at_stmt_bind(c->blob, "siiiisiiirrrrrriiiiii", item->hash, shard, (int64_t)offset, bytes, crc,
-                     at_format_text(item->format), width, height, channels, p->mean[0], p->mean[1], p->mean[2],
-                     p->deviation[0], p->deviation[1], p->deviation[2], low[0], low[1], low[2], high[0], high[1],
-                     high[2]);
+        at_stmt_bind(c->blob, "siiiisiiirrrrrriiiiii", item->hash, shard, (int64_t)offset, bytes,
+                     crc, at_format_text(item->format), width, height, channels, p->mean[0],
+                     p->mean[1], p->mean[2], p->deviation[0], p->deviation[1], p->deviation[2],
+                     low[0], low[1], low[2], high[0], high[1], high[2]);
     return at_stmt_step(c->blob, err);
 }
 
@@ -311,7 +317,8 @@ static int64_t add_blob(at_catalog *c, at_shard_writer *shards, const at_item *i
     uint64_t offset;
     int code = at_shard_place(shards, item->bytes.size, &shard, &offset, err);
     if (code == 0)
-        code = at_shard_append(shards, item->bytes.data, item->bytes.size, item->hash, item->crc, err);
+        code =
+            at_shard_append(shards, item->bytes.data, item->bytes.size, item->hash, item->crc, err);
     if (code == 0)
         code = add_row(c, item, shard, offset, err);
     if (code < 0)
@@ -329,8 +336,8 @@ static int add_image(at_catalog *c, at_shard_writer *shards, const at_item *item
     int64_t blob = add_blob(c, shards, item, err);
     if (blob < 0)
         return (int)blob;
-    at_stmt_bind(c->image, "ssisii", item->path.data, at_split_name(item->split), label, item->hash, item->mtime,
-                 blob);
+    at_stmt_bind(c->image, "ssisii", item->path.data, at_split_name(item->split), label, item->hash,
+                 item->mtime, blob);
     return at_stmt_step(c->image, err);
 }
 
@@ -355,10 +362,12 @@ static uint64_t number_of(at_catalog *c, const char *key)
     return value;
 }
 
-static int load_records(at_catalog *c, int64_t shard, at_shard_record **records, size_t *count, at_error *err)
+static int load_records(at_catalog *c, int64_t shard, at_shard_record **records, size_t *count,
+                        at_error *err)
 {
     at_stmt *s = at_db_prepare(
-        c->db, "SELECT hash, offset, bytes, crc32c FROM blobs WHERE shard = ? ORDER BY offset", err);
+        c->db, "SELECT hash, offset, bytes, crc32c FROM blobs WHERE shard = ? ORDER BY offset",
+        err);
     if (!s)
         return AT_EIO;
     at_stmt_bind(s, "i", shard);

@@ -63,7 +63,8 @@ static int set_meta(at_dataset *d, const char *key, const char *value, at_error 
     else if (!strcmp(key, "channels"))
         d->channels = atoi(value);
     else if (!strcmp(key, "format") && atoi(value) != FORMAT)
-        return at_fail(err, AT_EINPUT, "%s: its format is %s, this program reads %d", d->path, value, FORMAT);
+        return at_fail(err, AT_EINPUT, "%s: its format is %s, this program reads %d", d->path,
+                       value, FORMAT);
     return 0;
 }
 
@@ -77,7 +78,8 @@ static int load_meta(at_dataset *d, at_db *db, at_error *err)
     }
     at_stmt_free(s);
     if (code == 0 && (strlen(d->hash) != 64 || d->height < 1 || d->width < 1 || d->channels < 1))
-        return at_fail(err, AT_EINPUT, "%s: catalog.db is not that of a complete data set", d->path);
+        return at_fail(err, AT_EINPUT, "%s: catalog.db is not that of a complete data set",
+                       d->path);
     return code;
 }
 
@@ -95,7 +97,8 @@ static int load_classes(at_dataset *d, at_db *db, at_error *err)
         else
             d->classes[d->class_count++] = name;
         if (code == 1 && at_stmt_int(s, 0) != (int64_t)d->class_count - 1)
-            code = at_fail(err, AT_EINPUT, "%s: the labels of classes are not 0, 1, 2, ...", d->path);
+            code =
+                at_fail(err, AT_EINPUT, "%s: the labels of classes are not 0, 1, 2, ...", d->path);
     }
     at_stmt_free(s);
     return code;
@@ -123,9 +126,10 @@ static int load_row(at_dataset *d, const at_stmt *s, at_error *err)
     int code = at_split_parse(at_stmt_text(s, 2), &split, err);
     if (code < 0)
         return at_fail_in(err, "%s: image %s", d->path, path);
-    if (label < 0 || label >= (int64_t)d->class_count || shard < 0 || shard > INT32_MAX || bytes < 0 ||
-        bytes > UINT32_MAX || at_stmt_int(s, 5) < 0)
-        return at_fail(err, AT_EINPUT, "%s: image %s: label, shard or size is out of range", d->path, path);
+    if (label < 0 || label >= (int64_t)d->class_count || shard < 0 || shard > INT32_MAX ||
+        bytes < 0 || bytes > UINT32_MAX || at_stmt_int(s, 5) < 0)
+        return at_fail(err, AT_EINPUT, "%s: image %s: label, shard or size is out of range",
+                       d->path, path);
     struct entry *e = add_entry(&d->splits[split]);
     if (!e)
         return at_nomem(err);
@@ -145,10 +149,11 @@ static int load_row(at_dataset *d, const at_stmt *s, at_error *err)
 /* CROSS JOIN keeps the order of the tables: images by the index of their paths, no sorting. */
 static int load_images(at_dataset *d, at_db *db, at_error *err)
 {
-    at_stmt *s = at_db_prepare(db,
-                               "SELECT i.id, i.path, i.split, i.label, b.shard, b.offset, b.bytes, b.crc32c"
-                               " FROM images i CROSS JOIN blobs b ON b.id = i.blob ORDER BY i.path",
-                               err);
+    at_stmt *s =
+        at_db_prepare(db,
+                      "SELECT i.id, i.path, i.split, i.label, b.shard, b.offset, b.bytes, b.crc32c"
+                      " FROM images i CROSS JOIN blobs b ON b.id = i.blob ORDER BY i.path",
+                      err);
     int code = s ? 1 : err->code;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
         int failed = load_row(d, s, err);
@@ -173,8 +178,8 @@ static int map_shards(at_dataset *d, at_error *err)
             const struct entry *e = &d->splits[split].entries[i];
             const at_shard *shard = &d->shards[e->shard];
             if (e->offset > shard->size || e->bytes > shard->size - e->offset)
-                return at_fail(err, AT_EINPUT, "%s: %s lies beyond its end: the shard is cut off", shard->path,
-                               d->names.data + e->path);
+                return at_fail(err, AT_EINPUT, "%s: %s lies beyond its end: the shard is cut off",
+                               shard->path, d->names.data + e->path);
         }
     return 0;
 }
@@ -267,13 +272,14 @@ void at_dataset_shape(const at_dataset *d, int *height, int *width, int *channel
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err)
 {
     if (i >= d->splits[split].count)
-        return at_fail(err, AT_EINPUT, "%s: there is no image %zu in split %s", d->path, i, split_names[split]);
+        return at_fail(err, AT_EINPUT, "%s: there is no image %zu in split %s", d->path, i,
+                       split_names[split]);
     const struct entry *e = &d->splits[split].entries[i];
     const at_shard *shard = &d->shards[e->shard];
     const uint8_t *bytes = shard->data + e->offset;
     if (at_crc32c(0, bytes, e->bytes) != e->crc)
-        return at_fail(err, AT_EINPUT, "%s: offset %llu: %s is damaged (its CRC is wrong)", shard->path,
-                       (unsigned long long)e->offset, d->names.data + e->path);
+        return at_fail(err, AT_EINPUT, "%s: offset %llu: %s is damaged (its CRC is wrong)",
+                       shard->path, (unsigned long long)e->offset, d->names.data + e->path);
     *out = (at_sample){.bytes = bytes, .size = e->bytes, .label = e->label, .image_id = e->id};
     return 0;
 }

@@ -31,8 +31,9 @@ static bool starts(const uint8_t *bytes, size_t size, const char *magic, size_t 
 
 static bool is_foreign(const uint8_t *b, size_t size)
 {
-    if (starts(b, size, "GIF87a", 6) || starts(b, size, "GIF89a", 6) || starts(b, size, "II*\0", 4) ||
-        starts(b, size, "MM\0*", 4) || starts(b, size, "\xFF\x0A", 2) || starts(b, size, "8BPS", 4) ||
+    if (starts(b, size, "GIF87a", 6) || starts(b, size, "GIF89a", 6) ||
+        starts(b, size, "II*\0", 4) || starts(b, size, "MM\0*", 4) ||
+        starts(b, size, "\xFF\x0A", 2) || starts(b, size, "8BPS", 4) ||
         starts(b, size, "\0\0\0\x0CjP  ", 8))
         return true;
     if (starts(b, size, "BM", 2) && size >= 10 && at_get_u32(b + 6) == 0)
@@ -81,9 +82,10 @@ bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels
         return false;
     }
     if (!at_mul(width, height, d->limits.pixels, &pixels) ||
-        !at_mul(pixels, (size_t)channels, SIZE_MAX / 2, &bytes) || width > INT32_MAX || height > INT32_MAX) {
-        at_decoding_fail(d, AT_REASON_TOO_LARGE, "%zu x %zu is over the limit of %zu pixels", width, height,
-                         d->limits.pixels);
+        !at_mul(pixels, (size_t)channels, SIZE_MAX / 2, &bytes) || width > INT32_MAX ||
+        height > INT32_MAX) {
+        at_decoding_fail(d, AT_REASON_TOO_LARGE, "%zu x %zu is over the limit of %zu pixels", width,
+                         height, d->limits.pixels);
         return false;
     }
     if (!at_buffer_reserve(d->pixels, bytes)) {
@@ -91,8 +93,10 @@ bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels
         return false;
     }
     d->pixels->size = bytes;
-    *d->image = (at_image){
-        .width = (int)width, .height = (int)height, .channels = channels, .pixels = d->pixels->data};
+    *d->image = (at_image){.width = (int)width,
+                           .height = (int)height,
+                           .channels = channels,
+                           .pixels = d->pixels->data};
     return true;
 }
 
@@ -108,7 +112,8 @@ static int dispatch(at_decoder *decoder, at_decoding *d)
     if (d->size == 0)
         return at_decoding_fail(d, AT_REASON_EMPTY, "0 bytes");
     if (d->size > d->limits.bytes)
-        return at_decoding_fail(d, AT_REASON_TOO_LARGE, "%zu bytes, the limit is %zu", d->size, d->limits.bytes);
+        return at_decoding_fail(d, AT_REASON_TOO_LARGE, "%zu bytes, the limit is %zu", d->size,
+                                d->limits.bytes);
     switch (at_format_sniff(d->bytes, d->size)) {
     case AT_FORMAT_PNG:
         return at_png_decode(d);
@@ -119,12 +124,14 @@ static int dispatch(at_decoder *decoder, at_decoding *d)
     case AT_FORMAT_FOREIGN:
         return at_decoding_fail(d, AT_REASON_UNSUPPORTED, "a picture, but neither PNG nor JPEG");
     default:
-        return at_decoding_fail(d, AT_REASON_NOT_AN_IMAGE, "neither PNG nor JPEG by its first bytes");
+        return at_decoding_fail(d, AT_REASON_NOT_AN_IMAGE,
+                                "neither PNG nor JPEG by its first bytes");
     }
 }
 
-int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size, const at_decode_limits *limits,
-                      at_image *view, const char **reason, at_error *err)
+int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
+                      const at_decode_limits *limits, at_image *view, const char **reason,
+                      at_error *err)
 {
     at_decoding d = {.bytes = bytes,
                      .size = size,
@@ -202,12 +209,13 @@ int at_raw_decode(at_decoding *d)
     size_t width = at_get_u32(d->bytes + 4), height = at_get_u32(d->bytes + 8), wanted;
     size_t there = d->size - AT_RAW_HEADER;
     if (at_mul(width, height, d->limits.pixels, &wanted) && there / channels < wanted)
-        return at_decoding_fail(d, AT_REASON_TRUNCATED, "%zu bytes of %zu x %zu pixels", there, width,
-                                height);
+        return at_decoding_fail(d, AT_REASON_TRUNCATED, "%zu bytes of %zu x %zu pixels", there,
+                                width, height);
     if (!at_decoding_begin(d, width, height, (int)channels))
         return AT_EINPUT;
     if (there > d->pixels->size)
-        return at_decoding_fail(d, AT_REASON_CORRUPT, "%zu bytes too many", there - d->pixels->size);
+        return at_decoding_fail(d, AT_REASON_CORRUPT, "%zu bytes too many",
+                                there - d->pixels->size);
     memcpy(d->image->pixels, d->bytes + AT_RAW_HEADER, d->pixels->size);
     return 0;
 }

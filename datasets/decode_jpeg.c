@@ -4,8 +4,8 @@
  * libjpeg repairs what it can and only warns: a file that ends early is padded with grey. Here an
  * early end is "truncated" and a broken code is "corrupt", since a data set wants to know; harmless
  * warnings (odd markers of cameras) are let pass. Errors come back by longjmp; so that no local can
- * be clobbered, all state lies in the at_jpeg. A file of thousands of progressive scans would keep a
- * core busy for hours: scans are limited. */
+ * be clobbered, all state lies in the at_jpeg. A file of thousands of progressive scans would keep
+ * a core busy for hours: scans are limited. */
 #include "internal.h"
 
 #include <setjmp.h>
@@ -161,7 +161,8 @@ static int choose_output(at_jpeg *j, at_decoding *d)
         j->lib.out_color_space = JCS_RGB;
         break;
     default:
-        return at_decoding_fail(d, AT_REASON_UNSUPPORTED, "JPEG of %d components", j->lib.num_components);
+        return at_decoding_fail(d, AT_REASON_UNSUPPORTED, "JPEG of %d components",
+                                j->lib.num_components);
     }
     return at_decoding_begin(d, j->lib.image_width, j->lib.image_height, channels) ? 0 : AT_EINPUT;
 }

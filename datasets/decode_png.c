@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * PNG by libpng: any depth, palette and interlace become 8-bit grey or RGB; transparency is laid over
- * black, since that is what the unset pixels of a cut-out are in most data sets.
+ * PNG by libpng: any depth, palette and interlace become 8-bit grey or RGB; transparency is laid
+ * over black, since that is what the unset pixels of a cut-out are in most data sets.
  *
  * libpng's errors come back by longjmp; so that no local can be clobbered, all state lies in the
  * struct png that the caller of setjmp holds. A critical chunk with a wrong CRC is an error, an
@@ -107,7 +107,8 @@ static int decode(struct png *p)
     png_set_chunk_cache_max(p->lib, MAX_CHUNKS);
     png_set_crc_action(p->lib, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
     png_read_info(p->lib, p->info);
-    size_t width = png_get_image_width(p->lib, p->info), height = png_get_image_height(p->lib, p->info);
+    size_t width = png_get_image_width(p->lib, p->info),
+           height = png_get_image_height(p->lib, p->info);
     bool colour = png_get_color_type(p->lib, p->info) & PNG_COLOR_MASK_COLOR;
     if (!at_decoding_begin(p->d, width, height, colour ? 3 : 1))
         return AT_EINPUT;
@@ -117,8 +118,8 @@ static int decode(struct png *p)
 static int guarded(struct png *p)
 {
     if (setjmp(png_jmpbuf(p->lib)))
-        return at_decoding_fail(p->d, p->ended_early ? AT_REASON_TRUNCATED : AT_REASON_CORRUPT, "%s",
-                                p->message);
+        return at_decoding_fail(p->d, p->ended_early ? AT_REASON_TRUNCATED : AT_REASON_CORRUPT,
+                                "%s", p->message);
     return decode(p);
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Downloads by libcurl, http and https only.
  *
- * Bytes go to <path>.part; a download that broke off goes on behind them with a Range request, and if
- * the server sends the whole file instead, from the beginning. What breaks off on the way is tried
- * again as long as it advances, five times in vain. Only a file with the right SHA-256 gets its name. */
+ * Bytes go to <path>.part; a download that broke off goes on behind them with a Range request, and
+ * if the server sends the whole file instead, from the beginning. What breaks off on the way is
+ * tried again as long as it advances, five times in vain. Only a file with the right SHA-256 gets
+ * its name. */
 #include "internal.h"
 
 #include <curl/curl.h>
@@ -51,7 +52,8 @@ static size_t on_data(char *data, size_t size, size_t count, void *context)
     return bytes;
 }
 
-static int on_progress(void *context, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
+static int on_progress(void *context, curl_off_t total, curl_off_t now, curl_off_t up_total,
+                       curl_off_t up_now)
 {
     struct download *d = context;
     (void)up_total;
@@ -127,7 +129,8 @@ static int explain(struct download *d, CURLcode status, long http, at_error *err
         return at_fail(err, AT_EIO, "%s: the server answers %ld", d->url, http);
     if (status == CURLE_UNSUPPORTED_PROTOCOL || status == CURLE_URL_MALFORMAT)
         return at_fail(err, AT_EINPUT, "%s: not an http or https address", d->url);
-    return at_fail(err, AT_EIO, "%s: %s", d->url, d->message[0] ? d->message : curl_easy_strerror(status));
+    return at_fail(err, AT_EIO, "%s: %s", d->url,
+                   d->message[0] ? d->message : curl_easy_strerror(status));
 }
 
 /* 0: the whole file is in .part; 1: worth another try; negative: not. *advanced: bytes came. */
@@ -175,7 +178,8 @@ static int fetch(struct download *d, at_error *err)
         if (code == 1 && vain < TRIES)
             wait_before(vain);
         if (code == 1 && at_interrupted())
-            return at_fail(err, AT_EINTERRUPTED, "interrupted: %s goes on from %s", d->url, d->part);
+            return at_fail(err, AT_EINTERRUPTED, "interrupted: %s goes on from %s", d->url,
+                           d->part);
     }
     return code == 1 ? AT_EIO : code;
 }
@@ -211,7 +215,8 @@ static int check(struct download *d, const char *sha256, at_error *err)
     if (code < 0 || !strcmp(hex, sha256))
         return code;
     unlink(d->part);
-    at_fail(err, AT_EINPUT, "%s: the SHA-256 of its %llu bytes is %s, but %s belongs there: not kept", d->url,
+    at_fail(err, AT_EINPUT,
+            "%s: the SHA-256 of its %llu bytes is %s, but %s belongs there: not kept", d->url,
             (unsigned long long)bytes, hex, sha256);
     return 1;
 }
@@ -233,7 +238,8 @@ static int run(struct download *d, const char *sha256, at_error *err)
 int at_download(const char *url, const char *sha256, const char *path, at_error *err)
 {
     const char *slash = strrchr(path, '/');
-    struct download d = {.url = url, .name = slash ? slash + 1 : path, .part = at_format("%s.part", path)};
+    struct download d = {
+        .url = url, .name = slash ? slash + 1 : path, .part = at_format("%s.part", path)};
     d.curl = curl_easy_init();
     int code = d.part && d.curl ? run(&d, sha256, err) : at_nomem(err);
     at_progress_end(d.progress, NULL);

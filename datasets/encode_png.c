@@ -37,8 +37,8 @@ static int encode(png_structp lib, png_infop info, const at_image *image, at_tex
         return AT_EFAIL;
     png_set_write_fn(lib, out, on_write, on_flush);
     png_set_IHDR(lib, info, (png_uint_32)image->width, (png_uint_32)image->height, 8,
-                 image->channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+                 image->channels == 1 ? PNG_COLOR_TYPE_GRAY : PNG_COLOR_TYPE_RGB,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(lib, info);
     size_t stride = (size_t)image->width * (size_t)image->channels;
     for (size_t y = 0; y < (size_t)image->height; y++)
@@ -52,8 +52,8 @@ int at_image_encode_png(const at_image *image, void **out, size_t *size, at_erro
     at_error local = {0};
     err = err ? err : &local;
     if (image->width < 1 || image->height < 1 || (image->channels != 1 && image->channels != 3))
-        return at_fail(err, AT_EINPUT, "PNG: a picture of %d x %d x %d", image->width, image->height,
-                       image->channels);
+        return at_fail(err, AT_EINPUT, "PNG: a picture of %d x %d x %d", image->width,
+                       image->height, image->channels);
     at_text bytes = {0};
     int code = AT_ENOMEM;
     png_structp lib = png_create_write_struct(PNG_LIBPNG_VER_STRING, err, on_error, on_warning);

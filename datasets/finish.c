@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The end of an ingest, one transaction: labels, checks, the validation split, the data set's identity.
- * Everything here depends on the catalog's rows alone, not on how many runs it took to read them. */
+ * The end of an ingest, one transaction: labels, checks, the validation split, the data set's
+ * identity. Everything here depends on the catalog's rows alone, not on how many runs it took to
+ * read them. */
 #include "internal.h"
 
 #include <math.h>
@@ -28,7 +29,8 @@ static int by_key(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static int load_candidates(at_db *db, uint64_t seed, struct candidate **out, size_t *count, at_error *err)
+static int load_candidates(at_db *db, uint64_t seed, struct candidate **out, size_t *count,
+                           at_error *err)
 {
     at_stmt *s = at_db_prepare(db, "SELECT label, id, hash FROM images WHERE split = 'train'", err);
     int code = s ? 1 : AT_EIO;
@@ -46,7 +48,8 @@ static int load_candidates(at_db *db, uint64_t seed, struct candidate **out, siz
         char prefix[17];
         snprintf(prefix, sizeof prefix, "%s", at_stmt_text(s, 2));
         struct candidate *k = &(*out)[(*count)++];
-        *k = (struct candidate){at_stmt_int(s, 0), at_stmt_int(s, 1), strtoull(prefix, NULL, 16), 0};
+        *k =
+            (struct candidate){at_stmt_int(s, 0), at_stmt_int(s, 1), strtoull(prefix, NULL, 16), 0};
         at_rng rng = at_rng_stream(seed, "val", k->content);
         k->key = at_rng_next(&rng);
     }
@@ -54,7 +57,8 @@ static int load_candidates(at_db *db, uint64_t seed, struct candidate **out, siz
     return code;
 }
 
-/* How many of a class's n images: rounded, but one at least and never all; then equal contents together. */
+/* How many of a class's n images: rounded, but one at least and never all; then equal contents
+ * together. */
 static size_t choose(const struct candidate *k, size_t n, double fraction)
 {
     size_t take = (size_t)llround((double)n * fraction);
@@ -68,7 +72,8 @@ static size_t choose(const struct candidate *k, size_t n, double fraction)
     return take;
 }
 
-static int move_to_val(at_db *db, const struct candidate *k, size_t n, double fraction, at_error *err)
+static int move_to_val(at_db *db, const struct candidate *k, size_t n, double fraction,
+                       at_error *err)
 {
     at_stmt *s = at_db_prepare(db, "UPDATE images SET split = 'val' WHERE id = ?", err);
     int code = s ? 0 : AT_EIO;
@@ -102,7 +107,8 @@ static int split_val(at_db *db, const at_ingest_options *o, at_error *err)
     if (code < 0)
         return code;
     if (there > 0)
-        return at_fail(err, AT_EINPUT, "%s has a validation split of its own: leave val-fraction away", o->source);
+        return at_fail(err, AT_EINPUT,
+                       "%s has a validation split of its own: leave val-fraction away", o->source);
     struct candidate *k = NULL;
     size_t n = 0;
     code = load_candidates(db, o->seed, &k, &n, err);
@@ -118,7 +124,8 @@ static int split_val(at_db *db, const at_ingest_options *o, at_error *err)
 
 static int hash_images(at_db *db, at_sha256 *h, at_error *err)
 {
-    at_stmt *s = at_db_prepare(db, "SELECT path, split, label, hash FROM images ORDER BY path", err);
+    at_stmt *s =
+        at_db_prepare(db, "SELECT path, split, label, hash FROM images ORDER BY path", err);
     int code = s ? 1 : AT_EIO;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1)
         for (int i = 0; i < 4; i++) {
@@ -143,14 +150,15 @@ static int set_hash(at_catalog *c, at_error *err)
 /* The commonest size (the larger of equals), 3 channels if any image has them. */
 static int set_shape(at_db *db, at_error *err)
 {
-    return at_db_exec(db,
-                      "CREATE TEMP TABLE IF NOT EXISTS usual(height, width); DELETE FROM usual;"
-                      "INSERT INTO usual SELECT height, width FROM images JOIN blobs ON blobs.id = images.blob"
-                      " GROUP BY 1, 2 ORDER BY count(*) DESC, 1 DESC, 2 DESC LIMIT 1;"
-                      "INSERT OR REPLACE INTO meta SELECT 'height', height FROM usual;"
-                      "INSERT OR REPLACE INTO meta SELECT 'width', width FROM usual;"
-                      "INSERT OR REPLACE INTO meta SELECT 'channels', max(channels) FROM blobs",
-                      err);
+    return at_db_exec(
+        db,
+        "CREATE TEMP TABLE IF NOT EXISTS usual(height, width); DELETE FROM usual;"
+        "INSERT INTO usual SELECT height, width FROM images JOIN blobs ON blobs.id = images.blob"
+        " GROUP BY 1, 2 ORDER BY count(*) DESC, 1 DESC, 2 DESC LIMIT 1;"
+        "INSERT OR REPLACE INTO meta SELECT 'height', height FROM usual;"
+        "INSERT OR REPLACE INTO meta SELECT 'width', width FROM usual;"
+        "INSERT OR REPLACE INTO meta SELECT 'channels', max(channels) FROM blobs",
+        err);
 }
 
 /* Only now: sorting once is far cheaper than keeping an index while rows come in. */
@@ -197,7 +205,8 @@ static int expect_images(at_db *db, const at_ingest_options *o, at_error *err)
     return code;
 }
 
-int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source, at_error *err)
+int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
+                      at_error *err)
 {
     at_db *db = at_catalog_db(c);
     int code = expect_images(db, o, err);

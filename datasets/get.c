@@ -37,8 +37,8 @@ static const at_known_dataset *find(const char *name, at_error *err)
             return &all[i];
     }
     const char *nearest = at_nearest(name, names, n);
-    at_fail(err, AT_EINPUT, "\"%s\" is no known data set%s%s%s; `atoll dataset list` names them", name,
-            nearest ? ": did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
+    at_fail(err, AT_EINPUT, "\"%s\" is no known data set%s%s%s; `atoll dataset list` names them",
+            name, nearest ? ": did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
     return NULL;
 }
 
@@ -72,7 +72,8 @@ static int check_source(const char *path, at_error *err)
 static bool is_part_of(const char *name, const char *file)
 {
     size_t n = strlen(file);
-    return !strncmp(name, file, n) && (!name[n] || !strcmp(name + n, ".part") || !strncmp(name + n, ".tmp.", 5));
+    return !strncmp(name, file, n) &&
+           (!name[n] || !strcmp(name + n, ".part") || !strncmp(name + n, ".tmp.", 5));
 }
 
 static bool is_ours(const struct getting *g, const char *name, const char *coming)
@@ -94,15 +95,17 @@ static int check_label(const struct getting *g, const char *origin, at_error *er
     const char *name = at_node_string(at_node_get(label, "name"), "?");
     const char *from = at_node_string(at_node_get(label, "origin"), "?");
     if (label && (strcmp(name, g->set->name) || strcmp(from, origin)))
-        code = at_fail(err, AT_EINPUT, "%s holds %s from %s: choose another folder or remove it", g->out, name, from);
+        code = at_fail(err, AT_EINPUT, "%s holds %s from %s: choose another folder or remove it",
+                       g->out, name, from);
     at_node_free(label);
     free(path);
     return code;
 }
 
-/* 0: the folder is new, empty or holds a part of the data set; 1: all of it; AT_EINPUT: something else, which is
- * never touched. coming: a further name that is ours. */
-static int check_folder(const struct getting *g, const char *origin, const char *coming, at_error *err)
+/* 0: the folder is new, empty or holds a part of the data set; 1: all of it; AT_EINPUT: something
+ * else, which is never touched. coming: a further name that is ours. */
+static int check_folder(const struct getting *g, const char *origin, const char *coming,
+                        at_error *err)
 {
     int code = check_label(g, origin, err);
     DIR *dir = code == 0 ? opendir(g->out) : NULL;
@@ -111,7 +114,8 @@ static int check_folder(const struct getting *g, const char *origin, const char 
     struct dirent *e;
     while (code == 0 && (e = readdir(dir)))
         if (!is_ours(g, e->d_name, coming))
-            code = at_fail(err, AT_EINPUT, "%s holds something else (%s): choose another folder", g->out, e->d_name);
+            code = at_fail(err, AT_EINPUT, "%s holds something else (%s): choose another folder",
+                           g->out, e->d_name);
     closedir(dir);
     return code;
 }
@@ -124,8 +128,8 @@ static int note_file(struct getting *g, const char *name, uint64_t bytes, const 
     if (++g->count > LISTED_FILES)
         return 0;
     at_node *row = at_node_add(g->files, at_node_new(AT_MAP));
-    bool set = row && at_set_string(row, "file", name) && at_set_int(row, "bytes", (int64_t)bytes) &&
-               at_set_string(row, "sha256", sha256);
+    bool set = row && at_set_string(row, "file", name) &&
+               at_set_int(row, "bytes", (int64_t)bytes) && at_set_string(row, "sha256", sha256);
     return set ? 0 : AT_ENOMEM;
 }
 
@@ -148,7 +152,8 @@ static int copy_stream(struct getting *g, FILE *from, FILE *to, at_sha256 *h, ui
     return code == 0 && ferror(from) ? AT_EIO : code;
 }
 
-static int copy_file(struct getting *g, const char *from, const char *to, const char *name, at_error *err)
+static int copy_file(struct getting *g, const char *from, const char *to, const char *name,
+                     at_error *err)
 {
     char hex[65];
     uint64_t bytes = 0;
@@ -170,28 +175,29 @@ static int copy_file(struct getting *g, const char *from, const char *to, const 
     return code == 0 && note_file(g, name, bytes, hex) < 0 ? at_nomem(err) : code;
 }
 
-static int copy_tree(struct getting *g, const char *from, const char *to, const char *name, int depth,
-                     at_error *err);
+static int copy_tree(struct getting *g, const char *from, const char *to, const char *name,
+                     int depth, at_error *err);
 
 static int visible(const struct dirent *e)
 {
     return e->d_name[0] != '.';
 }
 
-static int copy_entry(struct getting *g, const char *from, const char *to, const char *name, const char *entry,
-                      int depth, at_error *err)
+static int copy_entry(struct getting *g, const char *from, const char *to, const char *name,
+                      const char *entry, int depth, at_error *err)
 {
     char *source = at_path_join(from, entry), *target = at_path_join(to, entry);
     char *inner = name[0] ? at_path_join(name, entry) : strdup(entry);
-    int code = source && target && inner ? copy_tree(g, source, target, inner, depth, err) : at_nomem(err);
+    int code =
+        source && target && inner ? copy_tree(g, source, target, inner, depth, err) : at_nomem(err);
     free(source);
     free(target);
     free(inner);
     return code;
 }
 
-static int copy_entries(struct getting *g, const char *from, const char *to, const char *name, int depth,
-                        at_error *err)
+static int copy_entries(struct getting *g, const char *from, const char *to, const char *name,
+                        int depth, at_error *err)
 {
     struct dirent **entries;
     int n = scandir(from, &entries, visible, alphasort);
@@ -208,8 +214,8 @@ static int copy_entries(struct getting *g, const char *from, const char *to, con
 }
 
 /* A file or a folder with all in it, hidden entries left out. */
-static int copy_tree(struct getting *g, const char *from, const char *to, const char *name, int depth,
-                     at_error *err)
+static int copy_tree(struct getting *g, const char *from, const char *to, const char *name,
+                     int depth, at_error *err)
 {
     if (depth > MAX_DEPTH)
         return at_fail(err, AT_EINPUT, "%s: folders are nested more than %d deep", from, MAX_DEPTH);
@@ -219,14 +225,16 @@ static int copy_tree(struct getting *g, const char *from, const char *to, const 
 
 /* ---- the label ---- */
 
-static int write_label(const struct getting *g, const char *folder, const char *origin, at_error *err)
+static int write_label(const struct getting *g, const char *folder, const char *origin,
+                       at_error *err)
 {
     char *path = at_path_join(folder, at_source_label_file), now[32];
     at_node *label = at_node_new(AT_MAP);
     at_wall_iso(now);
     bool set = path && label && at_set_string(label, "name", g->set->name) &&
-               at_set_string(label, "title", g->set->title) && at_set_string(label, "origin", origin) &&
-               at_set_string(label, "obtained", now) && at_set_int(label, "bytes", (int64_t)g->bytes) &&
+               at_set_string(label, "title", g->set->title) &&
+               at_set_string(label, "origin", origin) && at_set_string(label, "obtained", now) &&
+               at_set_int(label, "bytes", (int64_t)g->bytes) &&
                at_node_set(label, "files", at_node_copy(g->files));
     char *text = set ? at_yaml_print(label) : NULL;
     int code = text ? at_file_write(path, text, strlen(text), err) : at_nomem(err);
@@ -281,9 +289,11 @@ static int get_folder(struct getting *g, const char *from, at_error *err)
     return code;
 }
 
-static int download_file(struct getting *g, const at_known_file *file, const char *folder, at_error *err)
+static int download_file(struct getting *g, const at_known_file *file, const char *folder,
+                         at_error *err)
 {
-    char *path = at_path_join(g->out, file->name), *url = at_format("%s%s", folder, file->name), hex[65] = "";
+    char *path = at_path_join(g->out, file->name), *url = at_format("%s%s", folder, file->name),
+         hex[65] = "";
     uint64_t bytes = 0;
     int code = path && url ? 0 : at_nomem(err);
     if (code == 0 && at_file_exists(path))
@@ -319,11 +329,13 @@ static int get_local(struct getting *g, const char *from, at_error *err)
     if (!path || stat(path, &st))
         code = at_fail_errno(err, errno, "cannot read %s", from);
     else if (out && !strcmp(path, out))
-        code = at_fail(err, AT_EINPUT, "%s is the source already: atoll ingest reads it as it is", from);
+        code = at_fail(err, AT_EINPUT, "%s is the source already: atoll ingest reads it as it is",
+                       from);
     else
         code = check_folder(g, path, S_ISDIR(st.st_mode) ? NULL : last_part(path), err);
     if (code == 0)
-        code = S_ISDIR(st.st_mode) ? get_folder(g, path, err) : get_file(g, path, (double)st.st_size, err);
+        code = S_ISDIR(st.st_mode) ? get_folder(g, path, err)
+                                   : get_file(g, path, (double)st.st_size, err);
     at_progress_end(g->progress, NULL);
     free(path);
     free(out);
@@ -340,7 +352,8 @@ static int get(struct getting *g, const char *from, const char *url, at_error *e
     return code == 1 ? 0 : code;
 }
 
-int at_dataset_get(const char *name, const char *from, const char *url, const char *out, at_error *err)
+int at_dataset_get(const char *name, const char *from, const char *url, const char *out,
+                   at_error *err)
 {
     at_error local = {0};
     err = err ? err : &local;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Ingest: from a source to a data set on disk.
  *
- * The pipeline (pipeline.c) reads and examines; the caller's thread writes shards and catalog in the
- * source's order, so that both depend on the source alone, not on the number of threads.
+ * The pipeline (pipeline.c) reads and examines; the caller's thread writes shards and catalog in
+ * the source's order, so that both depend on the source alone, not on the number of threads.
  *
- * All happens in <out>.partial, which a lock protects against a second ingest, and which is renamed to
- * <out> when it is complete. Stopped at any point, killed even, the next ingest with `resume` goes on
- * behind the last commit. */
+ * All happens in <out>.partial, which a lock protects against a second ingest, and which is renamed
+ * to <out> when it is complete. Stopped at any point, killed even, the next ingest with `resume`
+ * goes on behind the last commit. */
 #include "internal.h"
 
 #include <errno.h>
@@ -110,12 +110,15 @@ static int sync_folder(const char *path, at_error *err)
 
 static int clear_partial(const struct ingest *g, at_error *err)
 {
-    static const char *const files[] = {"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal"};
+    static const char *const files[] = {"catalog.db", "catalog.db-wal", "catalog.db-shm",
+                                        "catalog.db-journal"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char *path = at_path_join(g->partial, files[i]);
         if (!path)
             return at_nomem(err);
-        int code = unlink(path) && errno != ENOENT ? at_fail_errno(err, errno, "cannot remove %s", path) : 0;
+        int code = unlink(path) && errno != ENOENT
+                       ? at_fail_errno(err, errno, "cannot remove %s", path)
+                       : 0;
         free(path);
         if (code < 0)
             return code;
@@ -150,7 +153,8 @@ static int same_source(struct ingest *g, at_error *err)
     if (!path)
         code = at_fail_errno(err, errno, "cannot read source %s", g->options->source);
     else if (begun && strcmp(begun, path))
-        code = at_fail(err, AT_EINPUT, "%s was begun from %s, not from %s: leave --resume away to begin anew",
+        code = at_fail(err, AT_EINPUT,
+                       "%s was begun from %s, not from %s: leave --resume away to begin anew",
                        g->partial, begun, path);
     else if (!begun)
         code = at_catalog_set_meta(g->catalog, "source", path, err);
@@ -182,7 +186,8 @@ static bool is_complete(struct ingest *g)
     return complete != NULL;
 }
 
-/* From <out>.partial to <out>. The catalog leaves WAL mode: then it can be read from a read-only folder. */
+/* From <out>.partial to <out>. The catalog leaves WAL mode: then it can be read from a read-only
+ * folder. */
 static int publish(struct ingest *g, at_error *err)
 {
     int code = at_db_exec(at_catalog_db(g->catalog), "PRAGMA journal_mode = DELETE", err);
@@ -199,7 +204,9 @@ static int publish(struct ingest *g, at_error *err)
     if (code == 0 && rename(g->partial, g->out))
         code = at_fail_errno(err, errno, "cannot rename %s to %s", g->partial, g->out);
     char *slash = strrchr(g->out, '/');
-    char *parent = !slash ? strdup(".") : slash == g->out ? strdup("/") : strndup(g->out, (size_t)(slash - g->out));
+    char *parent = !slash            ? strdup(".")
+                   : slash == g->out ? strdup("/")
+                                     : strndup(g->out, (size_t)(slash - g->out));
     if (code == 0 && parent)
         code = sync_folder(parent, err);
     free(parent);
@@ -210,10 +217,11 @@ static int publish(struct ingest *g, at_error *err)
 
 static int count_all(at_db *db, at_ingest_result *result, at_error *err)
 {
-    at_stmt *s = at_db_prepare(db,
-                               "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM errors),"
-                               " (SELECT sum(bytes) FROM blobs)",
-                               err);
+    at_stmt *s =
+        at_db_prepare(db,
+                      "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM errors),"
+                      " (SELECT sum(bytes) FROM blobs)",
+                      err);
     int code = s ? at_stmt_step(s, err) : err->code;
     if (code == 1) {
         result->images = (uint64_t)at_stmt_int(s, 0);
@@ -257,8 +265,8 @@ static void explain(struct ingest *g, at_error *err)
     }
     char message[sizeof err->message];
     snprintf(message, sizeof message, "%s", err->message);
-    at_fail(err, err->code, "%.700s (%llu images are in %s: the same with --resume goes on there)", message,
-            (unsigned long long)(g->images + g->resumed), g->partial);
+    at_fail(err, err->code, "%.700s (%llu images are in %s: the same with --resume goes on there)",
+            message, (unsigned long long)(g->images + g->resumed), g->partial);
 }
 
 static void ingest_fini(struct ingest *g)
@@ -284,13 +292,14 @@ static bool name_folders(struct ingest *g, const char *out)
     return g->shards_folder != NULL;
 }
 
-/* The finished data set at <out>, if it was made from this source: what a job that is run again with
- * `resume` finds. */
+/* The finished data set at <out>, if it was made from this source: what a job that is run again
+ * with `resume` finds. */
 static int accept_finished(struct ingest *g, at_ingest_result *result, at_error *err)
 {
     at_dataset *d = g->options->resume ? at_dataset_open(g->out, NULL) : NULL;
     if (!d)
-        return at_fail(err, AT_EINPUT, "%s exists already: remove it or choose another name", g->out);
+        return at_fail(err, AT_EINPUT, "%s exists already: remove it or choose another name",
+                       g->out);
     at_dataset_close(d);
     char *catalog = at_path_join(g->out, "catalog.db"), *path = realpath(g->options->source, NULL);
     at_db *db = catalog ? at_db_open(catalog, AT_DB_READ, err) : NULL;
@@ -299,7 +308,8 @@ static int accept_finished(struct ingest *g, at_ingest_result *result, at_error 
     if (code == 1 && path && !strcmp(at_stmt_text(s, 0), path))
         code = count_all(db, result, err);
     else if (code >= 0)
-        code = at_fail(err, AT_EINPUT, "%s exists already, made from %s", g->out, at_stmt_text(s, 0));
+        code =
+            at_fail(err, AT_EINPUT, "%s exists already, made from %s", g->out, at_stmt_text(s, 0));
     result->resumed = result->images + result->errors;
     at_stmt_free(s);
     at_db_close(db);
@@ -313,12 +323,13 @@ static int check_options(const at_ingest_options *o, at_error *err)
     if (!o->source || !o->source[0] || !o->out || !o->out[0])
         return at_fail(err, AT_EUSAGE, "ingest takes a source and a place for the data set");
     if (!(o->val_fraction >= 0 && o->val_fraction < 1))
-        return at_fail(err, AT_EUSAGE, "val-fraction is %g: it lies in 0 <= f < 1", o->val_fraction);
+        return at_fail(err, AT_EUSAGE, "val-fraction is %g: it lies in 0 <= f < 1",
+                       o->val_fraction);
     return 0;
 }
 
-int at_ingest_tuned(const at_ingest_options *o, const at_ingest_tuning *tuning, at_ingest_result *result,
-                    at_error *err)
+int at_ingest_tuned(const at_ingest_options *o, const at_ingest_tuning *tuning,
+                    at_ingest_result *result, at_error *err)
 {
     at_error local = {0};
     at_ingest_result unused;

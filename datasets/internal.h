@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the files of datasets/ share: buffers, codecs, sources, shards, the catalog and the plan that ends an ingest.
+ * What the files of datasets/ share: buffers, codecs, sources, shards, the catalog and the plan
+ * that ends an ingest.
  */
 #ifndef ATOLL_DATASETS_INTERNAL_H
 #define ATOLL_DATASETS_INTERNAL_H
 
 #include <atoll/datasets.h>
 
-/* ---- reasons: the fixed words of errors(reason) ------------------------------------------------ */
+/* ---- reasons: the fixed words of errors(reason) ---------------------------------------------- */
 #define AT_REASONS(X)                                                                              \
     X(TRUNCATED, "truncated")                                                                      \
     X(NOT_AN_IMAGE, "not-an-image")                                                                \
@@ -21,7 +22,7 @@ typedef enum {
 #undef X
 } at_reason;
 
-/* ---- buffers: grow, keep their memory, never shrink by themselves ------------------------------ */
+/* ---- buffers: grow, keep their memory, never shrink by themselves ---------------------------- */
 typedef struct at_buffer {
     uint8_t *data;
     size_t size, capacity;
@@ -30,8 +31,14 @@ bool at_buffer_reserve(at_buffer *b, size_t capacity); /* false: out of memory, 
 bool at_buffer_set(at_buffer *b, const void *data, size_t size); /* a copy; data may not lie in b */
 void at_buffer_fini(at_buffer *b);
 
-/* ---- codecs (decode.c calls them) -------------------------------------------------------------- */
-typedef enum { AT_FORMAT_NONE, AT_FORMAT_PNG, AT_FORMAT_JPEG, AT_FORMAT_RAW, AT_FORMAT_FOREIGN } at_format_id;
+/* ---- codecs (decode.c calls them) ------------------------------------------------------------ */
+typedef enum {
+    AT_FORMAT_NONE,
+    AT_FORMAT_PNG,
+    AT_FORMAT_JPEG,
+    AT_FORMAT_RAW,
+    AT_FORMAT_FOREIGN
+} at_format_id;
 enum { AT_SNIFF_BYTES = 16 }; /* as many leading bytes tell the format */
 /* AT_FORMAT_FOREIGN: a picture of a kind that we do not read (GIF, BMP, WebP, TIFF, ...). */
 at_format_id at_format_sniff(const void *bytes, size_t size);
@@ -58,7 +65,7 @@ at_jpeg *at_jpeg_new(void);
 int at_jpeg_decode(at_jpeg *jpeg, at_decoding *d);
 void at_jpeg_free(at_jpeg *jpeg);
 
-/* Our raw form: "ATRW", then width, height and channels as little-endian u32, then [H,W,C] bytes. */
+/* Our raw form: "ATRW", width, height and channels as little-endian u32, then [H,W,C] bytes. */
 enum { AT_RAW_HEADER = 16 };
 void at_raw_header(uint8_t out[AT_RAW_HEADER], uint32_t width, uint32_t height, uint32_t channels);
 int at_raw_decode(at_decoding *d);
@@ -68,14 +75,14 @@ uint64_t at_get_u64(const uint8_t *p);
 void at_put_u32(uint8_t *p, uint32_t v);
 void at_put_u64(uint8_t *p, uint64_t v);
 
-/* ---- statistics of a picture's pixels (pixel_stats.c), in 0..255 ------------------------------- */
+/* ---- statistics of a picture's pixels (pixel_stats.c), in 0..255 ----------------------------- */
 typedef struct at_pixel_stats {
     double mean[3], deviation[3];
     int minimum[3], maximum[3];
 } at_pixel_stats;
 void at_pixel_stats_of(const at_image *image, at_pixel_stats *out);
 
-/* ---- keys (keys.c): which contents and paths were seen ------------------------------------------ */
+/* ---- keys (keys.c): which contents and paths were seen --------------------------------------- */
 typedef struct at_key {
     uint64_t low, high;
 } at_key;
@@ -85,10 +92,10 @@ at_key at_key_of_path(const char *path);
 at_keys *at_keys_new(void); /* NULL: out of memory */
 void at_keys_free(at_keys *k);
 bool at_keys_add(at_keys *k, at_key key, int64_t value); /* or replaces; false: out of memory */
-int64_t at_keys_get(const at_keys *k, at_key key);       /* value >= 0; -1: not there, or k is NULL */
+int64_t at_keys_get(const at_keys *k, at_key key); /* value >= 0; -1: not there, or k is NULL */
 bool at_keys_has_path(const at_keys *k, const char *path);
 
-/* ---- items: what a source yields and the pipeline fills ---------------------------------------- */
+/* ---- items: what a source yields and the pipeline fills -------------------------------------- */
 typedef struct at_item {
     at_text path;       /* as recorded in images(path) */
     at_text file;       /* where the bytes are to be read from; empty: they are in .bytes */
@@ -114,7 +121,7 @@ void at_item_load(at_item *item, size_t limit);
 /* Decodes .bytes (checking them) and fills hash, crc, format, size and statistics. */
 void at_item_examine(at_item *item, at_decoder *decoder);
 
-/* ---- sources (source.c, source_*.c by sources.def) --------------------------------------------- */
+/* ---- sources (source.c, source_*.c by sources.def) ------------------------------------------- */
 typedef struct at_source at_source;
 typedef struct at_source_kind {
     const char *name;
@@ -128,11 +135,11 @@ struct at_source {
     const at_source_kind *kind;
     char *path;
     const at_keys *skip; /* paths to pass over; borrowed, may be NULL */
-    void *state;          /* the kind's own */
-    double total, done;   /* progress in units; total 0: unknown */
+    void *state;         /* the kind's own */
+    double total, done;  /* progress in units; total 0: unknown */
     const char *unit;
-    /* The names of labels 0, 1, ... where the source defines them; complete at its end. NULL: classes are
-     * the layout's folder names. */
+    /* The names of labels 0, 1, ... where the source defines them; complete at its end. NULL:
+     * classes are the layout's folder names. */
     char **names;
     size_t name_count;
 };
@@ -143,11 +150,13 @@ void at_source_close(at_source *s);
 bool at_source_name(at_source *s, const char *const *names, size_t n);
 /* "0", "1", ... n-1 */
 bool at_source_number(at_source *s, size_t n);
-extern const char at_source_label_file[]; /* "dataset.yaml": written by at_dataset_get, never an image */
+extern const char
+    at_source_label_file[]; /* "dataset.yaml": written by at_dataset_get, never an image */
 
-/* <split>/<class>/.../file or <class>/.../file, after `skip` leading folders. *name is the class's first
- * character in path, *length its length; false: no class folder. */
-bool at_layout_parse(const char *path, size_t skip, at_split *split, const char **name, size_t *length);
+/* <split>/<class>/.../file or <class>/.../file, after `skip` leading folders. *name is the class's
+ * first character in path, *length its length; false: no class folder. */
+bool at_layout_parse(const char *path, size_t skip, at_split *split, const char **name,
+                     size_t *length);
 /* Split and class name of an item by its path; no class folder: an empty name. */
 void at_source_place(at_item *item);
 bool at_split_of_folder(const char *name, size_t length, at_split *out);
@@ -158,16 +167,17 @@ void at_text_add_utf8(at_text *t, const char *s);
 typedef struct at_archive at_archive;
 bool at_archive_recognise(const char *path);
 at_archive *at_archive_open(const char *path, at_error *err);
-/* 1: at the next file (size -1: it is a link), 0: the end, negative: error naming file and offset. */
+/* 1: at the next file (size -1: a link), 0: the end, negative: error naming file and offset. */
 int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mtime, at_error *err);
 /* Reads up to `bytes`; the number read, 0 at the member's end, negative: error. */
 int64_t at_archive_read(at_archive *a, void *out, size_t bytes, at_error *err);
 double at_archive_position(const at_archive *a); /* bytes of the file that were read */
 void at_archive_close(at_archive *a);
-/* The path itself if it is an archive; a folder's only archive (beside dataset.yaml and hidden files); else NULL. */
+/* The path itself if it is an archive; a folder's only archive (beside dataset.yaml and hidden
+ * files); else NULL. */
 char *at_archive_find(const char *path);
 
-/* ---- the threads of an ingest (pipeline.c) ------------------------------------------------------- */
+/* ---- the threads of an ingest (pipeline.c) --------------------------------------------------- */
 enum { AT_CHUNK_ITEMS = 64 };
 typedef struct at_chunk {
     at_item items[AT_CHUNK_ITEMS];
@@ -177,28 +187,33 @@ typedef struct at_chunk {
 } at_chunk;
 typedef struct at_pipeline at_pipeline;
 at_pipeline *at_pipeline_start(at_source *source, int jobs, at_error *err); /* jobs 0: one a CPU */
-/* The next examined items in the source's order; NULL: the end, see at_pipeline_stop for its reason. */
+/* The next examined items in the source's order; NULL: the end, see at_pipeline_stop for its
+ * reason. */
 at_chunk *at_pipeline_next(at_pipeline *p);
 void at_pipeline_give_back(at_pipeline *p, at_chunk *chunk);
-/* Ends the threads, frees p; what ended the reading: 0, or why the source could not be read to its end. */
+/* Ends the threads, frees p; what ended the reading: 0, or why the source could not be read to its
+ * end. */
 int at_pipeline_stop(at_pipeline *p, at_error *err);
 
-/* ---- shards (shard.c) -------------------------------------------------------------------------- */
+/* ---- shards (shard.c) ------------------------------------------------------------------------ */
 typedef struct at_shard_record {
     char hash[65];
     uint64_t offset, bytes; /* of the content itself */
     uint32_t crc;
 } at_shard_record;
 typedef struct at_shard_writer at_shard_writer;
-/* Goes on in `folder` at shard number `shard` with its first `bytes` bytes and these records (takes the list);
- * what lies behind is cut off, later shards are removed. shard 0, bytes 0: from the beginning. */
-at_shard_writer *at_shard_writer_open(const char *folder, uint64_t limit, int64_t shard, uint64_t bytes,
-                                      at_shard_record *records, size_t count, at_error *err);
+/* Goes on in `folder` at shard number `shard` with its first `bytes` bytes and these records (takes
+ * the list); what lies behind is cut off, later shards are removed. shard 0, bytes 0: from the
+ * beginning. */
+at_shard_writer *at_shard_writer_open(const char *folder, uint64_t limit, int64_t shard,
+                                      uint64_t bytes, at_shard_record *records, size_t count,
+                                      at_error *err);
 /* Where the next content of this size goes. */
-int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *offset, at_error *err);
+int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *offset,
+                   at_error *err);
 /* Appends there. */
-int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const char *hash, uint32_t crc,
-                    at_error *err);
+int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const char *hash,
+                    uint32_t crc, at_error *err);
 /* Everything appended is on disk; tells the place to go on from. */
 int at_shard_sync(at_shard_writer *w, int64_t *shard, uint64_t *bytes, at_error *err);
 int at_shard_finish(at_shard_writer *w, at_error *err); /* writes the last index; close follows */
@@ -208,35 +223,39 @@ typedef struct at_shard {
     size_t size;
     char *path;
 } at_shard;
-int at_shard_map(const char *folder, int64_t number, at_shard *out, at_error *err); /* checks the header */
+int at_shard_map(const char *folder, int64_t number, at_shard *out,
+                 at_error *err); /* checks the header */
 void at_shard_unmap(at_shard *shard);
 
-/* ---- the catalog while it is written (catalog.c) ----------------------------------------------- */
+/* ---- the catalog while it is written (catalog.c) --------------------------------------------- */
 typedef struct at_catalog at_catalog;
-at_catalog *at_catalog_open(const char *folder, at_error *err); /* made if missing; begins a transaction */
-void at_catalog_close(at_catalog *c);                           /* drops what was not committed */
+at_catalog *at_catalog_open(const char *folder,
+                            at_error *err); /* made if missing; begins a transaction */
+void at_catalog_close(at_catalog *c);       /* drops what was not committed */
 at_db *at_catalog_db(at_catalog *c);
-/* Records an examined item: its image, its content if that is new, or its error. A path that was recorded
- * already is passed over. */
+/* Records an examined item: its image, its content if that is new, or its error. A path that was
+ * recorded already is passed over. */
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err);
 /* Everything added is on disk with its bytes; begins the next transaction. */
 int at_catalog_commit(at_catalog *c, at_shard_writer *shards, at_error *err);
 int at_catalog_set_meta(at_catalog *c, const char *key, const char *value, at_error *err);
 char *at_catalog_meta(at_catalog *c, const char *key); /* malloc'd, NULL: none */
 /* The writer that goes on where the catalog's last commit left it. */
-at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t limit, at_error *err);
+at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t limit,
+                                   at_error *err);
 /* Paths of all images and errors; *count tells how many. */
 at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err);
 
-/* ---- the end of an ingest: labels and checks (labels.c), splits and identity (finish.c) ---------- */
+/* ---- the end of an ingest: labels and checks (labels.c), splits and identity (finish.c) ------ */
 /* Numbers the classes: by the source's own names, else by name. */
 int at_labels_assign(at_catalog *c, const at_source *source, at_error *err);
 /* A class that is in one split only, or not in train: AT_EINPUT. */
 int at_labels_check(at_catalog *c, at_error *err);
 /* All of it: labels, checks, validation split, identity, meta. One transaction. */
-int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source, at_error *err);
+int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
+                      at_error *err);
 
-/* ---- downloads (download.c) ---------------------------------------------------------------------- */
+/* ---- downloads (download.c) ------------------------------------------------------------------ */
 int at_file_sha256(const char *path, char hex[65], uint64_t *bytes, at_error *err);
 
 /* What tests make small. */
@@ -244,7 +263,7 @@ typedef struct at_ingest_tuning {
     uint64_t shard_bytes;   /* 256 MiB */
     uint64_t commit_images; /* a transaction's images, 8192 */
 } at_ingest_tuning;
-int at_ingest_tuned(const at_ingest_options *o, const at_ingest_tuning *tuning, at_ingest_result *result,
-                    at_error *err);
+int at_ingest_tuned(const at_ingest_options *o, const at_ingest_tuning *tuning,
+                    at_ingest_result *result, at_error *err);
 
 #endif

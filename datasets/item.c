@@ -118,7 +118,8 @@ void at_item_examine(at_item *item, at_decoder *decoder)
     at_image image;
     at_error err = {0};
     const char *reason = NULL;
-    if (at_decoder_decode(decoder, item->bytes.data, item->bytes.size, NULL, &image, &reason, &err) < 0) {
+    if (at_decoder_decode(decoder, item->bytes.data, item->bytes.size, NULL, &image, &reason,
+                          &err) < 0) {
         const char *text = strchr(err.message, ' '); /* behind "reason: " */
         at_item_fail(item, reason_of(reason), "%s", text ? text + 1 : err.message);
         return;

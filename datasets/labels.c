@@ -2,9 +2,9 @@
  * Labels, when all of a source has been read.
  *
  * Labels must not depend on the order in which classes appeared: they follow the names (numbers by
- * value), or the source's own numbering. A tar is read once, so only now it shows that all of it lies
- * in one leading folder, "photos/cat/1.jpg": while there is only one class and every image lies
- * deeper, the classes are looked for one folder further down. */
+ * value), or the source's own numbering. A tar is read once, so only now it shows that all of it
+ * lies in one leading folder, "photos/cat/1.jpg": while there is only one class and every image
+ * lies deeper, the classes are looked for one folder further down. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -140,7 +140,8 @@ static int by_name(const void *a, const void *b)
 
 static int by_number(const void *a, const void *b)
 {
-    long x = atol(((const struct class_name *)a)->name), y = atol(((const struct class_name *)b)->name);
+    long x = atol(((const struct class_name *)a)->name),
+         y = atol(((const struct class_name *)b)->name);
     return x == y ? by_name(a, b) : (x > y) - (x < y);
 }
 
@@ -161,21 +162,24 @@ static int64_t number(const struct classes *k, size_t i, const at_source *source
 
 static int fill_map(at_db *db, const struct classes *k, const at_source *source, at_error *err)
 {
-    int code = at_db_exec(db,
-                          "CREATE TEMP TABLE IF NOT EXISTS relabel(old INTEGER PRIMARY KEY, new INTEGER);"
-                          "DELETE FROM relabel; DELETE FROM classes",
-                          err);
+    int code =
+        at_db_exec(db,
+                   "CREATE TEMP TABLE IF NOT EXISTS relabel(old INTEGER PRIMARY KEY, new INTEGER);"
+                   "DELETE FROM relabel; DELETE FROM classes",
+                   err);
     for (size_t i = 0; code == 0 && i < k->count; i++) {
         int64_t label = number(k, i, source);
         if (source->names && label >= (int64_t)source->name_count)
-            return at_fail(err, AT_EINPUT, "%s: label %lld has no name: there are %zu", source->path,
-                           (long long)label, source->name_count);
+            return at_fail(err, AT_EINPUT, "%s: label %lld has no name: there are %zu",
+                           source->path, (long long)label, source->name_count);
         code = at_db_run(db, err, "INSERT INTO relabel VALUES(?,?)", "ii", k->items[i].old, label);
         if (code == 0 && !source->names)
-            code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", label, k->items[i].name);
+            code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", label,
+                             k->items[i].name);
     }
     for (size_t i = 0; code == 0 && i < source->name_count; i++)
-        code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", (int64_t)i, source->names[i]);
+        code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", (int64_t)i,
+                         source->names[i]);
     return code;
 }
 
@@ -199,7 +203,8 @@ int at_labels_assign(at_catalog *c, const at_source *source, at_error *err)
         code = fill_map(db, &k, source, err);
     }
     if (code == 0 && !is_identity(&k, source))
-        code = at_db_exec(db, "UPDATE images SET label = (SELECT new FROM relabel WHERE old = label)", err);
+        code = at_db_exec(
+            db, "UPDATE images SET label = (SELECT new FROM relabel WHERE old = label)", err);
     classes_fini(&k);
     return code < 0 ? code : 0;
 }
@@ -227,10 +232,11 @@ static int check_class(const at_stmt *s, at_error *err)
     at_text has = {0}, lacks = {0};
     name_splits(s, true, &has);
     name_splits(s, false, &lacks);
-    int code = at_fail(err, AT_EINPUT,
-                       "class \"%s\" has images in split %s, but none in %s (--allow-missing-classes takes the "
-                       "data as they are)",
-                       at_stmt_text(s, 0), has.data ? has.data : "", lacks.data ? lacks.data : "");
+    int code = at_fail(
+        err, AT_EINPUT,
+        "class \"%s\" has images in split %s, but none in %s (--allow-missing-classes takes the "
+        "data as they are)",
+        at_stmt_text(s, 0), has.data ? has.data : "", lacks.data ? lacks.data : "");
     at_text_fini(&has);
     at_text_fini(&lacks);
     return code;
@@ -239,7 +245,8 @@ static int check_class(const at_stmt *s, at_error *err)
 int at_labels_check(at_catalog *c, at_error *err)
 {
     static const char sql[] =
-        "WITH counts AS (SELECT label, sum(split = 'train') AS a, sum(split = 'val') AS b, sum(split = 'test') AS c"
+        "WITH counts AS (SELECT label, sum(split = 'train') AS a, sum(split = 'val') AS b, "
+        "sum(split = 'test') AS c"
         " FROM images GROUP BY label)"
         " SELECT name, a, b, c, (SELECT sum(a) FROM counts), (SELECT sum(b) FROM counts),"
         " (SELECT sum(c) FROM counts) FROM counts JOIN classes USING(label) ORDER BY label";

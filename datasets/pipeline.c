@@ -5,8 +5,8 @@
  *        └────────── the same chunks, in order ─────▲
  *
  * The reader lists (and, for archives, reads); the threads load, decode, hash and count; the writer
- * takes the chunks in the source's order. Chunks are reused: memory is bounded, and a picture costs no
- * allocation. */
+ * takes the chunks in the source's order. Chunks are reused: memory is bounded, and a picture costs
+ * no allocation. */
 #include "internal.h"
 
 #include <pthread.h>
@@ -27,8 +27,8 @@ struct at_pipeline {
     at_chunk *chunks;
     size_t chunk_count;
     pthread_t reader, *workers;
-    bool reading; /* the reader was started */
-    int worker_count; /* started */
+    bool reading;          /* the reader was started */
+    int worker_count;      /* started */
     pthread_mutex_t mutex; /* guards every chunk's .examined */
     pthread_cond_t examined;
     atomic_bool stop;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Mean, deviation, minimum and maximum of each channel.
  *
- * Interleaved channels defeat vectorisation; so sums are kept in 48 lanes, a multiple of 1, 3 and the
- * vector width, and lane i belongs to channel i % channels. All sums are exact integers. */
+ * Interleaved channels defeat vectorisation; so sums are kept in 48 lanes, a multiple of 1, 3 and
+ * the vector width, and lane i belongs to channel i % channels. All sums are exact integers. */
 #include "internal.h"
 
 #include <math.h>

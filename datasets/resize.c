@@ -138,7 +138,8 @@ static void fit_row(const struct axis *a, const uint8_t *in, int channels, int16
 }
 
 /* Weighted sum of `taps` rows of n values each. */
-static void fit_columns(const int16_t *rows, const int32_t *w, size_t taps, size_t n, int32_t *sum, uint8_t *out)
+static void fit_columns(const int16_t *rows, const int32_t *w, size_t taps, size_t n, int32_t *sum,
+                        uint8_t *out)
 {
     const int shift = WEIGHT_BITS + KEPT_BITS;
     for (size_t i = 0; i < n; i++)
@@ -170,7 +171,8 @@ static int fit(const at_image *image, size_t height, size_t width, uint8_t *out)
     for (size_t r = 0; r < in_height; r++)
         fit_row(&x, image->pixels + r * stride, image->channels, rows + r * n);
     for (size_t r = 0; r < height; r++)
-        fit_columns(rows + (size_t)y.first[r] * n, y.weights + r * y.taps, y.taps, n, sum, out + r * n);
+        fit_columns(rows + (size_t)y.first[r] * n, y.weights + r * y.taps, y.taps, n, sum,
+                    out + r * n);
     code = 0;
 done:
     free(sum);
@@ -211,7 +213,8 @@ static bool shape_is_good(int height, int width, int channels)
            (channels == 1 || channels == 3);
 }
 
-int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out, at_error *err)
+int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out,
+                 at_error *err)
 {
     if (!shape_is_good(height, width, channels) ||
         !shape_is_good(image->height, image->width, image->channels))

@@ -3,16 +3,17 @@
  *
  * DATASET/shards/00000.atb, all numbers little-endian:
  *     header   "ATOLLSHD", u32 version (1), u32 number of this shard, 16 zero bytes
- *     record   "ATBR", u32 CRC32C of the content, u64 bytes, the content's hash (BLAKE2b-256, 32 bytes),
- *              the content, zeros up to a multiple of 8
+ *     record   "ATBR", u32 CRC32C of the content, u64 bytes, the content's hash (BLAKE2b-256, 32
+ * bytes), the content, zeros up to a multiple of 8
  *     ...
- *     index    for each record: hash (32 bytes), u64 offset of the content, u64 bytes, u32 CRC32C, u32 0
- *     footer   "ATOLLEND", u64 offset of the index, u64 number of records, u32 CRC32C of the index, u32 0
+ *     index    for each record: hash (32 bytes), u64 offset of the content, u64 bytes, u32 CRC32C,
+ * u32 0 footer   "ATOLLEND", u64 offset of the index, u64 number of records, u32 CRC32C of the
+ * index, u32 0
  *
- * A shard is readable without the catalog: by its index, or record after record where a crash left no
- * index. Invariants: a content lies in one shard only; a shard is over the limit only if its first
- * content is; the bytes depend on the contents and their order alone, so that an ingest that was
- * killed and resumed writes the same file. */
+ * A shard is readable without the catalog: by its index, or record after record where a crash left
+ * no index. Invariants: a content lies in one shard only; a shard is over the limit only if its
+ * first content is; the bytes depend on the contents and their order alone, so that an ingest that
+ * was killed and resumed writes the same file. */
 #include "internal.h"
 
 #include <errno.h>
@@ -23,7 +24,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { VERSION = 1, HEADER = 32, RECORD = 48, INDEX_ENTRY = 56, FOOTER = 32, HASH = 32, WRITE_BUFFER = 1 << 20 };
+enum {
+    VERSION = 1,
+    HEADER = 32,
+    RECORD = 48,
+    INDEX_ENTRY = 56,
+    FOOTER = 32,
+    HASH = 32,
+    WRITE_BUFFER = 1 << 20
+};
 
 struct at_shard_writer {
     char *folder, *path;
@@ -99,8 +108,10 @@ static int open_shard(at_shard_writer *w, uint64_t bytes, at_error *err)
     }
     setvbuf(w->file, NULL, _IOFBF, WRITE_BUFFER);
     if ((uint64_t)st.st_size < bytes)
-        return at_fail(err, AT_EINPUT, "%s has %lld bytes where the catalog counts %llu: begin anew without --resume",
-                       w->path, (long long)st.st_size, (unsigned long long)bytes);
+        return at_fail(
+            err, AT_EINPUT,
+            "%s has %lld bytes where the catalog counts %llu: begin anew without --resume", w->path,
+            (long long)st.st_size, (unsigned long long)bytes);
     if (ftruncate(fd, (off_t)bytes) || fseeko(w->file, (off_t)bytes, SEEK_SET))
         return fail(w, err);
     w->position = bytes;
@@ -156,15 +167,17 @@ static int remove_later(const at_shard_writer *w, at_error *err)
         if (!path)
             return at_nomem(err);
         int failed = unlink(path), reason = errno;
-        int code = failed && reason != ENOENT ? at_fail_errno(err, reason, "cannot remove %s", path) : 0;
+        int code =
+            failed && reason != ENOENT ? at_fail_errno(err, reason, "cannot remove %s", path) : 0;
         free(path);
         if (failed)
             return code;
     }
 }
 
-at_shard_writer *at_shard_writer_open(const char *folder, uint64_t limit, int64_t shard, uint64_t bytes,
-                                      at_shard_record *records, size_t count, at_error *err)
+at_shard_writer *at_shard_writer_open(const char *folder, uint64_t limit, int64_t shard,
+                                      uint64_t bytes, at_shard_record *records, size_t count,
+                                      at_error *err)
 {
     at_shard_writer *w = calloc(1, sizeof *w);
     if (!w || !(w->folder = strdup(folder))) {
@@ -197,7 +210,8 @@ void at_shard_writer_close(at_shard_writer *w)
     free(w);
 }
 
-int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *offset, at_error *err)
+int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *offset,
+                   at_error *err)
 {
     if (w->count && w->position + RECORD + bytes > w->limit) {
         int code = at_shard_finish(w, err);
@@ -227,8 +241,8 @@ static bool remember(at_shard_writer *w, const at_shard_record *record)
     return true;
 }
 
-int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const char *hash, uint32_t crc,
-                    at_error *err)
+int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const char *hash,
+                    uint32_t crc, at_error *err)
 {
     static const uint8_t zeros[8];
     uint8_t header[RECORD] = "ATBR";
@@ -267,16 +281,18 @@ int at_shard_map(const char *folder, int64_t number, at_shard *out, at_error *er
             close(fd);
         return code;
     }
-    void *data = st.st_size < HEADER ? MAP_FAILED : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    void *data = st.st_size < HEADER ? MAP_FAILED
+                                     : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (data == MAP_FAILED)
-        return at_fail(err, AT_EINPUT, "%s: %lld bytes are no shard", out->path, (long long)st.st_size);
+        return at_fail(err, AT_EINPUT, "%s: %lld bytes are no shard", out->path,
+                       (long long)st.st_size);
     out->data = data;
     out->size = (size_t)st.st_size;
     if (memcmp(data, "ATOLLSHD", 8) || at_get_u32(out->data + 8) != VERSION ||
         at_get_u32(out->data + 12) != (uint32_t)number)
-        return at_fail(err, AT_EINPUT, "%s: its header is not that of shard %lld in format %d", out->path,
-                       (long long)number, VERSION);
+        return at_fail(err, AT_EINPUT, "%s: its header is not that of shard %lld in format %d",
+                       out->path, (long long)number, VERSION);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sources: finds the one that recognises a path, and what they share (the layout of folders, names of
- * splits, labels, paths as valid UTF-8). A source yields its items in one fixed order. */
+ * Sources: finds the one that recognises a path, and what they share (the layout of folders, names
+ * of splits, labels, paths as valid UTF-8). A source yields its items in one fixed order. */
 #include "internal.h"
 
 #include <errno.h>
@@ -39,7 +39,8 @@ static void explain_unknown(const char *path, at_error *err)
     if (a)
         at_archive_next(a, &name, &size, &mtime, &why);
     at_archive_close(a);
-    at_fail(err, AT_EINPUT, "no folder and no readable tar: %s", why.message[0] ? why.message : path);
+    at_fail(err, AT_EINPUT, "no folder and no readable tar: %s",
+            why.message[0] ? why.message : path);
 }
 
 at_source *at_source_open(const char *path, at_error *err)
@@ -125,8 +126,9 @@ bool at_split_of_folder(const char *name, size_t length, at_split *out)
     static const struct {
         const char *name;
         at_split split;
-    } known[] = {{"train", AT_TRAIN},    {"training", AT_TRAIN}, {"val", AT_VAL},  {"valid", AT_VAL},
-                 {"validation", AT_VAL}, {"test", AT_TEST},      {"testing", AT_TEST}};
+    } known[] = {{"train", AT_TRAIN}, {"training", AT_TRAIN}, {"val", AT_VAL},
+                 {"valid", AT_VAL},   {"validation", AT_VAL}, {"test", AT_TEST},
+                 {"testing", AT_TEST}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strlen(known[i].name) == length && !strncasecmp(known[i].name, name, length)) {
             *out = known[i].split;
@@ -149,7 +151,8 @@ static const char *find_split(const char *path, at_split *split)
     return NULL;
 }
 
-bool at_layout_parse(const char *path, size_t skip, at_split *split, const char **name, size_t *length)
+bool at_layout_parse(const char *path, size_t skip, at_split *split, const char **name,
+                     size_t *length)
 {
     *split = AT_TRAIN;
     const char *part = find_split(path, split);
@@ -184,12 +187,15 @@ static int utf8_length(const unsigned char *s)
 {
     if (s[0] < 0x80)
         return 1;
-    int n = s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3 : s[0] >= 0xF0 && s[0] < 0xF5 ? 4 : 0;
+    int n = s[0] >= 0xC2 && s[0] < 0xE0   ? 2
+            : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+            : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
+                                          : 0;
     for (int i = 1; i < n; i++)
         if ((s[i] & 0xC0) != 0x80)
             return 0;
-    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
-        (s[0] == 0xF4 && s[1] > 0x8F))
+    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) ||
+        (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
         return 0;
     return n;
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Source: the binary version of CIFAR-10 and CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html),
- * a folder or its tar.gz:
- *     data_batch_<n>.bin, test_batch.bin   label, then 1024 red, 1024 green, 1024 blue bytes
- *     train.bin, test.bin                  coarse label, fine label, then the same; the fine one is ours
- *     batches.meta.txt, fine_label_names.txt   names of the labels, one a line
- * In the tar the names may come behind the pictures: so they are complete only at the end. Pictures
- * become our raw form, named "train/data_batch_1/00000". */
+ * Source: the binary version of CIFAR-10 and CIFAR-100
+ * (https://www.cs.toronto.edu/~kriz/cifar.html), a folder or its tar.gz: data_batch_<n>.bin,
+ * test_batch.bin   label, then 1024 red, 1024 green, 1024 blue bytes train.bin, test.bin coarse
+ * label, fine label, then the same; the fine one is ours batches.meta.txt, fine_label_names.txt
+ * names of the labels, one a line In the tar the names may come behind the pictures: so they are
+ * complete only at the end. Pictures become our raw form, named "train/data_batch_1/00000". */
 #include "internal.h"
 
 #include <errno.h>
@@ -13,11 +12,19 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { SIDE = 32, PLANE = SIDE * SIDE, PIXELS = 3 * PLANE, MAX_NAMES = 100, NAMES_LIMIT = 1 << 16, PEEK = 16 };
+enum {
+    SIDE = 32,
+    PLANE = SIDE * SIDE,
+    PIXELS = 3 * PLANE,
+    MAX_NAMES = 100,
+    NAMES_LIMIT = 1 << 16,
+    PEEK = 16
+};
 
 static const char *const candidates[] = {
-    "batches.meta.txt", "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",     "data_batch_4.bin",
-    "data_batch_5.bin", "test_batch.bin",   "train.bin",        "fine_label_names.txt", "test.bin"};
+    "batches.meta.txt",     "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
+    "data_batch_4.bin",     "data_batch_5.bin", "test_batch.bin",   "train.bin",
+    "fine_label_names.txt", "test.bin"};
 enum { CANDIDATES = sizeof candidates / sizeof *candidates };
 
 struct cifar {
@@ -53,7 +60,8 @@ static bool is_batch(const char *name, at_split *split, size_t *label_bytes)
     }
     *split = strcmp(name, "train.bin") ? AT_TEST : AT_TRAIN;
     *label_bytes = strcmp(name, "test_batch.bin") ? 2 : 1;
-    return !strcmp(name, "test_batch.bin") || !strcmp(name, "train.bin") || !strcmp(name, "test.bin");
+    return !strcmp(name, "test_batch.bin") || !strcmp(name, "train.bin") ||
+           !strcmp(name, "test.bin");
 }
 
 static bool folder_has(const char *folder, const char *name)
@@ -67,7 +75,8 @@ static bool folder_has(const char *folder, const char *name)
 static bool is_cifar_folder(const char *path)
 {
     return folder_has(path, "data_batch_1.bin") || folder_has(path, "test_batch.bin") ||
-           (folder_has(path, "fine_label_names.txt") && (folder_has(path, "train.bin") || folder_has(path, "test.bin")));
+           (folder_has(path, "fine_label_names.txt") &&
+            (folder_has(path, "train.bin") || folder_has(path, "test.bin")));
 }
 
 /* The folder itself or the one that the official tar makes in it, malloc'd; NULL: neither. */
@@ -93,7 +102,8 @@ static char *find_archive(const char *path)
     bool found = false;
     const char *name;
     int64_t size, mtime;
-    for (int i = 0; a && i < PEEK && !found && at_archive_next(a, &name, &size, &mtime, NULL) == 1; i++) {
+    for (int i = 0; a && i < PEEK && !found && at_archive_next(a, &name, &size, &mtime, NULL) == 1;
+         i++) {
         at_split split;
         size_t label_bytes;
         found = is_batch(base_name(name), &split, &label_bytes) && size > 0 &&
@@ -135,7 +145,8 @@ static int next_file(struct cifar *c, const char **name, at_error *err)
         struct stat st;
         if (c->file && fstat(fileno(c->file), &st) == 0)
             c->mtime = st.st_mtime;
-        int code = c->file || reason == ENOENT ? 0 : at_fail_errno(err, reason, "cannot read %s", path);
+        int code =
+            c->file || reason == ENOENT ? 0 : at_fail_errno(err, reason, "cannot read %s", path);
         free(path);
         if (c->file || code < 0)
             return code < 0 ? code : 1;
@@ -146,7 +157,8 @@ static int next_file(struct cifar *c, const char **name, at_error *err)
 static int next_member(struct cifar *c, const char **name, at_error *err)
 {
     int64_t size;
-    return c->archive ? at_archive_next(c->archive, name, &size, &c->mtime, err) : next_file(c, name, err);
+    return c->archive ? at_archive_next(c->archive, name, &size, &c->mtime, err)
+                      : next_file(c, name, err);
 }
 
 /* Up to `bytes`: how many there were, negative: error. */
@@ -180,7 +192,8 @@ static int read_names(at_source *s, at_error *err)
     size_t count = 0;
     text[n < 0 ? 0 : n] = 0;
     char *rest = NULL;
-    for (char *line = strtok_r(text, "\r\n", &rest); line && count < MAX_NAMES; line = strtok_r(NULL, "\r\n", &rest))
+    for (char *line = strtok_r(text, "\r\n", &rest); line && count < MAX_NAMES;
+         line = strtok_r(NULL, "\r\n", &rest))
         names[count++] = line;
     if (code == 0 && count && !at_source_name(s, names, count))
         code = at_nomem(err);
@@ -263,10 +276,11 @@ static int read_record(at_source *s, at_item *item, at_error *err)
     unsigned label = record[c->label_bytes - 1];
     size_t offset = c->index * bytes;
     if ((size_t)n < bytes)
-        return at_fail(err, AT_EINPUT, "%s: %s.bin: offset %zu: the file ends within a record", s->path, c->member,
-                       offset + (size_t)n);
+        return at_fail(err, AT_EINPUT, "%s: %s.bin: offset %zu: the file ends within a record",
+                       s->path, c->member, offset + (size_t)n);
     if (label >= (c->label_bytes == 1 ? 10 : 100))
-        return at_fail(err, AT_EINPUT, "%s: %s.bin: offset %zu: label %u", s->path, c->member, offset, label);
+        return at_fail(err, AT_EINPUT, "%s: %s.bin: offset %zu: label %u", s->path, c->member,
+                       offset, label);
     if (!at_buffer_reserve(&item->bytes, AT_RAW_HEADER + PIXELS))
         return at_nomem(err);
     at_raw_header(item->bytes.data, SIDE, SIDE, 3);
@@ -312,5 +326,8 @@ static void close_cifar(at_source *s)
     free(c);
 }
 
-const at_source_kind at_source_cifar = {
-    .name = "cifar", .recognise = recognise, .open = open_cifar, .next = next, .close = close_cifar};
+const at_source_kind at_source_cifar = {.name = "cifar",
+                                        .recognise = recognise,
+                                        .open = open_cifar,
+                                        .next = next,
+                                        .close = close_cifar};

@@ -51,7 +51,8 @@ static bool is_open(const struct walker *w, const struct stat *st)
 static int enter(struct walker *w, const struct stat *st, at_error *err)
 {
     if (w->depth == MAX_DEPTH)
-        return at_fail(err, AT_EINPUT, "%s: folders are nested more than %d deep", w->path.data, MAX_DEPTH);
+        return at_fail(err, AT_EINPUT, "%s: folders are nested more than %d deep", w->path.data,
+                       MAX_DEPTH);
     struct level *l = &w->levels[w->depth];
     *l = (struct level){.path_length = w->path.length, .device = st->st_dev, .inode = st->st_ino};
     l->count = scandir(w->path.data, &l->entries, not_dots, by_name);
@@ -176,5 +177,8 @@ static void close_folder(at_source *s)
     free(s->state);
 }
 
-const at_source_kind at_source_folder = {
-    .name = "folder", .recognise = recognise, .open = open_folder, .next = next, .close = close_folder};
+const at_source_kind at_source_folder = {.name = "folder",
+                                         .recognise = recognise,
+                                         .open = open_folder,
+                                         .next = next,
+                                         .close = close_folder};

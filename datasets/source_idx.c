@@ -4,8 +4,8 @@
  *     train-labels-idx1-ubyte  u32 0x00000801, count, then the labels
  * and the same of t10k, which is the test split. Either pair may be missing, not half a pair.
  * Offsets in messages count in the uncompressed file. Pictures become our raw form, named
- * "train/00000". Classes have their numbers as names, those of Fashion-MNIST (recognised by its labels)
- * their own. */
+ * "train/00000". Classes have their numbers as names, those of Fashion-MNIST (recognised by its
+ * labels) their own. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -13,7 +13,13 @@
 #include <sys/stat.h>
 #include <zlib.h>
 
-enum { MAGIC_IMAGES = 0x803, MAGIC_LABELS = 0x801, MAX_SIDE = 1 << 14, MAX_COUNT = 1 << 28, CHUNK = 1 << 16 };
+enum {
+    MAGIC_IMAGES = 0x803,
+    MAGIC_LABELS = 0x801,
+    MAX_SIDE = 1 << 14,
+    MAX_COUNT = 1 << 28,
+    CHUNK = 1 << 16
+};
 
 struct file {
     gzFile stream;
@@ -38,9 +44,11 @@ static const struct {
     at_split split;
 } part_kinds[2] = {{"train", AT_TRAIN}, {"t10k", AT_TEST}};
 
-static const char fashion_labels[] = "ece7694bd3017f027418d59f715e71c5f460f95418ecb4ced1a98bdd8165c672";
-static const char *const fashion_names[] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                                            "Sandal",      "Shirt",   "Sneaker",  "Bag",   "Ankle boot"};
+static const char fashion_labels[] =
+    "ece7694bd3017f027418d59f715e71c5f460f95418ecb4ced1a98bdd8165c672";
+static const char *const fashion_names[] = {"T-shirt/top", "Trouser",   "Pullover", "Dress",
+                                            "Coat",        "Sandal",    "Shirt",    "Sneaker",
+                                            "Bag",         "Ankle boot"};
 
 /* ---- files ---- */
 
@@ -117,7 +125,8 @@ static int file_expect_end(struct file *f, at_error *err)
     uint8_t byte;
     int n = gzread(f->stream, &byte, 1);
     if (n > 0)
-        return at_fail(err, AT_EINPUT, "%s: offset %zu: more data than its header counts", f->path, f->offset);
+        return at_fail(err, AT_EINPUT, "%s: offset %zu: more data than its header counts", f->path,
+                       f->offset);
     int status;
     const char *text = gzerror(f->stream, &status);
     if (n < 0)
@@ -168,7 +177,8 @@ static int read_labels(struct part *p, char *path, at_error *err) /* takes path 
     return code;
 }
 
-static int open_images(struct part *p, char *path, const char *labels, at_error *err) /* takes path */
+static int open_images(struct part *p, char *path, const char *labels,
+                       at_error *err) /* takes path */
 {
     uint32_t n[3] = {0};
     int code = file_open(&p->images, path, err);
@@ -177,8 +187,8 @@ static int open_images(struct part *p, char *path, const char *labels, at_error 
     if (code < 0)
         return code;
     if (n[0] != p->count)
-        return at_fail(err, AT_EINPUT, "%s: offset 4: %u images, but %s has %zu labels", path, n[0], labels,
-                       p->count);
+        return at_fail(err, AT_EINPUT, "%s: offset 4: %u images, but %s has %zu labels", path, n[0],
+                       labels, p->count);
     if (n[1] < 1 || n[2] < 1 || n[1] > MAX_SIDE || n[2] > MAX_SIDE)
         return at_fail(err, AT_EINPUT, "%s: offset 8: images of %u x %u", path, n[1], n[2]);
     p->height = n[1];
@@ -190,7 +200,8 @@ static int open_images(struct part *p, char *path, const char *labels, at_error 
 
 static int open_part(struct part *p, const char *folder, const char *prefix, at_error *err)
 {
-    char *images = find(folder, prefix, "images-idx3"), *labels = find(folder, prefix, "labels-idx1");
+    char *images = find(folder, prefix, "images-idx3"),
+         *labels = find(folder, prefix, "labels-idx1");
     if (!images && !labels)
         return 0;
     if (!images || !labels) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Source: a tar, plain or compressed, with the layout of a folder; also a folder that holds just such
- * a file. Read once from front to end; members keep their order. A member that occurs twice is taken
- * the first time. */
+ * Source: a tar, plain or compressed, with the layout of a folder; also a folder that holds just
+ * such a file. Read once from front to end; members keep their order. A member that occurs twice is
+ * taken the first time. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -39,7 +39,8 @@ static int read_member(at_archive *a, int64_t size, at_item *item, at_error *err
         if (!at_buffer_reserve(&item->bytes, wanted ? wanted : 1))
             return at_nomem(err);
         while (item->bytes.size < wanted) {
-            int64_t n = at_archive_read(a, item->bytes.data + item->bytes.size, wanted - item->bytes.size, err);
+            int64_t n = at_archive_read(a, item->bytes.data + item->bytes.size,
+                                        wanted - item->bytes.size, err);
             if (n < 0)
                 return (int)n;
             if (n == 0)
@@ -67,7 +68,8 @@ static int next(at_source *s, at_item *item, at_error *err)
         at_text_add_utf8(&item->path, name);
         if (item->path.failed)
             return at_nomem(err);
-        if (at_keys_has_path(s->skip, item->path.data) || !strcmp(item->path.data, at_source_label_file))
+        if (at_keys_has_path(s->skip, item->path.data) ||
+            !strcmp(item->path.data, at_source_label_file))
             continue;
         at_source_place(item);
         if (size < 0) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * datasets: from a pile of images to a data set on disk: catalog.db (SQLite) + shards/ (original bytes).
+ * datasets: from a pile of images to a data set on disk: catalog.db (SQLite) + shards/ (original
+ * bytes).
  *
  *     at_ingest_options how = {.source = "photos/", .out = "data/photos", .val_fraction = 0.1};
  *     at_ingest_result got;
@@ -14,7 +15,7 @@
 
 #include <atoll/base.h>
 
-/* ---- pictures (decode.c, decode_png.c, decode_jpeg.c, resize.c) ------------------------------- */
+/* ---- pictures (decode.c, decode_png.c, decode_jpeg.c, resize.c) ------------------------------ */
 typedef struct at_image {
     int width, height, channels; /* 1: grey, 3: RGB */
     uint8_t *pixels;             /* [H,W,C], malloc'd; at_image_fini */
@@ -22,16 +23,18 @@ typedef struct at_image {
 typedef struct at_decode_limits {
     size_t pixels, bytes; /* 0: 128 Mpixel, 256 MiB */
 } at_decode_limits;
-/* Why a picture was refused, as in errors(reason): truncated, not-an-image, too-large, corrupt, unreadable,
- * unsupported, empty. NULL ends the list. */
+/* Why a picture was refused, as in errors(reason): truncated, not-an-image, too-large, corrupt,
+ * unreadable, unsupported, empty. NULL ends the list. */
 extern const char *const at_error_reasons[];
 
-/* Decodes PNG (any depth, palette, alpha over black), JPEG (baseline, progressive, grey, CMYK) or our raw
- * form ("ATRW", from idx and CIFAR binary). AT_EINPUT with a reason of at_error_reasons[]. limits NULL: defaults. */
+/* Decodes PNG (any depth, palette, alpha over black), JPEG (baseline, progressive, grey, CMYK) or
+ * our raw form ("ATRW", from idx and CIFAR binary). AT_EINPUT with a reason of at_error_reasons[].
+ * limits NULL: defaults. */
 int at_image_decode(const void *bytes, size_t size, const at_decode_limits *limits, at_image *out,
                     const char **reason, at_error *err);
 void at_image_fini(at_image *image);
-/* The same for many pictures: keeps its codec and its memory. One thread at a time. NULL: out of memory. */
+/* The same for many pictures: keeps its codec and its memory. One thread at a time. NULL: out of
+ * memory. */
 typedef struct at_decoder at_decoder;
 at_decoder *at_decoder_new(void);
 void at_decoder_free(at_decoder *d);
@@ -40,15 +43,17 @@ int at_decoder_decode(at_decoder *d, const void *bytes, size_t size, const at_de
                       at_image *view, const char **reason, at_error *err);
 /* Writes PNG bytes (reports embed pictures); *out is malloc'd. */
 int at_image_encode_png(const at_image *image, void **out, size_t *size, at_error *err);
-/* Fits the picture into [height,width,channels]: area average for shrinking, bicubic for growing, per axis;
- * grey <-> RGB by ITU-R BT.601. The one resize of training, evaluation, prediction and serving. */
-int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out, at_error *err);
+/* Fits the picture into [height,width,channels]: area average for shrinking, bicubic for growing,
+ * per axis; grey <-> RGB by ITU-R BT.601. The one resize of training, evaluation, prediction and
+ * serving. */
+int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out,
+                 at_error *err);
 
-/* ---- ingest (ingest.c, source_*.c by sources.def, catalog.c, shard.c) -------------------------- */
+/* ---- ingest (ingest.c, source_*.c by sources.def, catalog.c, shard.c) ------------------------ */
 typedef struct at_ingest_options {
-    const char *source; /* folder, tar(.gz), idx folder, CIFAR-10 binary folder: recognised by content */
+    const char *source; /* folder, tar(.gz), idx folder, CIFAR binary: recognised by content */
     const char *out;
-    double val_fraction; /* of train, stratified by class, by seed; 0: the source's own splits only */
+    double val_fraction; /* of train, stratified by class, by seed; 0: the source's own splits */
     uint64_t seed;
     int jobs; /* decoding threads; 0: one a CPU */
     bool resume;
@@ -59,29 +64,34 @@ typedef struct at_ingest_result {
     uint64_t resumed;               /* of images + errors, found done by an earlier run */
     double seconds;                 /* of this run */
 } at_ingest_result;
-/* Works in <out>.partial and renames it when complete; interrupted: AT_EINTERRUPTED and resume continues. */
+/* Works in <out>.partial and renames it when complete; interrupted: AT_EINTERRUPTED and resume
+ * continues. */
 int at_ingest(const at_ingest_options *options, at_ingest_result *result, at_error *err);
 
-/* ---- well-known data sets (known.c, download.c) ------------------------------------------------ */
+/* ---- well-known data sets (known.c, download.c) ---------------------------------------------- */
 typedef struct at_known_file {
     const char *name, *sha256;
     uint64_t bytes;
 } at_known_file;
 typedef struct at_known_dataset {
-    const char *name, *title, *url, *system_path; /* system_path: where a Debian package puts it, or NULL */
-    at_known_file files[4];                       /* found at url + name; a NULL name ends them */
-    uint64_t bytes;                               /* of all files */
+    const char *name, *title, *url,
+        *system_path;       /* system_path: where a Debian package puts it, or NULL */
+    at_known_file files[4]; /* found at url + name; a NULL name ends them */
+    uint64_t bytes;         /* of all files */
 } at_known_dataset;
 const at_known_dataset *at_known_datasets(size_t *n);
-/* Puts the data set's source under <out> from a local file or folder, the system path or its address, with
- * a dataset.yaml that says where it came from. Checked: a file or folder by reading it to its end as a source, a
- * download against the pinned SHA-256s. url NULL: the official folder; else "http://host/folder/". */
-int at_dataset_get(const char *name, const char *from, const char *url, const char *out, at_error *err);
-/* Downloads an http(s) address to <path>, going on from <path>.part where the server can; a file whose SHA-256
- * is another than the given one is removed again (AT_EINPUT). Interrupted or broken off: <path>.part stays. */
+/* Puts the data set's source under <out> from a local file or folder, the system path or its
+ * address, with a dataset.yaml that says where it came from. Checked: a file or folder by reading
+ * it to its end as a source, a download against the pinned SHA-256s. url NULL: the official folder;
+ * else "http://host/folder/". */
+int at_dataset_get(const char *name, const char *from, const char *url, const char *out,
+                   at_error *err);
+/* Downloads an http(s) address to <path>, going on from <path>.part where the server can; a file
+ * whose SHA-256 is another than the given one is removed again (AT_EINPUT). Interrupted or broken
+ * off: <path>.part stays. */
 int at_download(const char *url, const char *sha256, const char *path, at_error *err);
 
-/* ---- reading a data set (dataset.c); safe from many threads after opening ---------------------- */
+/* ---- reading a data set (dataset.c); safe from many threads after opening -------------------- */
 typedef enum { AT_TRAIN, AT_VAL, AT_TEST, AT_SPLITS } at_split;
 typedef struct at_dataset at_dataset;
 typedef struct at_sample {
@@ -94,14 +104,17 @@ const char *at_split_name(at_split split); /* "train", "val", "test" */
 int at_split_parse(const char *name, at_split *out, at_error *err);
 at_dataset *at_dataset_open(const char *path, at_error *err);
 void at_dataset_close(at_dataset *d);
-const char *at_dataset_hash(const at_dataset *d); /* identity: hash over (path, split, label, content), hex */
+const char *
+at_dataset_hash(const at_dataset *d); /* identity: hash over (path, split, label, content), hex */
 size_t at_dataset_count(const at_dataset *d, at_split split);
 size_t at_dataset_classes(const at_dataset *d);
 const char *at_dataset_class_name(const at_dataset *d, size_t label);
 /* The usual picture: the commonest height and width, 1 channel if every image is grey, else 3. */
 void at_dataset_shape(const at_dataset *d, int *height, int *width, int *channels);
-/* i-th sample of a split in path order; the bytes are checked against the shard's CRC: AT_EINPUT names the shard. */
+/* i-th sample of a split in path order; the bytes are checked against the shard's CRC: AT_EINPUT
+ * names the shard. */
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err);
-const char *at_dataset_sample_path(const at_dataset *d, at_split split, size_t i); /* as in the source */
+const char *at_dataset_sample_path(const at_dataset *d, at_split split,
+                                   size_t i); /* as in the source */
 
 #endif

@@ -27,7 +27,8 @@ at_image paint_image(int width, int height, int channels, uint64_t seed)
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++)
             for (int c = 0; c < channels; c++)
-                *p++ = (uint8_t)(base[c] + dx[c] * x / width + dy[c] * y / height + (int)at_rng_below(&rng, 8));
+                *p++ = (uint8_t)(base[c] + dx[c] * x / width + dy[c] * y / height +
+                                 (int)at_rng_below(&rng, 8));
     return image;
 }
 
@@ -96,7 +97,8 @@ static void set_transparency(png_structp lib, png_infop info, const png_spec *sp
     if (spec->palette) {
         png_color colours[256];
         for (int i = 0; i < spec->colours; i++)
-            colours[i] = (png_color){spec->palette[3 * i], spec->palette[3 * i + 1], spec->palette[3 * i + 2]};
+            colours[i] = (png_color){spec->palette[3 * i], spec->palette[3 * i + 1],
+                                     spec->palette[3 * i + 2]};
         png_set_PLTE(lib, info, colours, spec->colours);
     }
     if (spec->palette_alpha)
@@ -114,9 +116,9 @@ encoded encode_png(const png_spec *spec, const uint8_t *rows, size_t stride)
     png_infop info = png_create_info_struct(lib);
     assert_non_null(info);
     png_set_write_fn(lib, &out, on_write, on_flush);
-    png_set_IHDR(lib, info, (png_uint_32)spec->width, (png_uint_32)spec->height, spec->depth, spec->type,
-                 spec->interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-                 PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(lib, info, (png_uint_32)spec->width, (png_uint_32)spec->height, spec->depth,
+                 spec->type, spec->interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     set_transparency(lib, info, spec);
     png_write_info(lib, info);
     png_bytep *pointers = malloc((size_t)spec->height * sizeof *pointers);

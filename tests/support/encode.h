@@ -21,7 +21,7 @@ at_image paint_image(int width, int height, int channels, uint64_t seed);
 typedef struct jpeg_spec {
     int quality;
     bool progressive;
-    bool cmyk; /* of RGB pixels, inverted as Adobe's programs do */
+    bool cmyk;   /* of RGB pixels, inverted as Adobe's programs do */
     int restart; /* rows of blocks between restart markers, 0: none */
 } jpeg_spec;
 encoded encode_jpeg(const at_image *image, const jpeg_spec *spec);

@@ -43,7 +43,8 @@ static bool send_all(int fd, const char *data, size_t bytes)
 
 static void send_body(http_server *s, int fd, const char *data, size_t bytes)
 {
-    size_t limit = s->habits.break_after && s->habits.break_after < bytes ? s->habits.break_after : bytes;
+    size_t limit =
+        s->habits.break_after && s->habits.break_after < bytes ? s->habits.break_after : bytes;
     for (size_t at = 0; at < limit; at += BLOCK) {
         size_t n = limit - at < BLOCK ? limit - at : BLOCK;
         if (!send_all(fd, data + at, n))
@@ -69,7 +70,8 @@ static void send_file(http_server *s, int fd, const char *path, long long begin)
                                       "HTTP/1.1 206 Partial Content\r\nContent-Length: %zu\r\n"
                                       "Content-Range: bytes %zu-%zu/%zu\r\n\r\n",
                                       size - from, from, size - 1, size)
-                           : snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", size);
+                           : snprintf(head, sizeof head,
+                                      "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", size);
         if (send_all(fd, head, (size_t)n))
             send_body(s, fd, data + from, size - from);
     }
@@ -91,7 +93,8 @@ static void answer(http_server *s, int fd, const char *request)
     if (fail) {
         send_all(fd, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", 55);
     } else if (s->habits.redirect) {
-        int n = snprintf(head, sizeof head, "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n",
+        int n = snprintf(head, sizeof head,
+                         "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n",
                          s->habits.redirect);
         send_all(fd, head, (size_t)n);
     } else {

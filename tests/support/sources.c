@@ -42,7 +42,8 @@ void put_picture(const char *dir, const char *name, uint64_t seed)
     if (jpeg)
         file = encode_jpeg(&image, &(jpeg_spec){.quality = 90});
     else
-        file = encode_png(&(png_spec){.width = 8, .height = 6, .depth = 8, .type = 2}, image.pixels, 24);
+        file = encode_png(&(png_spec){.width = 8, .height = 6, .depth = 8, .type = 2}, image.pixels,
+                          24);
     put_file(dir, name, file.bytes, file.size);
     free(file.bytes);
     at_image_fini(&image);

@@ -27,7 +27,8 @@ typedef struct idx_spec {
 } idx_spec;
 /* dir/<prefix>-images-idx3-ubyte and labels: 4 x 5 pictures, label i % 3. */
 void put_idx(const char *dir, const char *prefix, const idx_spec *spec);
-/* dir/name: count records of CIFAR's binary form, label i % 10 (and a coarse one before it if coarse). */
+/* dir/name: count records of CIFAR's binary form, label i % 10 (and a coarse one before it if
+ * coarse). */
 void put_cifar(const char *dir, const char *name, int count, bool coarse, uint64_t seed);
 
 /* Runs an ingest that must end well, or with this code; returns its message (static). */

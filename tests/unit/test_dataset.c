@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading a data set: order, contents, identity; damage to shards and catalog is noticed and named. */
+ * Reading a data set: order, contents, identity; damage to shards and catalog is noticed and named.
+ */
 #include "../../datasets/internal.h"
 #include "scratch.h"
 #include "sources.h"
@@ -27,7 +28,8 @@ static int set_up(void **state)
     put_pictures(p->source, "test", 3, 5, 1000);
     at_ingest_options o = {.source = p->source, .out = p->out, .val_fraction = 0.1};
     at_error err = {0};
-    if (at_ingest_tuned(&o, &(at_ingest_tuning){.shard_bytes = 8192, .commit_images = 10}, NULL, &err))
+    if (at_ingest_tuned(&o, &(at_ingest_tuning){.shard_bytes = 8192, .commit_images = 10}, NULL,
+                        &err))
         fail_msg("%s", err.message);
     *state = p;
     return 0;
@@ -61,7 +63,7 @@ static const char *open_must_fail(const struct place *p, int code)
     return err.message;
 }
 
-/* ---- whole --------------------------------------------------------------------------------------- */
+/* ---- whole ----------------------------------------------------------------------------------- */
 
 static void test_samples_are_the_files(void **state)
 {
@@ -94,8 +96,9 @@ static void test_samples_are_the_files(void **state)
             free(path);
         }
         at_sample s;
-        assert_int_equal(at_dataset_sample(d, (at_split)split, at_dataset_count(d, (at_split)split), &s, NULL),
-                         AT_EINPUT);
+        assert_int_equal(
+            at_dataset_sample(d, (at_split)split, at_dataset_count(d, (at_split)split), &s, NULL),
+            AT_EINPUT);
     }
     at_dataset_close(d);
 }
@@ -190,7 +193,7 @@ static void test_many_threads_read(void **state)
     at_dataset_close(d);
 }
 
-/* ---- damaged --------------------------------------------------------------------------------------- */
+/* ---- damaged --------------------------------------------------------------------------------- */
 
 static char *shard_path(const struct place *p, int n)
 {
@@ -270,10 +273,12 @@ static void test_catalogs_that_make_no_sense(void **state)
         const char *sql, *message;
     } cases[] = {
         {"UPDATE meta SET value = '2' WHERE key = 'format'", "its format is 2"},
-        {"UPDATE meta SET value = '1' WHERE key = 'format'; UPDATE images SET label = 3 WHERE id = 5",
+        {"UPDATE meta SET value = '1' WHERE key = 'format'; UPDATE images SET label = 3 WHERE id = "
+         "5",
          "out of range"},
         {"UPDATE images SET label = 0, split = 'dev' WHERE id = 5", "\"dev\" is no split"},
-        {"UPDATE images SET split = 'test' WHERE id = 5; UPDATE blobs SET offset = -1 WHERE id = 3", "out of range"},
+        {"UPDATE images SET split = 'test' WHERE id = 5; UPDATE blobs SET offset = -1 WHERE id = 3",
+         "out of range"},
         {"UPDATE blobs SET offset = 1000000 WHERE id = 3", "beyond its end"},
         {"UPDATE classes SET label = 9 WHERE label = 1", "are not 0, 1, 2"},
         {"DELETE FROM meta WHERE key = 'dataset_hash'", "not that of a complete data set"},
@@ -290,7 +295,8 @@ static void test_no_data_set(void **state)
 {
     struct place *p = *state;
     char *catalog = at_path_join(p->out, "catalog.db");
-    put_text(p->out, "catalog.db", "this is no database, it only has the name of one, and some more bytes");
+    put_text(p->out, "catalog.db",
+             "this is no database, it only has the name of one, and some more bytes");
     open_must_fail(p, AT_EINPUT);
     assert_int_equal(unlink(catalog), 0);
     assert_non_null(strstr(open_must_fail(p, AT_ENOENT), "is no data set"));

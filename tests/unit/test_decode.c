@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Decoding: every kind of PNG and JPEG gives the right pixels, everything else the right reason, and
- * damaged files neither crash nor pass. */
+ * Decoding: every kind of PNG and JPEG gives the right pixels, everything else the right reason,
+ * and damaged files neither crash nor pass. */
 #include "encode.h"
 
 #include <setjmp.h>
@@ -58,7 +58,8 @@ static void test_png_keeps_8_bit_pixels(void **state)
                 int w = sizes[i][0], h = sizes[i][1];
                 at_image image = paint_image(w, h, channels, i);
                 png_spec spec = {w, h, 8, channels == 1 ? GREY : RGB, .interlaced = interlaced};
-                expect(encode_png(&spec, image.pixels, (size_t)(w * channels)), w, h, channels, image.pixels);
+                expect(encode_png(&spec, image.pixels, (size_t)(w * channels)), w, h, channels,
+                       image.pixels);
                 at_image_fini(&image);
             }
 }
@@ -67,14 +68,17 @@ static void test_png_widens_few_bits(void **state)
 {
     (void)state;
     static const uint8_t one_bit[] = {0xA0}, four_bits[] = {0x0F, 0x80};
-    expect(encode_png(&(png_spec){4, 1, 1, GREY}, one_bit, 1), 4, 1, 1, (const uint8_t[]){255, 0, 255, 0});
-    expect(encode_png(&(png_spec){3, 1, 4, GREY}, four_bits, 2), 3, 1, 1, (const uint8_t[]){0, 255, 136});
+    expect(encode_png(&(png_spec){4, 1, 1, GREY}, one_bit, 1), 4, 1, 1,
+           (const uint8_t[]){255, 0, 255, 0});
+    expect(encode_png(&(png_spec){3, 1, 4, GREY}, four_bits, 2), 3, 1, 1,
+           (const uint8_t[]){0, 255, 136});
 }
 
 static void test_png_narrows_16_bits(void **state)
 {
     (void)state;
-    static const uint8_t deep[] = {0x00, 0x00, 0xFF, 0xFF, 0x80, 0x80, 0x12, 0x34, 0x7F, 0xFF, 0x01, 0x01};
+    static const uint8_t deep[] = {0x00, 0x00, 0xFF, 0xFF, 0x80, 0x80,
+                                   0x12, 0x34, 0x7F, 0xFF, 0x01, 0x01};
     expect(encode_png(&(png_spec){6, 1, 16, GREY}, deep, 12), 6, 1, 1,
            (const uint8_t[]){0, 255, 128, 18, 127, 1});
     expect(encode_png(&(png_spec){2, 1, 16, RGB}, deep, 12), 2, 1, 3,
@@ -89,7 +93,8 @@ static void test_png_looks_palettes_up(void **state)
     expect(encode_png(&spec, rows, 4), 4, 1, 3,
            (const uint8_t[]){10, 20, 30, 200, 100, 50, 1, 2, 3, 200, 100, 50});
     spec.palette_alpha = (const uint8_t[]){255, 0, 128};
-    expect(encode_png(&spec, rows, 4), 4, 1, 3, (const uint8_t[]){10, 20, 30, 0, 0, 0, 1, 1, 2, 0, 0, 0});
+    expect(encode_png(&spec, rows, 4), 4, 1, 3,
+           (const uint8_t[]){10, 20, 30, 0, 0, 0, 1, 1, 2, 0, 0, 0});
 }
 
 static void test_png_lays_alpha_over_black(void **state)
@@ -166,9 +171,11 @@ static void test_a_decoder_is_as_good_after_a_failure(void **state)
     at_image first = decode(&file);
     for (size_t cut = 2; cut < file.size; cut += 37) {
         const char *reason = NULL;
-        assert_int_equal(at_decoder_decode(d, file.bytes, cut, NULL, &view, &reason, NULL), AT_EINPUT);
+        assert_int_equal(at_decoder_decode(d, file.bytes, cut, NULL, &view, &reason, NULL),
+                         AT_EINPUT);
         assert_null(view.pixels);
-        assert_int_equal(at_decoder_decode(d, file.bytes, file.size, NULL, &again, &reason, NULL), 0);
+        assert_int_equal(at_decoder_decode(d, file.bytes, file.size, NULL, &again, &reason, NULL),
+                         0);
         assert_null(reason);
         assert_memory_equal(again.pixels, first.pixels, 40 * 30 * 3);
     }
@@ -183,7 +190,8 @@ static void test_a_decoder_is_as_good_after_a_failure(void **state)
 static void test_raw(void **state)
 {
     (void)state;
-    uint8_t raw[16 + 6] = {'A', 'T', 'R', 'W', 2, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 1, 2, 3, 4, 5, 6};
+    uint8_t raw[16 + 6] = {'A', 'T', 'R', 'W', 2, 0, 0, 0, 1, 0, 0,
+                           0,   3,   0,   0,   0, 1, 2, 3, 4, 5, 6};
     encoded file = {raw, sizeof raw};
     at_image image = decode(&file);
     assert_int_equal(image.width, 2);
@@ -219,7 +227,8 @@ static void test_reasons(void **state)
     at_image image = paint_image(50, 40, 3, 3);
     encoded png = encode_png(&(png_spec){50, 40, 8, RGB}, image.pixels, 150);
     encoded jpeg = encode_jpeg(&image, &(jpeg_spec){.quality = 90});
-    at_decode_limits small = {.pixels = 1999}, enough = {.pixels = 2000}, few_bytes = {.bytes = 100};
+    at_decode_limits small = {.pixels = 1999}, enough = {.pixels = 2000},
+                     few_bytes = {.bytes = 100};
     assert_string_equal(refuse(png.bytes, png.size, &small), "too-large");
     assert_string_equal(refuse(jpeg.bytes, jpeg.size, &small), "too-large");
     assert_string_equal(refuse(jpeg.bytes, jpeg.size, &few_bytes), "too-large");
@@ -256,7 +265,8 @@ static void make_samples(encoded out[SAMPLES])
     at_image rgb = paint_image(19, 13, 3, 1), grey = paint_image(9, 21, 1, 2);
     out[0] = encode_png(&(png_spec){19, 13, 8, RGB}, rgb.pixels, 57);
     out[1] = encode_png(&(png_spec){9, 21, 8, GREY, .interlaced = true}, grey.pixels, 9);
-    static const uint8_t colours[] = {10, 20, 30, 200, 100, 50, 1, 2, 3, 9, 9, 9}, rows[] = {0x1B, 0xE4};
+    static const uint8_t colours[] = {10, 20, 30, 200, 100, 50, 1, 2, 3, 9, 9, 9},
+                         rows[] = {0x1B, 0xE4};
     out[2] = encode_png(&(png_spec){4, 2, 2, PALETTE, .palette = colours, .colours = 4}, rows, 1);
     out[3] = encode_jpeg(&rgb, &(jpeg_spec){.quality = 85});
     out[4] = encode_jpeg(&grey, &(jpeg_spec){.quality = 85});
@@ -274,11 +284,14 @@ static void test_every_truncation_is_noticed(void **state)
     size_t cases = 0;
     for (int i = 0; i < SAMPLES; i++) {
         for (size_t cut = 0; cut < files[i].size; cut++, cases++) {
-            uint8_t *copy = malloc(cut ? cut : 1); /* its end is the allocation's: sanitizers watch it */
+            uint8_t *copy =
+                malloc(cut ? cut : 1); /* its end is the allocation's: sanitizers watch it */
             assert_non_null(copy);
             memcpy(copy, files[i].bytes, cut);
             const char *reason = refuse(copy, cut, NULL);
-            const char *wanted = cut == 0 ? "empty" : i < 3 && cut < 8 ? "not-an-image" : "truncated";
+            const char *wanted = cut == 0           ? "empty"
+                                 : i < 3 && cut < 8 ? "not-an-image"
+                                                    : "truncated";
             if (i >= 3 && cut > 0 && cut < 3)
                 wanted = "not-an-image";
             if (strcmp(reason, wanted))

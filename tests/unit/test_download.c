@@ -54,8 +54,8 @@ static int tear_down(void **state)
 }
 
 /* Downloads dir/file.bin from a server with these habits. */
-static int download(const struct place *p, const http_habits *habits, const char *name, at_error *err,
-                    int *requests, size_t *bytes)
+static int download(const struct place *p, const http_habits *habits, const char *name,
+                    at_error *err, int *requests, size_t *bytes)
 {
     http_server *s = http_server_start(p->dir, habits);
     char *url = http_server_url(s, name);
@@ -147,7 +147,8 @@ static void test_a_server_without_ranges(void **state)
     int requests;
     size_t bytes;
     put_file(p->dir, "got.bin.part", p->data, 200000);
-    assert_int_equal(download(p, &(http_habits){.no_ranges = true}, "file.bin", &err, &requests, &bytes), 0);
+    assert_int_equal(
+        download(p, &(http_habits){.no_ranges = true}, "file.bin", &err, &requests, &bytes), 0);
     assert_int_equal(bytes, SIZE);
     must_be_whole(p);
 }
@@ -158,7 +159,8 @@ static void test_a_busy_server_is_asked_again(void **state)
     at_error err = {0};
     int requests;
     size_t bytes;
-    assert_int_equal(download(p, &(http_habits){.failures = 2}, "file.bin", &err, &requests, &bytes), 0);
+    assert_int_equal(
+        download(p, &(http_habits){.failures = 2}, "file.bin", &err, &requests, &bytes), 0);
     assert_int_equal(requests, 3);
     must_be_whole(p);
 }
@@ -170,7 +172,8 @@ static void test_wrong_content_is_not_kept(void **state)
     int requests;
     size_t bytes;
     put_text(p->dir, "other.bin", "something else");
-    assert_int_equal(download(p, &(http_habits){0}, "other.bin", &err, &requests, &bytes), AT_EINPUT);
+    assert_int_equal(download(p, &(http_habits){0}, "other.bin", &err, &requests, &bytes),
+                     AT_EINPUT);
     assert_non_null(strstr(err.message, p->sha256));
     assert_int_equal(requests, 1);
     assert_false(at_file_exists(p->path) || at_file_exists(p->part));
@@ -182,7 +185,8 @@ static void test_a_missing_file(void **state)
     at_error err = {0};
     int requests;
     size_t bytes;
-    assert_int_equal(download(p, &(http_habits){0}, "nothing.bin", &err, &requests, &bytes), AT_EIO);
+    assert_int_equal(download(p, &(http_habits){0}, "nothing.bin", &err, &requests, &bytes),
+                     AT_EIO);
     assert_non_null(strstr(err.message, "404"));
     assert_int_equal(requests, 1);
     assert_false(at_file_exists(p->path));

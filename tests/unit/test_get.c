@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Getting well-known data sets: from local files and folders, from a server; what is wrong leaves nothing
- * that looks complete. */
+ * Getting well-known data sets: from local files and folders, from a server; what is wrong leaves
+ * nothing that looks complete. */
 #include "http_server.h"
 #include "scratch.h"
 #include "sources.h"
@@ -48,7 +48,8 @@ static void get_must(const char *name, const char *from, const char *out)
         fail_msg("%s", err.message);
 }
 
-static const char *get_must_fail(const char *name, const char *from, const char *url, const char *out, int code)
+static const char *get_must_fail(const char *name, const char *from, const char *url,
+                                 const char *out, int code)
 {
     static at_error err;
     err = (at_error){0};
@@ -91,11 +92,13 @@ static void test_from_a_folder(void **state)
     at_node_free(label);
     assert_int_equal(ingest_must(p->out, p->dataset, 0).images, 15);
     get_must("mnist", p->from, p->out); /* again */
-    assert_non_null(strstr(get_must_fail("cifar10", p->from, NULL, p->out, AT_EINPUT), "holds mnist from"));
+    assert_non_null(
+        strstr(get_must_fail("cifar10", p->from, NULL, p->out, AT_EINPUT), "holds mnist from"));
     char *other = at_path_join(p->dir, "other");
     put_idx(other, "train", &(idx_spec){.images = 9, .labels = 9});
     get_must_fail("mnist", other, NULL, p->out, AT_EINPUT);
-    assert_non_null(strstr(get_must_fail("mnist", p->from, NULL, p->from, AT_EINPUT), "is the source already"));
+    assert_non_null(
+        strstr(get_must_fail("mnist", p->from, NULL, p->from, AT_EINPUT), "is the source already"));
     assert_int_equal(scratch_count(p->from), 4);
     free(other);
     assert_int_equal(scratch_count(p->dir), 4);
@@ -131,11 +134,13 @@ static void test_what_is_broken_leaves_nothing(void **state)
     put_tar(p->dir, "from", "pictures.tar", false, false);
     char *tar = at_path_join(p->dir, "pictures.tar"), *nothing = at_path_join(p->dir, "nothing");
     assert_int_equal(truncate(tar, 30000), 0);
-    assert_non_null(strstr(get_must_fail("cifar10", tar, NULL, p->out, AT_EINPUT), "pictures.tar: at byte"));
+    assert_non_null(
+        strstr(get_must_fail("cifar10", tar, NULL, p->out, AT_EINPUT), "pictures.tar: at byte"));
     assert_non_null(strstr(get_must_fail("cifar10", nothing, NULL, p->out, AT_ENOENT), nothing));
     put_text(p->dir, "empty/notes.txt", "no pictures");
     char *empty = at_path_join(p->dir, "empty");
-    assert_non_null(strstr(get_must_fail("cifar10", empty, NULL, p->out, AT_EINPUT), "no file in a class folder"));
+    assert_non_null(strstr(get_must_fail("cifar10", empty, NULL, p->out, AT_EINPUT),
+                           "no file in a class folder"));
     assert_false(at_dir_exists(p->out));
     free(tar);
     free(nothing);
@@ -145,7 +150,8 @@ static void test_what_is_broken_leaves_nothing(void **state)
 static void test_an_unknown_name(void **state)
 {
     struct place *p = *state;
-    assert_non_null(strstr(get_must_fail("fashion-mnits", NULL, NULL, p->out, AT_EINPUT), "\"fashion-mnist\"?"));
+    assert_non_null(strstr(get_must_fail("fashion-mnits", NULL, NULL, p->out, AT_EINPUT),
+                           "\"fashion-mnist\"?"));
     assert_false(at_dir_exists(p->out));
 }
 
@@ -154,7 +160,8 @@ static void test_other_files_are_not_mixed_in(void **state)
     struct place *p = *state;
     put_pictures(p->from, "", 2, 2, 0);
     put_text(p->out, "thesis.tex", "precious");
-    assert_non_null(strstr(get_must_fail("cifar10", p->from, NULL, p->out, AT_EINPUT), "thesis.tex"));
+    assert_non_null(
+        strstr(get_must_fail("cifar10", p->from, NULL, p->out, AT_EINPUT), "thesis.tex"));
     assert_int_equal(scratch_count(p->out), 1);
 }
 
@@ -164,8 +171,9 @@ static void test_from_a_server(void **state)
     put_text(p->dir, "cifar-10-binary.tar.gz", "not the real one");
     http_server *s = http_server_start(p->dir, &(http_habits){0});
     char *url = http_server_url(s, ""), *away = http_server_url(s, "elsewhere/");
-    assert_non_null(strstr(get_must_fail("cifar10", NULL, url, p->out, AT_EINPUT),
-                           "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd belongs there"));
+    assert_non_null(
+        strstr(get_must_fail("cifar10", NULL, url, p->out, AT_EINPUT),
+               "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd belongs there"));
     assert_non_null(strstr(get_must_fail("cifar10", NULL, away, p->out, AT_EIO), "--from PATH"));
     assert_false(at_file_exists(p->label));
     http_server_stop(s);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Ingest of folders: layouts, labels, splits, what is set aside, what is refused. The other sources are
- * in test_sources.c, interruption in test_resume.c. */
+ * Ingest of folders: layouts, labels, splits, what is set aside, what is refused. The other sources
+ * are in test_sources.c, interruption in test_resume.c. */
 #include "scratch.h"
 #include "sources.h"
 
@@ -60,7 +60,9 @@ static void test_splits_and_classes_are_folders(void **state)
     expect(p, "SELECT group_concat(label || name) FROM classes", "0cat,1dog");
     expect(p, "SELECT group_concat(split || label, ' ') FROM (SELECT * FROM images ORDER BY path)",
            "val0 val1 test0 test1 train0 train0 train1");
-    expect(p, "SELECT format FROM images JOIN blobs USING(hash) WHERE path = 'test/cat/no extension'", "png");
+    expect(p,
+           "SELECT format FROM images JOIN blobs USING(hash) WHERE path = 'test/cat/no extension'",
+           "png");
     expect(p, "SELECT count(*) FROM images WHERE mtime > 1600000000", "7");
 }
 
@@ -93,8 +95,10 @@ static void test_numbers_sort_by_value(void **state)
     for (int i = 0; i < 4; i++)
         put_picture(p->source, names[i], (uint64_t)i);
     ingest_must(p->source, p->out, 0);
-    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)", "0,2,9,10");
-    expect(p, "SELECT group_concat(label) FROM (SELECT label FROM images ORDER BY path)", "0,3,1,2");
+    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
+           "0,2,9,10");
+    expect(p, "SELECT group_concat(label) FROM (SELECT label FROM images ORDER BY path)",
+           "0,3,1,2");
 }
 
 static void test_names_that_are_no_utf8(void **state)
@@ -126,7 +130,7 @@ static void test_links(void **state)
     free(dead);
 }
 
-/* ---- contents ---------------------------------------------------------------------------------- */
+/* ---- contents -------------------------------------------------------------------------------- */
 
 static void test_a_content_is_stored_once(void **state)
 {
@@ -139,13 +143,17 @@ static void test_a_content_is_stored_once(void **state)
     ingest_must(p->source, p->out, 0);
     expect(p, "SELECT count(*) || ' ' || count(DISTINCT hash) FROM images", "6 2");
     expect(p, "SELECT count(*) FROM blobs", "2");
-    expect(p, "SELECT count(*) FROM images JOIN blobs ON blobs.id = images.blob AND blobs.hash = images.hash", "6");
+    expect(p,
+           "SELECT count(*) FROM images JOIN blobs ON blobs.id = images.blob AND blobs.hash = "
+           "images.hash",
+           "6");
 }
 
 static void test_statistics(void **state)
 {
     struct place *p = *state;
-    static const uint8_t rgb[] = {0, 10, 255, 4, 10, 0, 8, 10, 255, 0, 10, 0}, grey[] = {1, 3, 5, 7};
+    static const uint8_t rgb[] = {0, 10, 255, 4, 10, 0, 8, 10, 255, 0, 10, 0},
+                         grey[] = {1, 3, 5, 7};
     encoded file = encode_png(&(png_spec){2, 2, 8, 2}, rgb, 6);
     put_file(p->source, "a/rgb.png", file.bytes, file.size);
     free(file.bytes);
@@ -154,13 +162,15 @@ static void test_statistics(void **state)
     free(file.bytes);
     ingest_must(p->source, p->out, 0);
     expect(p,
-           "SELECT mean_0 || ' ' || mean_1 || ' ' || mean_2 || ' ' || round(deviation_0, 6) || ' ' || deviation_1 || "
+           "SELECT mean_0 || ' ' || mean_1 || ' ' || mean_2 || ' ' || round(deviation_0, 6) || ' ' "
+           "|| deviation_1 || "
            "' ' || deviation_2 || ' ' || min_0 || max_0 || min_1 || max_1 || min_2 || max_2 "
            "FROM images JOIN stats USING(hash) WHERE path = 'a/rgb.png'",
            "3.0 10.0 127.5 3.316625 0.0 127.5 0810100255");
     expect(p,
            "SELECT mean_0 || ' ' || round(deviation_0, 6) || ' ' || min_0 || max_0 || "
-           "(mean_1 IS NULL AND max_2 IS NULL) FROM images JOIN stats USING(hash) WHERE path = 'b/grey.png'",
+           "(mean_1 IS NULL AND max_2 IS NULL) FROM images JOIN stats USING(hash) WHERE path = "
+           "'b/grey.png'",
            "4.0 2.236068 171");
 }
 
@@ -181,7 +191,8 @@ static void test_statistics_of_a_large_picture(void **state)
             high = image.pixels[i] > high ? image.pixels[i] : high;
         }
         char sql[100], want[100];
-        snprintf(sql, sizeof sql, "SELECT printf('%%.9f %%d %%d', mean_%d, min_%d, max_%d) FROM stats", c, c, c);
+        snprintf(sql, sizeof sql,
+                 "SELECT printf('%%.9f %%d %%d', mean_%d, min_%d, max_%d) FROM stats", c, c, c);
         snprintf(want, sizeof want, "%.9f %d %d", sum / (123 * 77), low, high);
         expect(p, sql, want);
     }
@@ -189,7 +200,7 @@ static void test_statistics_of_a_large_picture(void **state)
     at_image_fini(&image);
 }
 
-/* ---- what is set aside -------------------------------------------------------------------------- */
+/* ---- what is set aside ----------------------------------------------------------------------- */
 
 static void test_one_bad_picture_is_set_aside(void **state)
 {
@@ -219,7 +230,7 @@ static void test_one_bad_picture_is_set_aside(void **state)
     free(jpeg.bytes);
 }
 
-/* ---- what is refused ---------------------------------------------------------------------------- */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 static void test_no_image(void **state)
 {
@@ -290,11 +301,12 @@ static void test_wrong_options(void **state)
     o.val_fraction = -0.1;
     ingest_must_fail(&o, AT_EUSAGE);
     put_pictures(p->source, "val", 2, 2, 0);
-    o = (at_ingest_options){.source = p->source, .out = p->out, .val_fraction = 0.5, .allow_missing_classes = true};
+    o = (at_ingest_options){
+        .source = p->source, .out = p->out, .val_fraction = 0.5, .allow_missing_classes = true};
     assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "validation split of its own"));
 }
 
-/* ---- the validation split ------------------------------------------------------------------------ */
+/* ---- the validation split -------------------------------------------------------------------- */
 
 static void test_val_is_stratified_and_keeps_copies_together(void **state)
 {
@@ -308,11 +320,14 @@ static void test_val_is_stratified_and_keeps_copies_together(void **state)
     }
     ingest_must(p->source, p->out, 0.25);
     expect(p,
-           "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images WHERE split = 'val' GROUP BY label "
+           "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images WHERE split = 'val' "
+           "GROUP BY label "
            "ORDER BY label)",
            "20,10,10");
     expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "15");
-    expect(p, "SELECT count(*) FROM images a JOIN images b USING(hash) WHERE a.split = 'val' AND b.split = 'train'",
+    expect(p,
+           "SELECT count(*) FROM images a JOIN images b USING(hash) WHERE a.split = 'val' AND "
+           "b.split = 'train'",
            "0");
 }
 
@@ -320,11 +335,13 @@ static void test_val_depends_on_seed_alone(void **state)
 {
     struct place *p = *state;
     put_pictures(p->source, "", 2, 50, 0);
-    static const char sql[] = "SELECT group_concat(path) FROM (SELECT path FROM images WHERE split = 'val' ORDER BY path)";
+    static const char sql[] = "SELECT group_concat(path) FROM (SELECT path FROM images WHERE split "
+                              "= 'val' ORDER BY path)";
     char *chosen[4];
     for (int i = 0; i < 4; i++) {
         char *out = at_format("%s/%d", p->dir, i);
-        at_ingest_options o = {.source = p->source, .out = out, .val_fraction = 0.1, .seed = i == 3};
+        at_ingest_options o = {
+            .source = p->source, .out = out, .val_fraction = 0.1, .seed = i == 3};
         o.jobs = 1 + i;
         assert_int_equal(at_ingest(&o, NULL, NULL), 0);
         chosen[i] = strdup(query(out, sql));
@@ -344,9 +361,14 @@ static void test_small_classes_keep_a_training_image(void **state)
     put_picture(p->source, "two/1.png", 2);
     put_picture(p->source, "two/2.png", 3);
     ingest_must(p->source, p->out, 0.9);
-    expect(p, "SELECT group_concat(split) FROM (SELECT split FROM images WHERE label = 0 ORDER BY split)", "train");
-    expect(p, "SELECT group_concat(split) FROM (SELECT split FROM images WHERE label = 1 ORDER BY split)",
-           "train,val");
+    expect(
+        p,
+        "SELECT group_concat(split) FROM (SELECT split FROM images WHERE label = 0 ORDER BY split)",
+        "train");
+    expect(
+        p,
+        "SELECT group_concat(split) FROM (SELECT split FROM images WHERE label = 1 ORDER BY split)",
+        "train,val");
 }
 
 int main(void)

@@ -52,7 +52,9 @@ static void test_halving_averages(void **state)
 static double keys(double x)
 {
     x = fabs(x);
-    return x < 1 ? 1.5 * x * x * x - 2.5 * x * x + 1 : x < 2 ? -0.5 * x * x * x + 2.5 * x * x - 4 * x + 2 : 0;
+    return x < 1   ? 1.5 * x * x * x - 2.5 * x * x + 1
+           : x < 2 ? -0.5 * x * x * x + 2.5 * x * x - 4 * x + 2
+                   : 0;
 }
 
 /* Weight of input k for output i, after its definition; k may lie outside. */
@@ -83,9 +85,10 @@ static void test_against_floating_point(void **state)
 {
     (void)state;
     static const int cases[][4] = {/* in, out as width x height */
-                                   {5, 7, 11, 13},  {13, 11, 7, 5},  {1, 1, 6, 9},    {2, 3, 9, 4},
-                                   {3, 1, 3, 8},    {17, 40, 16, 41}, {40, 17, 8, 34}, {32, 32, 28, 28},
-                                   {28, 28, 32, 32}, {50, 9, 1, 1},   {9, 50, 4, 7}};
+                                   {5, 7, 11, 13},  {13, 11, 7, 5},   {1, 1, 6, 9},
+                                   {2, 3, 9, 4},    {3, 1, 3, 8},     {17, 40, 16, 41},
+                                   {40, 17, 8, 34}, {32, 32, 28, 28}, {28, 28, 32, 32},
+                                   {50, 9, 1, 1},   {9, 50, 4, 7}};
     size_t compared = 0;
     double worst = 0;
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
@@ -159,15 +162,19 @@ static void test_impossible_shapes_are_refused(void **state)
     at_image image = {.width = 1, .height = 1, .channels = 3, .pixels = pixel};
     static const int shapes[][3] = {{0, 1, 1}, {1, -1, 1}, {1, 1, 2}, {1, 1, 4}, {1 << 20, 1, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        assert_int_equal(at_image_fit(&image, shapes[i][0], shapes[i][1], shapes[i][2], pixel, NULL), AT_EINPUT);
+        assert_int_equal(
+            at_image_fit(&image, shapes[i][0], shapes[i][1], shapes[i][2], pixel, NULL), AT_EINPUT);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_same_size_is_a_copy),     cmocka_unit_test(test_halving_averages),
-        cmocka_unit_test(test_against_floating_point),      cmocka_unit_test(test_a_flat_picture_stays_flat),
-        cmocka_unit_test(test_large_pictures),              cmocka_unit_test(test_grey_and_colour),
+        cmocka_unit_test(test_the_same_size_is_a_copy),
+        cmocka_unit_test(test_halving_averages),
+        cmocka_unit_test(test_against_floating_point),
+        cmocka_unit_test(test_a_flat_picture_stays_flat),
+        cmocka_unit_test(test_large_pictures),
+        cmocka_unit_test(test_grey_and_colour),
         cmocka_unit_test(test_impossible_shapes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

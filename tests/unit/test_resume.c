@@ -54,7 +54,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- everything that a data set is ------------------------------------------------------------- */
+/* ---- everything that a data set is ----------------------------------------------------------- */
 
 static void add_rows(at_db *db, const char *sql, at_text *out)
 {
@@ -119,9 +119,11 @@ static char *take(const struct place *p)
     return out.data;
 }
 
-static int ingest(const struct place *p, const char *source, bool resume, at_ingest_result *r, at_error *err)
+static int ingest(const struct place *p, const char *source, bool resume, at_ingest_result *r,
+                  at_error *err)
 {
-    at_ingest_options o = {.source = source, .out = p->out, .val_fraction = 0.2, .seed = 3, .jobs = 2};
+    at_ingest_options o = {
+        .source = source, .out = p->out, .val_fraction = 0.2, .seed = 3, .jobs = 2};
     o.resume = resume;
     return at_ingest_tuned(&o, &small, r, err);
 }
@@ -144,19 +146,22 @@ static void must_be_equal(const char *got, const char *wanted)
         size_t i = 0;
         while (got[i] == wanted[i])
             i++;
-        fail_msg("differs at character %zu: \"%.60s\" instead of \"%.60s\"", i, got + i, wanted + i);
+        fail_msg("differs at character %zu: \"%.60s\" instead of \"%.60s\"", i, got + i,
+                 wanted + i);
     }
 }
 
-/* ---- killed ------------------------------------------------------------------------------------ */
+/* ---- killed ---------------------------------------------------------------------------------- */
 
 static void pause_for(double seconds)
 {
-    struct timespec t = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    struct timespec t = {.tv_sec = (time_t)seconds,
+                         .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
     nanosleep(&t, NULL);
 }
 
-/* Ingests in a child that gets the signal after some time (0: none). Its exit status, -1: killed. */
+/* Ingests in a child that gets the signal after some time (0: none). Its exit status, -1: killed.
+ */
 static int run_child(const struct place *p, const char *source, double seconds, int signal)
 {
     pid_t child = fork();
@@ -183,7 +188,8 @@ static void kill_and_resume(const struct place *p, const char *source, int signa
     at_rng rng = at_rng_stream(seed, "kill", 0);
     int disturbed = 0, finished = 0, rounds = 0;
     for (; rounds < 200 && disturbed < 12; rounds++) {
-        /* early and late: also while labels and indexes are made, and while the folder is renamed */
+        /* early and late: also while labels and indexes are made, and while the folder is renamed
+         */
         int status = run_child(p, source, at_rng_uniform(&rng) * seconds, signal);
         assert_true(status == -1 || status == 0 || status == 4);
         disturbed += status != 0;
@@ -199,7 +205,8 @@ static void kill_and_resume(const struct place *p, const char *source, int signa
     assert_int_equal(run_child(p, source, 0, 0), 0);
     char *got = take(p);
     must_be_equal(got, wanted);
-    print_message("%d times stopped by signal %d, ended the same %d times\n", disturbed, signal, finished + 1);
+    print_message("%d times stopped by signal %d, ended the same %d times\n", disturbed, signal,
+                  finished + 1);
     assert_true(disturbed >= 3);
     free(got);
     free(wanted);
@@ -246,7 +253,7 @@ static void test_killed_before_the_renaming(void **state)
     free(wanted);
 }
 
-/* ---- what a crash leaves ------------------------------------------------------------------------ */
+/* ---- what a crash leaves --------------------------------------------------------------------- */
 
 /* A half-made data set: the child is interrupted at once, after what its queue held. */
 static void make_partial(const struct place *p)
@@ -257,7 +264,8 @@ static void make_partial(const struct place *p)
         if (run_child(p, p->source, seconds, SIGTERM) != 4)
             continue;
         char *catalog = at_path_join(p->partial, "catalog.db");
-        bool begun = at_file_exists(catalog) && atoi(query(p->partial, "SELECT count(*) FROM images")) > 0;
+        bool begun =
+            at_file_exists(catalog) && atoi(query(p->partial, "SELECT count(*) FROM images")) > 0;
         free(catalog);
         if (begun)
             return;
@@ -359,7 +367,8 @@ int main(void)
 #undef CASE
     at_log_set_level(AT_LOG_WARN);
     at_progress_silence(true);
-    if (at_dir_exists("/dev/shm")) /* a killed process needs no disk: hundreds of syncs cost nothing there */
+    if (at_dir_exists(
+            "/dev/shm")) /* a killed process needs no disk: hundreds of syncs cost nothing there */
         setenv("TMPDIR", "/dev/shm", 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,7 +70,7 @@ static void cut(const char *dir, const char *name, double part)
     free(path);
 }
 
-/* ---- tar ---------------------------------------------------------------------------------------- */
+/* ---- tar ------------------------------------------------------------------------------------- */
 
 static void test_a_tar_is_as_good_as_its_folder(void **state)
 {
@@ -79,8 +79,9 @@ static void test_a_tar_is_as_good_as_its_folder(void **state)
     put_pictures(p->source, "test", 2, 3, 50);
     put_text(p->source, "train/class_0/notes.txt", "nothing to see");
     ingest_must(p->source, p->out, 0);
-    char *wanted = strdup(query(p->out, "SELECT group_concat(path || split || label || hash) FROM (SELECT * FROM "
-                                        "images ORDER BY path)"));
+    char *wanted = strdup(
+        query(p->out, "SELECT group_concat(path || split || label || hash) FROM (SELECT * FROM "
+                      "images ORDER BY path)"));
     char *hash = strdup(query(p->out, "SELECT value FROM meta WHERE key = 'dataset_hash'"));
     put_tar(p->dir, "source", "plain.tar", false, false);
     put_tar(p->dir, "source", "zipped.anything", true, false);
@@ -90,9 +91,10 @@ static void test_a_tar_is_as_good_as_its_folder(void **state)
         at_ingest_result r = ingest_must(tar, out, 0);
         assert_int_equal(r.images, 16);
         assert_int_equal(r.errors, 1);
-        assert_string_equal(query(out, "SELECT group_concat(path || split || label || hash) FROM (SELECT * FROM "
-                                       "images ORDER BY path)"),
-                            wanted);
+        assert_string_equal(
+            query(out, "SELECT group_concat(path || split || label || hash) FROM (SELECT * FROM "
+                       "images ORDER BY path)"),
+            wanted);
         assert_string_equal(query(out, "SELECT value FROM meta WHERE key = 'dataset_hash'"), hash);
         assert_string_equal(query(out, "SELECT reason FROM errors"), "not-an-image");
         assert_string_equal(query(out, "SELECT min(mtime) FROM images"), "1600000000");
@@ -111,8 +113,10 @@ static void test_leading_folders_of_a_tar(void **state)
     char *tar = at_path_join(p->dir, "a.tar.gz");
     ingest_must(tar, p->out, 0);
     expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
-    expect(p, "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images GROUP BY label)", "4,4,4");
-    expect(p, "SELECT path FROM images WHERE label = 2 ORDER BY path LIMIT 1", "source/class_2/00000.png");
+    expect(p, "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images GROUP BY label)",
+           "4,4,4");
+    expect(p, "SELECT path FROM images WHERE label = 2 ORDER BY path LIMIT 1",
+           "source/class_2/00000.png");
     free(tar);
 }
 
@@ -162,20 +166,24 @@ static void test_a_broken_tar_names_file_and_place(void **state)
     free(text);
 }
 
-/* ---- idx ---------------------------------------------------------------------------------------- */
+/* ---- idx ------------------------------------------------------------------------------------- */
 
 static void test_idx_pictures_and_labels(void **state)
 {
     struct place *p = *state;
     for (int gzip = 0; gzip < 2; gzip++) {
-        char *source = at_format("%s/idx%d", p->dir, gzip), *out = at_format("%s/out%d", p->dir, gzip);
+        char *source = at_format("%s/idx%d", p->dir, gzip),
+             *out = at_format("%s/out%d", p->dir, gzip);
         put_idx(source, "train", &(idx_spec){.images = 12, .labels = 12, .gzip = gzip});
         put_idx(source, "t10k", &(idx_spec){.images = 6, .labels = 6, .gzip = gzip});
         assert_int_equal(ingest_must(source, out, 0).images, 18);
-        assert_string_equal(query(out, "SELECT group_concat(label || name) FROM classes"), "00,11,22");
-        assert_string_equal(query(out, "SELECT group_concat(path, ' ') FROM (SELECT path FROM images WHERE label = 1 "
-                                       "AND split = 'test' ORDER BY path)"),
-                            "test/00001 test/00004");
+        assert_string_equal(query(out, "SELECT group_concat(label || name) FROM classes"),
+                            "00,11,22");
+        assert_string_equal(
+            query(out,
+                  "SELECT group_concat(path, ' ') FROM (SELECT path FROM images WHERE label = 1 "
+                  "AND split = 'test' ORDER BY path)"),
+            "test/00001 test/00004");
         int32_t label;
         at_image image = pixels_of(out, AT_TRAIN, 5, &label);
         assert_int_equal(label, 2);
@@ -202,10 +210,14 @@ static void test_broken_idx_files(void **state)
         {{.images = 5, .labels = 5, .labels_magic = 0x803},
          "train-labels-idx1-ubyte: offset 0: magic 0x00000803 where 0x00000801 belongs"},
         {{.images = 5, .labels = 4}, "train-images-idx3-ubyte: offset 4: 5 images, but "},
-        {{.images = 5, .labels = 5, .images_there = 3}, "train-images-idx3-ubyte: offset 76: the file ends early"},
-        {{.images = 5, .labels = 5, .labels_there = 3}, "train-labels-idx1-ubyte: offset 11: the file ends early"},
-        {{.images = 5, .labels = 5, .images_there = 6}, "offset 116: more data than its header counts"},
-        {{.images = 5, .labels = 5, .labels_there = 6}, "offset 13: more data than its header counts"},
+        {{.images = 5, .labels = 5, .images_there = 3},
+         "train-images-idx3-ubyte: offset 76: the file ends early"},
+        {{.images = 5, .labels = 5, .labels_there = 3},
+         "train-labels-idx1-ubyte: offset 11: the file ends early"},
+        {{.images = 5, .labels = 5, .images_there = 6},
+         "offset 116: more data than its header counts"},
+        {{.images = 5, .labels = 5, .labels_there = 6},
+         "offset 13: more data than its header counts"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         put_idx(p->source, "train", &cases[i].spec);
@@ -223,7 +235,8 @@ static void test_half_an_idx_pair(void **state)
     char *labels = at_path_join(p->source, "train-labels-idx1-ubyte.gz");
     assert_int_equal(unlink(labels), 0);
     at_ingest_options o = {.source = p->source, .out = p->out};
-    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "train-labels-idx1-ubyte(.gz) is missing"));
+    assert_non_null(
+        strstr(ingest_must_fail(&o, AT_EINPUT), "train-labels-idx1-ubyte(.gz) is missing"));
     free(labels);
 }
 
@@ -246,9 +259,13 @@ static void test_fashion_mnist_is_recognised(void **state)
     assert_int_equal(r.errors, 0);
     expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
            "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot");
-    expect(p, "SELECT group_concat(DISTINCT n) FROM (SELECT count(*) AS n FROM images GROUP BY split, label)",
+    expect(p,
+           "SELECT group_concat(DISTINCT n) FROM (SELECT count(*) AS n FROM images GROUP BY split, "
+           "label)",
            "1000,6000");
-    expect(p, "SELECT printf('%.2f', avg(mean_0)) FROM images JOIN stats USING(hash) WHERE split = 'train'",
+    expect(p,
+           "SELECT printf('%.2f', avg(mean_0)) FROM images JOIN stats USING(hash) WHERE split = "
+           "'train'",
            "72.94"); /* the published 0.2860 of 255 */
     int32_t label;
     at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
@@ -256,7 +273,7 @@ static void test_fashion_mnist_is_recognised(void **state)
     at_image_fini(&image);
 }
 
-/* ---- CIFAR -------------------------------------------------------------------------------------- */
+/* ---- CIFAR ----------------------------------------------------------------------------------- */
 
 static void check_cifar(const struct place *p, const char *names)
 {
@@ -281,7 +298,8 @@ static void put_cifar10(const char *dir)
     put_cifar(dir, "test_batch.bin", 10, false, 3);
 }
 
-static const char ten_names[] = "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n";
+static const char ten_names[] =
+    "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n";
 
 static void test_cifar10_folder(void **state)
 {
@@ -328,7 +346,8 @@ static void test_cifar100_has_fine_labels(void **state)
     put_text(p->source, "fine_label_names.txt", names.data);
     ingest_must(p->source, p->out, 0);
     expect(p, "SELECT count(*) FROM classes", "100");
-    expect(p, "SELECT name FROM images JOIN classes USING(label) WHERE path = 'train/train/00013'", "fine 03");
+    expect(p, "SELECT name FROM images JOIN classes USING(label) WHERE path = 'train/train/00013'",
+           "fine 03");
     at_text_fini(&names);
 }
 
@@ -338,10 +357,12 @@ static void test_broken_cifar(void **state)
     put_cifar10(p->source);
     cut(p->source, "data_batch_2.bin", 0.95);
     at_ingest_options o = {.source = p->source, .out = p->out};
-    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "data_batch_2.bin: offset 29193: the file ends within"));
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT),
+                           "data_batch_2.bin: offset 29193: the file ends within"));
     uint8_t record[3073] = {10};
     put_file(p->source, "data_batch_2.bin", record, sizeof record);
-    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "data_batch_2.bin: offset 0: label 10"));
+    assert_non_null(
+        strstr(ingest_must_fail(&o, AT_EINPUT), "data_batch_2.bin: offset 0: label 10"));
 }
 
 int main(void)
