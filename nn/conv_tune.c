@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * conv_tune: which implementation a convolution takes. Candidates are the library's direct and
  * Winograd algorithms, in the layouts that the tensors have and in those that the library would
- * choose, whose reorders are then part of the time, and plain NCHW, where few channels go through
- * its matrix multiplication. The library's reference loops, a hundred times slower, are taken only
+ * choose, whose reorders are then part of the time, and direct in NHWC and NCHW, where it has good
+ * kernels for channel counts that are no multiple of a vector. The library's reference loops, a hundred times slower, are taken only
  * where there is nothing else. A later candidate must be a tenth faster than
  * an earlier one, so that noise does not change the choice from one machine of a kind to the next.
  */
@@ -11,15 +11,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 5, REPEATS = 3, MOST_MEMORY = 7 };
+enum { CANDIDATES = 6, REPEATS = 3, MOST_MEMORY = 7 };
 
 static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t src_lanes,
                                     int64_t dst_lanes)
 {
     dnn_conv_spec s = *spec;
-    s.winograd = i % 2 == 0 && i < 4;
-    s.src_lanes = i < 2 ? src_lanes : i < 4 ? 0 : 1;
-    s.dst_lanes = i < 2 ? dst_lanes : i < 4 ? 0 : 1;
+    const struct {
+        bool winograd;
+        int64_t src, dst;
+    } all[CANDIDATES] = {{true, src_lanes, dst_lanes}, {false, src_lanes, dst_lanes},
+                         {true, 0, 0},                 {false, 0, 0},
+                         {false, s.src.c, s.dst.c},    {false, 1, 1}};
+    s.winograd = all[i].winograd;
+    s.src_lanes = all[i].src;
+    s.dst_lanes = all[i].dst;
     return s;
 }
 
@@ -172,7 +178,7 @@ static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_s
 /* The index of the fastest of n > 1 candidates. */
 static int fastest(conv_pass *passes, int n, double *seconds, at_error *err)
 {
-    double best[CANDIDATES];
+    double best[CANDIDATES] = {0};
     int chosen = 0, status = time_all(passes, n, false, best, err);
     for (int i = 1; i < n && !status; i++)
         if (best[i] < 0.9 * best[chosen])
@@ -215,7 +221,7 @@ int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t d
                double *seconds, at_error *err)
 {
     conv_pass passes[CANDIDATES];
-    double best[CANDIDATES];
+    double best[CANDIDATES] = {0};
     int number[CANDIDATES];
     int n = make_candidates(passes, number, p, &chosen->spec, src_lanes, dst_lanes, err);
     int status = n ? time_all(passes, n, true, best, err) : AT_EFAIL;
