@@ -22,6 +22,7 @@ typedef struct cli_command {
     const char *help;    /* teaches: what, when, examples */
     const at_option *options; /* parsed into `args` by cli_parse; at_options_init before, fini after: cli_parse's caller */
     const at_option *keys;    /* NULL, or keys of training that are options too, for the help */
+    bool computes;            /* runs a network: see spin_briefly in main.c */
     int (*run)(int argc, char **argv, at_error *err); /* an AT_ code, or the exit status if it was told already */
 } cli_command;
 

@@ -88,4 +88,5 @@ const cli_command cmd_bench = {.name = "bench",
                                        "  atoll bench loader --cache out/demo/cache\n"
                                        "  mpirun -np 2 atoll bench allreduce",
                                .options = options,
-                               .run = run};
+                               .computes = true,
+    .run = run};

@@ -108,4 +108,5 @@ const cli_command cmd_eval = {.name = "eval",
                               .help = "Everything but the images is in the model file: input size, preprocessing, classes.\n\n"
                                       "  atoll eval runs/1/model.h5 --data data/photos --tta flip",
                               .options = options,
-                              .run = run};
+                              .computes = true,
+    .run = run};

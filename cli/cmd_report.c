@@ -35,4 +35,5 @@ const cli_command cmd_report = {.name = "report",
                                 .summary = "write the page of a training: curves, trials, confusion, pictures",
                                 .help = "One self-contained HTML file, for a browser without network.",
                                 .options = options,
-                                .run = run};
+                                .computes = true,
+    .run = run};

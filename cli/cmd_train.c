@@ -194,5 +194,6 @@ const cli_command cmd_train = {
             "  srun --mpi=pmix atoll train --data data/photos --model airnet --out runs/3\n\n"
             "batch is a rank's: 1 rank x 64 and 4 ranks x 16 take the same steps and give the same losses.",
     .options = options,
+    .computes = true,
     .keys = at_train_options,
     .run = run};
