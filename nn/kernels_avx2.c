@@ -10,6 +10,7 @@
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
 #pragma GCC target("avx2,fma")
+#pragma GCC optimize("no-trapping-math", "fp-contract=fast")
 #endif
 
 #define TABLE      nn_kernels_avx2

@@ -12,6 +12,7 @@
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#pragma GCC optimize("no-trapping-math", "fp-contract=fast")
 #endif
 
 #define TABLE      nn_kernels_avx512

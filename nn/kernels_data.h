@@ -21,20 +21,18 @@ INLINE uint32_t element_hash(uint64_t key, uint32_t element)
 static void dropout(const nn_view *v, const nn_dropout_keys *keys, const void *x, void *y,
                     int64_t begin, int64_t end)
 {
-    float piece[PIECE], result[PIECE];
     for (int64_t plane = begin; plane < end; plane++) {
         uint64_t key = keys->keys[plane / v->blocks];
         int64_t channel = plane % v->blocks * v->lanes, total = v->pixels * v->lanes;
-        for (int64_t i = 0; i < total; i += PIECE) {
-            int64_t n = total - i < PIECE ? total - i : PIECE, at = plane * total + i;
-            const float *from = read_floats(x, v->bf16, at, n, piece);
-            float *to = place_floats(y, v->bf16, at, result);
+        for (int64_t i = 0; i < total; i += VF) {
+            int64_t n = total - i < VF ? total - i : VF;
+            vf values = load(x, v->bf16, plane * total + i, n) * keys->scale;
             for (int64_t k = 0; k < n; k++) {
                 int64_t l = (i + k) % v->lanes, p = (i + k) / v->lanes;
                 uint32_t element = (uint32_t)((channel + l) * v->pixels + p);
-                to[k] = element_hash(key, element) >= keys->bar ? from[k] * keys->scale : 0.0f;
+                values[k] = element_hash(key, element) >= keys->bar ? values[k] : 0.0f;
             }
-            write_floats(y, v->bf16, at, n, result);
+            store(y, v->bf16, plane * total + i, n, values);
         }
     }
 }

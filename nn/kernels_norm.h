@@ -2,13 +2,16 @@
  * kernels_norm: elementwise activations and the four passes of batch normalisation, which carry the
  * activation behind it along: its input is computed again in backward rather than stored.
  *
- * A plane is walked in pieces of at most PIECE floats, so that bf16 is widened in the first-level
- * cache, and sums in fp32 stay short before they are added up in double precision.
+ * A plane is walked in pieces that fit the first-level cache, and a piece in columns: n <= VF
+ * channels side by side in every row. Sums in fp32 stay as short as a piece before double precision
+ * takes over. NCHW planes have one channel: there a column is VF pixels wide.
  */
 #ifndef NN_KERNELS_NORM_H
 #define NN_KERNELS_NORM_H
 
 #include "kernels_math.h"
+
+enum { PIECE = 2048 }; /* elements */
 
 typedef struct piece_args {
     const nn_view *v;
@@ -19,129 +22,144 @@ typedef struct piece_args {
     double *sum, *product;
 } piece_args;
 
-/* Elements [at, at + rows*lanes): rows of the channels [channel, channel+lanes). */
-typedef void (*piece_fn)(const piece_args *s, int64_t at, int64_t rows, int64_t lanes,
-                         int64_t channel);
+/* `rows` rows of n elements, `stride` apart, the first at `at`; all of them of the channels from
+ * `channel` on, or, where `one` is set, of that channel. */
+typedef struct column {
+    int64_t at, rows, stride, n, channel;
+    bool one;
+} column;
 
-static void walk(const piece_args *s, piece_fn piece, int64_t begin, int64_t end)
+typedef void (*column_fn)(const piece_args *s, const column *c);
+
+static void walk_piece(const piece_args *s, column_fn work, int64_t at, int64_t rows, int64_t lanes,
+                       int64_t channel)
+{
+    for (int64_t l = 0; l < lanes; l += VF) {
+        column c = {.at = at + l, .rows = rows, .stride = lanes, .channel = channel + l};
+        c.n = lanes - l < VF ? lanes - l : VF;
+        work(s, &c);
+    }
+}
+
+static void walk_line(const piece_args *s, column_fn work, int64_t at, int64_t pixels,
+                      int64_t channel)
+{
+    column c = {
+        .at = at, .rows = pixels / VF, .stride = VF, .n = VF, .channel = channel, .one = true};
+    if (c.rows)
+        work(s, &c);
+    c.at += c.rows * VF;
+    c.n = pixels - c.rows * VF;
+    c.rows = 1;
+    if (c.n)
+        work(s, &c);
+}
+
+static void walk(const piece_args *s, column_fn work, int64_t begin, int64_t end)
 {
     int64_t lanes = s->v->lanes, pixels = s->v->pixels;
+    int64_t rows = lanes < PIECE ? PIECE / lanes : 1;
     for (int64_t plane = begin; plane < end; plane++) {
         int64_t base = plane * pixels * lanes, channel = plane % s->v->blocks * lanes;
-        int64_t rows = lanes <= PIECE ? PIECE / lanes : 1;
         for (int64_t p = 0; p < pixels; p += rows) {
             int64_t count = pixels - p < rows ? pixels - p : rows;
-            for (int64_t l = 0; l < lanes; l += PIECE)
-                piece(s, base + p * lanes + l, count, lanes - l < PIECE ? lanes - l : PIECE,
-                      channel + l);
+            if (lanes == 1)
+                walk_line(s, work, base + p, count, channel);
+            else
+                walk_piece(s, work, base + p * lanes, count, lanes, channel);
         }
     }
+}
+
+/* The column's part of an array a channel. */
+INLINE vf channels(const float *array, const column *c)
+{
+    return c->one ? all(array[c->channel]) : load(array, false, c->channel, c->n);
+}
+
+INLINE void add_sums(double *to, const column *c, vf sums)
+{
+    for (int64_t i = 0; i < c->n; i++)
+        to[c->channel + (c->one ? 0 : i)] += (double)sums[i];
 }
 
 /* ---- sums ---- */
 
-INLINE void sums_rows(const float *x, const float *shift, float *sum, float *square, int64_t rows,
-                      int64_t lanes)
+INLINE void sums_rows(const piece_args *s, const column *c, int64_t n)
 {
-    for (int64_t r = 0; r < rows; r++) {
-#pragma omp simd
-        for (int64_t l = 0; l < lanes; l++) {
-            float d = x[r * lanes + l] - shift[l];
-            sum[l] += d;
-            square[l] += d * d;
-        }
+    vf shift = channels(s->mean, c), sum = {0}, square = {0};
+    for (int64_t r = 0; r < c->rows; r++) {
+        vf d = load(s->x, s->v->bf16, c->at + r * c->stride, n) - shift;
+        sum += d;
+        square += d * d;
     }
+    add_sums(s->sum, c, sum);
+    add_sums(s->product, c, square);
 }
 
-static void sums_piece(const piece_args *s, int64_t at, int64_t rows, int64_t lanes,
-                       int64_t channel)
+static void sums_column(const piece_args *s, const column *c)
 {
-    float wide[PIECE], sum[PIECE], square[PIECE];
-    memset(sum, 0, (size_t)lanes * sizeof *sum);
-    memset(square, 0, (size_t)lanes * sizeof *square);
-    const float *x = read_floats(s->x, s->v->bf16, at, rows * lanes, wide);
-    if (lanes == 16)
-        sums_rows(x, s->mean + channel, sum, square, rows, 16);
+    if (c->n == VF)
+        sums_rows(s, c, VF);
     else
-        sums_rows(x, s->mean + channel, sum, square, rows, lanes);
-    for (int64_t l = 0; l < lanes; l++) {
-        s->sum[channel + l] += (double)sum[l];
-        s->product[channel + l] += (double)square[l];
-    }
+        sums_rows(s, c, c->n);
 }
 
 static void sums(const nn_view *v, const void *x, const float *shift, double *sum, double *square,
                  int64_t begin, int64_t end)
 {
     piece_args s = {.v = v, .x = x, .mean = shift, .sum = sum, .product = square};
-    walk(&s, sums_piece, begin, end);
+    walk(&s, sums_column, begin, end);
 }
 
 /* ---- y = act(x*a+b) ---- */
 
-INLINE void affine_rows(nn_activation act, const float *x, float *y, const float *a, const float *b,
-                        int64_t rows, int64_t lanes)
+INLINE void affine_rows(nn_activation act, const piece_args *s, const column *c, int64_t n)
 {
-    for (int64_t r = 0; r < rows; r++) {
-#pragma omp simd
-        for (int64_t l = 0; l < lanes; l++)
-            y[r * lanes + l] = act_value(act, x[r * lanes + l] * a[l] + b[l]);
+    vf a = channels(s->a, c), b = channels(s->b, c);
+    for (int64_t r = 0; r < c->rows; r++) {
+        int64_t at = c->at + r * c->stride;
+        vf x = load(s->x, s->v->bf16, at, n);
+        store(s->out, s->v->bf16, at, n, act_value(act, x * a + b));
     }
 }
 
-static void affine_piece(const piece_args *s, int64_t at, int64_t rows, int64_t lanes,
-                         int64_t channel)
+static void affine_column(const piece_args *s, const column *c)
 {
-    float wide[PIECE], result[PIECE];
-    const float *x = read_floats(s->x, s->v->bf16, at, rows * lanes, wide);
-    const float *a = s->a + channel, *b = s->b + channel;
-    float *y = place_floats(s->out, s->v->bf16, at, result);
-#define CALL(act, n) affine_rows(act, x, y, a, b, rows, n)
-    FOR_LANES(lanes, s->act, CALL);
+#define CALL(act) (c->n == VF ? affine_rows(act, s, c, VF) : affine_rows(act, s, c, c->n))
+    FOR_ACT(s->act, CALL);
 #undef CALL
-    write_floats(s->out, s->v->bf16, at, rows * lanes, result);
 }
 
 static void affine(const nn_view *v, const void *x, void *y, const float *a, const float *b,
                    nn_activation act, int64_t begin, int64_t end)
 {
     piece_args s = {.v = v, .act = act, .x = x, .out = y, .a = a, .b = b};
-    walk(&s, affine_piece, begin, end);
+    walk(&s, affine_column, begin, end);
 }
 
 /* ---- backward, sums ---- */
 
-INLINE void back_sums_rows(nn_activation act, const float *x, const float *dy, const float *a,
-                           const float *b, const float *mean, float *sum, float *product,
-                           int64_t rows, int64_t lanes)
+INLINE void back_sums_rows(nn_activation act, const piece_args *s, const column *c, int64_t n)
 {
-    for (int64_t r = 0; r < rows; r++) {
-#pragma omp simd
-        for (int64_t l = 0; l < lanes; l++) {
-            float value = x[r * lanes + l];
-            float g = dy[r * lanes + l] * act_slope(act, value * a[l] + b[l]);
-            sum[l] += g;
-            product[l] += g * (value - mean[l]);
-        }
+    vf a = channels(s->a, c), b = channels(s->b, c), mean = channels(s->mean, c);
+    vf sum = {0}, product = {0};
+    for (int64_t r = 0; r < c->rows; r++) {
+        int64_t at = c->at + r * c->stride;
+        vf x = load(s->x, s->v->bf16, at, n);
+        vf g = act_back(act, x * a + b, load(s->dy, s->v->bf16, at, n));
+        sum += g;
+        product += g * (x - mean);
     }
+    add_sums(s->sum, c, sum);
+    add_sums(s->product, c, product);
 }
 
-static void back_sums_piece(const piece_args *s, int64_t at, int64_t rows, int64_t lanes,
-                            int64_t channel)
+static void back_sums_column(const piece_args *s, const column *c)
 {
-    float wide[PIECE], wide_dy[PIECE], sum[PIECE], product[PIECE];
-    memset(sum, 0, (size_t)lanes * sizeof *sum);
-    memset(product, 0, (size_t)lanes * sizeof *product);
-    const float *x = read_floats(s->x, s->v->bf16, at, rows * lanes, wide);
-    const float *dy = read_floats(s->dy, s->v->bf16, at, rows * lanes, wide_dy);
-    const float *a = s->a + channel, *b = s->b + channel, *mean = s->mean + channel;
-#define CALL(act, n) back_sums_rows(act, x, dy, a, b, mean, sum, product, rows, n)
-    FOR_LANES(lanes, s->act, CALL);
+#define CALL(act) (c->n == VF ? back_sums_rows(act, s, c, VF) : back_sums_rows(act, s, c, c->n))
+    FOR_ACT(s->act, CALL);
 #undef CALL
-    for (int64_t l = 0; l < lanes; l++) {
-        s->sum[channel + l] += (double)sum[l];
-        s->product[channel + l] += (double)product[l];
-    }
 }
 
 static void affine_back_sums(const nn_view *v, const void *x, const void *dy, const float *a,
@@ -157,38 +175,28 @@ static void affine_back_sums(const nn_view *v, const void *x, const void *dy, co
                     .mean = mean,
                     .sum = sum,
                     .product = product};
-    walk(&s, back_sums_piece, begin, end);
+    walk(&s, back_sums_column, begin, end);
 }
 
 /* ---- backward, dx ---- */
 
-INLINE void back_rows(nn_activation act, const float *x, const float *dy, float *dx, const float *a,
-                      const float *b, const float *mean, const float *m, const float *c,
-                      int64_t rows, int64_t lanes)
+INLINE void back_rows(nn_activation act, const piece_args *s, const column *c, int64_t n)
 {
-    for (int64_t r = 0; r < rows; r++) {
-#pragma omp simd
-        for (int64_t l = 0; l < lanes; l++) {
-            float value = x[r * lanes + l];
-            float g = dy[r * lanes + l] * act_slope(act, value * a[l] + b[l]);
-            dx[r * lanes + l] = g * a[l] + (value - mean[l]) * m[l] + c[l];
-        }
+    vf a = channels(s->a, c), b = channels(s->b, c), mean = channels(s->mean, c);
+    vf slope = channels(s->m, c), base = channels(s->c, c);
+    for (int64_t r = 0; r < c->rows; r++) {
+        int64_t at = c->at + r * c->stride;
+        vf x = load(s->x, s->v->bf16, at, n);
+        vf g = act_back(act, x * a + b, load(s->dy, s->v->bf16, at, n));
+        store(s->out, s->v->bf16, at, n, g * a + (x - mean) * slope + base);
     }
 }
 
-static void back_piece(const piece_args *s, int64_t at, int64_t rows, int64_t lanes,
-                       int64_t channel)
+static void back_column(const piece_args *s, const column *c)
 {
-    float wide[PIECE], wide_dy[PIECE], result[PIECE];
-    const float *x = read_floats(s->x, s->v->bf16, at, rows * lanes, wide);
-    const float *dy = read_floats(s->dy, s->v->bf16, at, rows * lanes, wide_dy);
-    const float *a = s->a + channel, *b = s->b + channel, *mean = s->mean + channel;
-    const float *m = s->m + channel, *c = s->c + channel;
-    float *dx = place_floats(s->out, s->v->bf16, at, result);
-#define CALL(act, n) back_rows(act, x, dy, dx, a, b, mean, m, c, rows, n)
-    FOR_LANES(lanes, s->act, CALL);
+#define CALL(act) (c->n == VF ? back_rows(act, s, c, VF) : back_rows(act, s, c, c->n))
+    FOR_ACT(s->act, CALL);
 #undef CALL
-    write_floats(s->out, s->v->bf16, at, rows * lanes, result);
 }
 
 static void affine_back(const nn_view *v, const void *x, const void *dy, void *dx, const float *a,
@@ -205,69 +213,59 @@ static void affine_back(const nn_view *v, const void *x, const void *dy, void *d
                     .mean = mean,
                     .m = m,
                     .c = c};
-    walk(&s, back_piece, begin, end);
+    walk(&s, back_column, begin, end);
 }
 
 /* ---- activations alone ---- */
 
-INLINE void activate_piece(nn_activation act, const float *x, float *y, int64_t n)
+INLINE void activate_all(nn_activation act, bool bf16, const void *x, void *y, int64_t begin,
+                         int64_t end)
 {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        y[i] = act_value(act, x[i]);
+    int64_t at = begin;
+    for (; at + VF <= end; at += VF)
+        store(y, bf16, at, VF, act_value(act, load(x, bf16, at, VF)));
+    if (at < end)
+        store(y, bf16, at, end - at, act_value(act, load(x, bf16, at, end - at)));
 }
 
 static void activate(nn_activation act, bool bf16, const void *x, void *y, int64_t begin,
                      int64_t end)
 {
-    float wide[PIECE], result[PIECE];
-    for (int64_t at = begin; at < end; at += PIECE) {
-        int64_t n = end - at < PIECE ? end - at : PIECE;
-        const float *from = read_floats(x, bf16, at, n, wide);
-        float *to = place_floats(y, bf16, at, result);
-#define CALL(a, count) activate_piece(a, from, to, count)
-        FOR_ACT(act, CALL, n);
+#define CALL(a) activate_all(a, bf16, x, y, begin, end)
+    FOR_ACT(act, CALL);
 #undef CALL
-        write_floats(y, bf16, at, n, result);
-    }
 }
 
-INLINE void activate_back_piece(nn_activation act, const float *value, const float *dy, float *dx,
-                                int64_t n)
+INLINE void activate_back_some(nn_activation act, bool bf16, const void *value, const void *dy,
+                               void *dx, int64_t at, int64_t n)
 {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        dx[i] = dy[i] * act_slope(act, value[i]);
+    vf g = act_back(act, load(value, bf16, at, n), load(dy, bf16, at, n));
+    store(dx, bf16, at, n, g);
+}
+
+INLINE void activate_back_all(nn_activation act, bool bf16, const void *value, const void *dy,
+                              void *dx, int64_t begin, int64_t end)
+{
+    int64_t at = begin;
+    for (; at + VF <= end; at += VF)
+        activate_back_some(act, bf16, value, dy, dx, at, VF);
+    if (at < end)
+        activate_back_some(act, bf16, value, dy, dx, at, end - at);
 }
 
 static void activate_back(nn_activation act, bool bf16, const void *value, const void *dy, void *dx,
                           int64_t begin, int64_t end)
 {
-    float wide[PIECE], wide_dy[PIECE], result[PIECE];
-    for (int64_t at = begin; at < end; at += PIECE) {
-        int64_t n = end - at < PIECE ? end - at : PIECE;
-        const float *from = read_floats(value, bf16, at, n, wide);
-        const float *grad = read_floats(dy, bf16, at, n, wide_dy);
-        float *to = place_floats(dx, bf16, at, result);
-#define CALL(a, count) activate_back_piece(a, from, grad, to, count)
-        FOR_ACT(act, CALL, n);
+#define CALL(a) activate_back_all(a, bf16, value, dy, dx, begin, end)
+    FOR_ACT(act, CALL);
 #undef CALL
-        write_floats(dx, bf16, at, n, result);
-    }
 }
 
 static void add(bool bf16, const void *x, void *y, int64_t begin, int64_t end)
 {
-    float wide[PIECE], wide_y[PIECE];
-    for (int64_t at = begin; at < end; at += PIECE) {
-        int64_t n = end - at < PIECE ? end - at : PIECE;
-        const float *from = read_floats(x, bf16, at, n, wide);
-        const float *old = read_floats(y, bf16, at, n, wide_y);
-        float *to = place_floats(y, bf16, at, wide_y);
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            to[i] = old[i] + from[i];
-        write_floats(y, bf16, at, n, wide_y);
+    for (int64_t at = begin; at < end; at += VF) {
+        int64_t n = end - at < VF ? end - at : VF;
+        store(y, bf16, at, n, load(y, bf16, at, n) + load(x, bf16, at, n));
     }
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels_pool: maximum and average pooling, forward and backward.
+ * kernels_pool: maximum and average pooling, forward and backward, n <= VF lanes of a plane at a
+ * time.
  *
  * Of equal elements the first is the largest, as in PyTorch. Windows that do not overlap send each
  * gradient to its own pixels, so dx is written once without clearing it before; overlapping ones
@@ -10,7 +11,20 @@
 
 #include "kernels_math.h"
 
-enum { POOL_LANES = 64 }; /* at a time */
+typedef struct pool_args {
+    const nn_view *v;
+    const nn_pool_shape *s;
+    const void *in;
+    void *out;
+    uint8_t *where;
+    const uint8_t *chosen;
+    float share; /* of an element in the average */
+} pool_args;
+
+/* Some lanes of a plane: element (y,x) of the large side is at large + (y*w+x)*lanes. */
+typedef struct pool_lanes {
+    int64_t large, small, lanes;
+} pool_lanes;
 
 /* The part of a window that lies in the plane: rows [y0, y1), columns [x0, x1). */
 typedef struct pool_span {
@@ -28,68 +42,125 @@ INLINE pool_span span_of(const nn_pool_shape *s, int64_t oy, int64_t ox)
     return p;
 }
 
-INLINE void max_lanes(const nn_view *v, const nn_pool_shape *s, pool_span p, const void *x,
-                      int64_t plane, int64_t first, int64_t lanes, float *best, int32_t *which)
+INLINE int64_t pixel(const pool_args *a, const pool_lanes *l, int64_t y, int64_t x)
 {
-    float piece[POOL_LANES];
-    for (int64_t l = 0; l < lanes; l++) {
-        best[l] = -INFINITY;
-        which[l] = (int32_t)((p.y0 - p.top) * s->window.kw + p.x0 - p.left);
-    }
-    for (int64_t iy = p.y0; iy < p.y1; iy++) {
-        for (int64_t ix = p.x0; ix < p.x1; ix++) {
-            int32_t here = (int32_t)((iy - p.top) * s->window.kw + ix - p.left);
-            int64_t at = plane + (iy * s->w + ix) * v->lanes + first;
-            const float *row = read_floats(x, v->bf16, at, lanes, piece);
-#pragma omp simd
-            for (int64_t l = 0; l < lanes; l++) {
-                which[l] = row[l] > best[l] ? here : which[l];
-                best[l] = row[l] > best[l] ? row[l] : best[l];
-            }
+    return l->large + (y * a->s->w + x) * l->lanes;
+}
+
+typedef void (*pool_fn)(const pool_args *a, const pool_lanes *l, int64_t n);
+
+static void pool_walk(const pool_args *a, pool_fn work, int64_t begin, int64_t end)
+{
+    int64_t lanes = a->v->lanes;
+    for (int64_t plane = begin; plane < end; plane++) {
+        for (int64_t l = 0; l < lanes; l += VF) {
+            pool_lanes at = {.large = plane * a->s->h * a->s->w * lanes + l,
+                             .small = plane * a->s->oh * a->s->ow * lanes + l,
+                             .lanes = lanes};
+            work(a, &at, lanes - l < VF ? lanes - l : VF);
         }
     }
 }
 
-INLINE void max_plane(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
-                      uint8_t *where, int64_t plane, int64_t lanes)
+/* ---- maximum ---- */
+
+INLINE void max_window(const pool_args *a, const pool_lanes *l, pool_span p, int64_t to, int64_t n)
 {
-    float best[POOL_LANES];
-    int32_t which[POOL_LANES];
-    int64_t from = plane * s->h * s->w * v->lanes, to = plane * s->oh * s->ow * v->lanes;
-    for (int64_t o = 0; o < s->oh * s->ow; o++) {
-        pool_span p = span_of(s, o / s->ow, o % s->ow);
-        for (int64_t first = 0; first < v->lanes; first += lanes) {
-            int64_t n = v->lanes - first < lanes ? v->lanes - first : lanes;
-            int64_t at = to + o * v->lanes + first;
-            max_lanes(v, s, p, x, from, first, lanes == 16 ? 16 : n, best, which);
-            float *out = place_floats(y, v->bf16, at, best);
-            for (int64_t l = 0; l < n; l++)
-                out[l] = best[l];
-            write_floats(y, v->bf16, at, n, best);
-            for (int64_t l = 0; where && l < n; l++)
-                where[at + l] = (uint8_t)which[l];
+    bool bf16 = a->v->bf16;
+    int32_t kw = (int32_t)a->s->window.kw;
+    int32_t here = (int32_t)((p.y0 - p.top) * kw + p.x0 - p.left);
+    vf best = load(a->in, bf16, pixel(a, l, p.y0, p.x0), n);
+    vi which = (vi){0} + here;
+    for (int64_t y = p.y0; y < p.y1; y++) {
+        for (int64_t x = p.x0; x < p.x1; x++) {
+            vf v = load(a->in, bf16, pixel(a, l, y, x), n);
+            vi larger = v > best, place = (vi){0} + (int32_t)((y - p.top) * kw + x - p.left);
+            best = pick(larger, v, best);
+            which = (place & larger) | (which & ~larger);
         }
     }
+    store(a->out, bf16, to, n, best);
+    vb bytes = __builtin_convertvector(which, vb);
+    if (a->where)
+        memcpy(a->where + to, &bytes, (size_t)n);
+}
+
+INLINE void max_plane(const pool_args *a, const pool_lanes *l, int64_t n)
+{
+    for (int64_t oy = 0; oy < a->s->oh; oy++)
+        for (int64_t ox = 0; ox < a->s->ow; ox++)
+            max_window(a, l, span_of(a->s, oy, ox), l->small + (oy * a->s->ow + ox) * l->lanes, n);
+}
+
+static void max_some(const pool_args *a, const pool_lanes *l, int64_t n)
+{
+    if (n == VF)
+        max_plane(a, l, VF);
+    else
+        max_plane(a, l, n);
 }
 
 static void max_pool(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
                      uint8_t *where, int64_t begin, int64_t end)
 {
-    for (int64_t plane = begin; plane < end; plane++) {
-        if (v->lanes == 16)
-            max_plane(v, s, x, y, where, plane, 16);
+    pool_args a = {.v = v, .s = s, .in = x, .out = y, .where = where};
+    pool_walk(&a, max_some, begin, end);
+}
+
+/* ---- maximum, backward, windows apart ---- */
+
+INLINE void clear(const pool_args *a, const pool_lanes *l, int64_t y, int64_t from, int64_t to,
+                  int64_t n)
+{
+    for (int64_t x = from; x < to; x++)
+        store(a->out, a->v->bf16, pixel(a, l, y, x), n, (vf){0});
+}
+
+/* One row of pixels from the windows that it crosses, its k-th rows. */
+INLINE void gather_row(const pool_args *a, const pool_lanes *l, int64_t y, int64_t oy, int64_t k,
+                       int64_t n)
+{
+    const nn_window *w = &a->s->window;
+    int64_t done = 0;
+    for (int64_t ox = 0; ox < a->s->ow; ox++) {
+        int64_t left = ox * w->sw - w->pw, from = l->small + (oy * a->s->ow + ox) * l->lanes;
+        vf g = load(a->in, a->v->bf16, from, n);
+        vb bytes = {0};
+        memcpy(&bytes, a->chosen + from, (size_t)n);
+        vi chosen = __builtin_convertvector(bytes, vi);
+        clear(a, l, y, done, left < a->s->w ? left : a->s->w, n);
+        for (int64_t x = left > 0 ? left : 0; x < left + w->kw && x < a->s->w; x++) {
+            vi here = chosen == (int32_t)(k * w->kw + x - left);
+            store(a->out, a->v->bf16, pixel(a, l, y, x), n, (vf)((vi)g & here));
+            done = x + 1;
+        }
+    }
+    clear(a, l, y, done, a->s->w, n);
+}
+
+INLINE void gather_plane(const pool_args *a, const pool_lanes *l, int64_t n)
+{
+    const nn_window *w = &a->s->window;
+    for (int64_t y = 0; y < a->s->h; y++) {
+        int64_t oy = (y + w->ph) / w->sh, k = (y + w->ph) % w->sh;
+        if (oy < a->s->oh && k < w->kh)
+            gather_row(a, l, y, oy, k, n);
         else
-            max_plane(v, s, x, y, where, plane, POOL_LANES);
+            clear(a, l, y, 0, a->s->w, n);
     }
 }
 
-static void clear_plane(const nn_view *v, const nn_pool_shape *s, void *dx, int64_t plane)
+static void gather_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    size_t bytes = (size_t)(s->h * s->w * v->lanes) * (v->bf16 ? 2 : 4);
-    memset((char *)dx + (size_t)plane * bytes, 0, bytes);
+    if (n == VF)
+        gather_plane(a, l, VF);
+    else
+        gather_plane(a, l, n);
 }
 
-INLINE void add_one(void *dx, bool bf16, int64_t at, float value)
+/* ---- maximum, backward, overlapping windows ---- */
+
+static void add_one(void *dx, bool bf16, int64_t at, float value)
 {
     if (bf16)
         ((uint16_t *)dx)[at] = narrow(widen(((uint16_t *)dx)[at]) + value);
@@ -97,58 +168,19 @@ INLINE void add_one(void *dx, bool bf16, int64_t at, float value)
         ((float *)dx)[at] += value;
 }
 
-static void max_plane_scatter(const nn_view *v, const nn_pool_shape *s, const void *dy,
-                              const uint8_t *where, void *dx, int64_t plane)
+static void scatter_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    int64_t to = plane * s->h * s->w * v->lanes, from = plane * s->oh * s->ow * v->lanes;
-    clear_plane(v, s, dx, plane);
-    for (int64_t o = 0; o < s->oh * s->ow; o++) {
-        pool_span p = span_of(s, o / s->ow, o % s->ow);
-        for (int64_t l = 0; l < v->lanes; l++) {
-            int64_t at = from + o * v->lanes + l;
-            float g, piece;
-            g = *read_floats(dy, v->bf16, at, 1, &piece);
-            int64_t iy = p.top + where[at] / s->window.kw, ix = p.left + where[at] % s->window.kw;
-            add_one(dx, v->bf16, to + (iy * s->w + ix) * v->lanes + l, g);
-        }
-    }
-}
-
-/* One input pixel's lanes: the gradient of its window where that chose the pixel. */
-INLINE void gather_lanes(const nn_view *v, const void *dy, const uint8_t *where, void *dx,
-                         int64_t from, int64_t to, uint8_t here, int64_t lanes)
-{
-    float piece[POOL_LANES], result[POOL_LANES];
-    const float *g = read_floats(dy, v->bf16, from, lanes, piece);
-    float *out = place_floats(dx, v->bf16, to, result);
-#pragma omp simd
-    for (int64_t l = 0; l < lanes; l++)
-        out[l] = where[from + l] == here ? g[l] : 0.0f;
-    write_floats(dx, v->bf16, to, lanes, result);
-}
-
-INLINE void max_plane_gather(const nn_view *v, const nn_pool_shape *s, const void *dy,
-                             const uint8_t *where, void *dx, int64_t plane, int64_t lanes)
-{
-    const nn_window *w = &s->window;
-    int64_t to = plane * s->h * s->w * v->lanes, from = plane * s->oh * s->ow * v->lanes;
-    size_t size = v->bf16 ? 2 : 4;
-    for (int64_t iy = 0; iy < s->h; iy++) {
-        int64_t oy = (iy + w->ph) / w->sh, ky = (iy + w->ph) % w->sh;
-        for (int64_t ix = 0; ix < s->w; ix++) {
-            int64_t ox = (ix + w->pw) / w->sw, kx = (ix + w->pw) % w->sw;
-            int64_t at = to + (iy * s->w + ix) * v->lanes;
-            if (oy >= s->oh || ox >= s->ow || ky >= w->kh || kx >= w->kw) {
-                memset((char *)dx + (size_t)at * size, 0, (size_t)v->lanes * size);
-                continue;
-            }
-            int64_t source = from + (oy * s->ow + ox) * v->lanes;
-            for (int64_t first = 0; first < v->lanes; first += lanes)
-                gather_lanes(v, dy, where, dx, source + first, at + first,
-                             (uint8_t)(ky * w->kw + kx),
-                             lanes == 16                ? 16
-                             : v->lanes - first < lanes ? v->lanes - first
-                                                        : lanes);
+    int64_t kw = a->s->window.kw;
+    for (int64_t y = 0; y < a->s->h; y++)
+        clear(a, l, y, 0, a->s->w, n);
+    for (int64_t o = 0; o < a->s->oh * a->s->ow; o++) {
+        pool_span p = span_of(a->s, o / a->s->ow, o % a->s->ow);
+        int64_t from = l->small + o * l->lanes;
+        vf g = load(a->in, a->v->bf16, from, n);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t place = a->chosen[from + i];
+            add_one(a->out, a->v->bf16, pixel(a, l, p.top + place / kw, p.left + place % kw) + i,
+                    g[i]);
         }
     }
 }
@@ -156,77 +188,54 @@ INLINE void max_plane_gather(const nn_view *v, const nn_pool_shape *s, const voi
 static void max_pool_back(const nn_view *v, const nn_pool_shape *s, const void *dy,
                           const uint8_t *where, void *dx, int64_t begin, int64_t end)
 {
+    pool_args a = {.v = v, .s = s, .in = dy, .out = dx, .chosen = where};
     bool apart = s->window.sh >= s->window.kh && s->window.sw >= s->window.kw;
-    for (int64_t plane = begin; plane < end; plane++) {
-        if (!apart)
-            max_plane_scatter(v, s, dy, where, dx, plane);
-        else if (v->lanes == 16)
-            max_plane_gather(v, s, dy, where, dx, plane, 16);
-        else
-            max_plane_gather(v, s, dy, where, dx, plane, POOL_LANES);
-    }
+    pool_walk(&a, apart ? gather_some : scatter_some, begin, end);
 }
 
-static void average_plane(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
-                          int64_t plane, int64_t first, int64_t lanes)
+/* ---- average ---- */
+
+static void average_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    float piece[POOL_LANES], sum[POOL_LANES];
-    float share = 1.0f / (float)(s->window.kh * s->window.kw);
-    int64_t from = plane * s->h * s->w * v->lanes + first;
-    int64_t to = plane * s->oh * s->ow * v->lanes + first;
-    for (int64_t o = 0; o < s->oh * s->ow; o++) {
-        pool_span p = span_of(s, o / s->ow, o % s->ow);
-        memset(sum, 0, sizeof sum);
-        for (int64_t iy = p.y0; iy < p.y1; iy++) {
-            for (int64_t ix = p.x0; ix < p.x1; ix++) {
-                const float *row =
-                    read_floats(x, v->bf16, from + (iy * s->w + ix) * v->lanes, lanes, piece);
-                for (int64_t l = 0; l < lanes; l++)
-                    sum[l] += row[l];
-            }
-        }
-        float *out = place_floats(y, v->bf16, to + o * v->lanes, sum);
-        for (int64_t l = 0; l < lanes; l++)
-            out[l] = sum[l] * share;
-        write_floats(y, v->bf16, to + o * v->lanes, lanes, sum);
+    for (int64_t o = 0; o < a->s->oh * a->s->ow; o++) {
+        pool_span p = span_of(a->s, o / a->s->ow, o % a->s->ow);
+        vf sum = {0};
+        for (int64_t y = p.y0; y < p.y1; y++)
+            for (int64_t x = p.x0; x < p.x1; x++)
+                sum += load(a->in, a->v->bf16, pixel(a, l, y, x), n);
+        store(a->out, a->v->bf16, l->small + o * l->lanes, n, sum * a->share);
     }
 }
 
 static void average_pool(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
                          int64_t begin, int64_t end)
 {
-    for (int64_t plane = begin; plane < end; plane++)
-        for (int64_t l = 0; l < v->lanes; l += POOL_LANES)
-            average_plane(v, s, x, y, plane, l,
-                          v->lanes - l < POOL_LANES ? v->lanes - l : POOL_LANES);
+    float share = 1.0f / (float)(s->window.kh * s->window.kw);
+    pool_args a = {.v = v, .s = s, .in = x, .out = y, .share = share};
+    pool_walk(&a, average_some, begin, end);
 }
 
-static void average_plane_back(const nn_view *v, const nn_pool_shape *s, const void *dy, void *dx,
-                               int64_t plane, int64_t first, int64_t lanes)
+static void average_back_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    float piece[POOL_LANES];
-    float share = 1.0f / (float)(s->window.kh * s->window.kw);
-    int64_t to = plane * s->h * s->w * v->lanes + first;
-    int64_t from = plane * s->oh * s->ow * v->lanes + first;
-    for (int64_t o = 0; o < s->oh * s->ow; o++) {
-        pool_span p = span_of(s, o / s->ow, o % s->ow);
-        const float *g = read_floats(dy, v->bf16, from + o * v->lanes, lanes, piece);
-        for (int64_t iy = p.y0; iy < p.y1; iy++)
-            for (int64_t ix = p.x0; ix < p.x1; ix++)
-                for (int64_t l = 0; l < lanes; l++)
-                    add_one(dx, v->bf16, to + (iy * s->w + ix) * v->lanes + l, g[l] * share);
+    bool bf16 = a->v->bf16;
+    for (int64_t y = 0; y < a->s->h; y++)
+        clear(a, l, y, 0, a->s->w, n);
+    for (int64_t o = 0; o < a->s->oh * a->s->ow; o++) {
+        pool_span p = span_of(a->s, o / a->s->ow, o % a->s->ow);
+        vf g = load(a->in, bf16, l->small + o * l->lanes, n) * a->share;
+        for (int64_t y = p.y0; y < p.y1; y++)
+            for (int64_t x = p.x0; x < p.x1; x++)
+                store(a->out, bf16, pixel(a, l, y, x), n,
+                      load(a->out, bf16, pixel(a, l, y, x), n) + g);
     }
 }
 
 static void average_pool_back(const nn_view *v, const nn_pool_shape *s, const void *dy, void *dx,
                               int64_t begin, int64_t end)
 {
-    for (int64_t plane = begin; plane < end; plane++) {
-        clear_plane(v, s, dx, plane);
-        for (int64_t l = 0; l < v->lanes; l += POOL_LANES)
-            average_plane_back(v, s, dy, dx, plane, l,
-                               v->lanes - l < POOL_LANES ? v->lanes - l : POOL_LANES);
-    }
+    float share = 1.0f / (float)(s->window.kh * s->window.kw);
+    pool_args a = {.v = v, .s = s, .in = dy, .out = dx, .share = share};
+    pool_walk(&a, average_back_some, begin, end);
 }
 
 #endif
