@@ -91,7 +91,7 @@ void at_hub_settle(at_hub *h)
         uv_close((uv_handle_t *)&h->timer, NULL);
         at_signals_close(&h->signals);
     }
-    if (h->state == AT_HUB_RUNNING || h->state == AT_HUB_STOPPING)
+    if (h->terminal && (h->state == AT_HUB_RUNNING || h->state == AT_HUB_STOPPING))
         show(h);
 }
 
@@ -236,6 +236,7 @@ static int run(at_hub *h, at_error *err)
     at_schedule_state now = at_schedule_look(h->schedule);
     if (!rc && !at_schedule_ended(h->schedule))
         rc = begin(h, err);
+    h->terminal = isatty(STDERR_FILENO);
     h->progress = at_progress_new("tune", (double)now.trials, "trials");
     if (rc)
         at_hub_stop(h, err);

@@ -37,6 +37,7 @@ struct at_hub {
     at_peer *peers; /* in order of joining */
     int64_t joined, most;
     at_progress *progress;
+    bool terminal; /* else the lines of trials are progress enough */
     at_error why; /* of the end; code 0: all trials have ended */
 };
 
