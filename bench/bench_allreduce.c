@@ -2,9 +2,10 @@
  * atoll bench allreduce, under mpirun or srun: our allreduce on memory in the shared window and
  * outside it, and the MPI library's, in turn, so that all three meet the same noise.
  *
- * A time is that of the slowest rank. Bandwidth is the "bus bandwidth" of nccl-tests, bytes·2(n-1)/n
- * over time, comparable for any number of ranks. The floor: inside a node every buffer must be read
- * once and written once, which each rank does here in place, all ranks at once. */
+ * A time is that of the slowest rank. Bandwidth is the "bus bandwidth" of nccl-tests,
+ * bytes·2(n-1)/n over time, comparable for any number of ranks. The floor: inside a node every
+ * buffer must be read once and written once, which each rank does here in place, all ranks at once.
+ */
 #include "atoll/bench.h"
 #include "atoll/trainer.h"
 
@@ -163,18 +164,20 @@ static void close_bench(bench *b)
 at_node *at_bench_allreduce(int repeats, at_error *err)
 {
     bench b = {0};
+    at_error local = {0};
+    at_error *why = err ? err : &local;
     at_node *result = at_node_new(AT_MAP);
-    int code = result ? open_bench(&b, repeats > 0 ? repeats : 1, err) : at_nomem(err);
+    int code = result ? open_bench(&b, repeats > 0 ? repeats : 1, why) : at_nomem(why);
     if (!code)
-        code = measure_all(&b, result, err);
-    bool others = b.comm && at_comm_size(b.comm) > 1;
-    if ((code && !others) || (!code && at_comm_rank(b.comm) != 0)) {
-        at_node_free(result);
-        result = code ? NULL : at_node_new(AT_MAP);
-    } else if (code) {
-        at_log(AT_LOG_ERROR, "%s", err ? err->message : at_error_text(code));
+        code = measure_all(&b, result, why);
+    if (code && b.comm && at_comm_size(b.comm) > 1) { /* the others wait */
+        at_log(AT_LOG_ERROR, "%s", why->message);
         at_comm_abort(b.comm, at_error_exit_status(code));
     }
+    bool first = b.comm && at_comm_rank(b.comm) == 0;
     close_bench(&b);
-    return result;
+    if (!code && first)
+        return result;
+    at_node_free(result);
+    return code ? NULL : at_node_new(AT_MAP);
 }

@@ -3,9 +3,9 @@
  *
  * Inside a node rank r reads slice r of all the ranks' buffers, adds them in the order of the ranks
  * and writes the sum back to all: each buffer crosses the memory bus once each way, which is the
- * least. Over nodes the slices are sums of the node first, and each rail's ring sums its slice before
- * it is written to all: every rank of a node drives the network with its share. Where nodes have
- * unequal numbers of ranks, the slices are as many as the smallest has.
+ * least. Over nodes the slices are sums of the node first, and each rail's ring sums its slice
+ * before it is written to all: every rank of a node drives the network with its share. Where nodes
+ * have unequal numbers of ranks, the slices are as many as the smallest has.
  *
  * Data outside the windows goes through staging memory block by block. One element is summed by one
  * rank and then copied, so every rank ends with the same bits. */
@@ -26,7 +26,7 @@ at_part at_part_of(size_t count, int parts, int i)
     return (at_part){begin < count ? begin : count, end < count ? end : count};
 }
 
-/* ---- sums within the node ---------------------------------------------------------------------- */
+/* ---- sums within the node ---- */
 
 /* sum[i] = base[0][at + i] + base[1][at + i] + ... */
 static void add_block(float *restrict sum, float *const *base, int n, size_t at, size_t count)
@@ -53,7 +53,7 @@ static void add_slice(float *const *base, int n, at_part slice, int to, int to_e
     }
 }
 
-/* The slice of [offset, offset + count) that this rank drives; an empty one where it drives none. */
+/* The slice of [offset, offset + count) that this rank drives; empty where it has no rail. */
 static at_part own_slice(const at_comm *c, size_t offset, size_t count)
 {
     if (c->local_rank >= c->rails)
@@ -73,7 +73,7 @@ static int sum_slice(at_comm *c, float *const *base, at_part slice, at_error *er
     return at_ring_allreduce(c, base[me] + slice.begin, slice.end - slice.begin, err);
 }
 
-/* ---- data in a window -------------------------------------------------------------------------- */
+/* ---- data in a window ---- */
 
 static void share_slice(const at_comm *c, float *const *base, at_part slice)
 {
@@ -99,7 +99,7 @@ static int reduce_window(at_comm *c, float *const *base, size_t offset, size_t c
     return 0;
 }
 
-/* ---- data elsewhere ---------------------------------------------------------------------------- */
+/* ---- data elsewhere ---- */
 
 /* Copies the slices of all ranks but this one: in to its stage, or out of theirs. */
 static void copy_slices(const at_comm *c, float *data, size_t count, int turn, bool in)
@@ -147,7 +147,7 @@ static int reduce_staged(at_comm *c, float *data, size_t count, at_error *err)
     return code;
 }
 
-/* ---- the call ----------------------------------------------------------------------------------- */
+/* ---- the call ---- */
 
 /* All ranks of the node meet; fails where they reduce unequal counts. *same: all in one window at
  * one offset. */
@@ -162,9 +162,8 @@ static int meet(at_comm *c, at_post mine, bool *same, at_error *err)
     for (int r = 0; r < c->local_size; r++) {
         at_post other = slot[r].post;
         if (other.count != mine.count)
-            return at_fail(err, AT_EFAIL,
-                           "rank %d reduces %zu values where rank %d reduces %zu", c->rank,
-                           mine.count, c->members[r], other.count);
+            return at_fail(err, AT_EFAIL, "rank %d reduces %zu values where rank %d reduces %zu",
+                           c->rank, mine.count, c->members[r], other.count);
         *same = *same && other.window == mine.window && other.offset == mine.offset;
     }
     return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The small collectives around training. They are MPI's non-blocking ones, waited for by
- * at_comm_await: a rank that waits for another's checkpoint sleeps instead of spinning inside MPI. */
+ * at_comm_await: a rank that waits for another's checkpoint sleeps and does not spin in MPI. */
 #include "comm_internal.h"
 
 #include <stdlib.h>
@@ -43,9 +43,9 @@ int at_comm_broadcast(at_comm *c, void *data, size_t bytes, int root, at_error *
     for (size_t done = 0; c->size > 1 && done < bytes;) {
         MPI_Request request;
         int part = message_bytes(bytes - done);
-        int code = complete(
-            c, MPI_Ibcast((char *)data + done, part, MPI_BYTE, root, c->world, &request), &request,
-            "broadcast", -1, err);
+        int code =
+            complete(c, MPI_Ibcast((char *)data + done, part, MPI_BYTE, root, c->world, &request),
+                     &request, "broadcast", -1, err);
         if (code)
             return code;
         done += (size_t)part;
@@ -57,10 +57,9 @@ int at_comm_broadcast(at_comm *c, void *data, size_t bytes, int root, at_error *
 static int sum_block(at_comm *c, double *values, int n, double *all, at_error *err)
 {
     MPI_Request request;
-    int code = complete(c,
-                        MPI_Igather(values, n, MPI_DOUBLE, all, n, MPI_DOUBLE, 0, c->world,
-                                    &request),
-                        &request, "sum", -1, err);
+    int code =
+        complete(c, MPI_Igather(values, n, MPI_DOUBLE, all, n, MPI_DOUBLE, 0, c->world, &request),
+                 &request, "sum", -1, err);
     if (code)
         return code;
     for (int r = 1; c->rank == 0 && r < c->size; r++)
@@ -94,13 +93,12 @@ int at_comm_max_int(at_comm *c, int64_t *value, at_error *err)
         return 0;
     at_comm_step(c);
     MPI_Request request;
-    return complete(c,
-                    MPI_Iallreduce(MPI_IN_PLACE, value, 1, MPI_INT64_T, MPI_MAX, c->world,
-                                   &request),
-                    &request, "maximum", -1, err);
+    return complete(
+        c, MPI_Iallreduce(MPI_IN_PLACE, value, 1, MPI_INT64_T, MPI_MAX, c->world, &request),
+        &request, "maximum", -1, err);
 }
 
-/* ---- text -------------------------------------------------------------------------------------- */
+/* ---- text ---- */
 
 static int send_text(at_comm *c, const char *text, size_t length, at_error *err)
 {
@@ -171,10 +169,9 @@ int at_comm_gather_text(at_comm *c, const char *mine, char **all, at_error *err)
     if (c->rank == 0 && !(lengths = calloc((size_t)c->size, sizeof *lengths)))
         return at_nomem(err);
     MPI_Request request;
-    int code = complete(c,
-                        MPI_Igather(&length, 1, MPI_INT64_T, lengths, 1, MPI_INT64_T, 0, c->world,
-                                    &request),
-                        &request, "gather", -1, err);
+    int code = complete(
+        c, MPI_Igather(&length, 1, MPI_INT64_T, lengths, 1, MPI_INT64_T, 0, c->world, &request),
+        &request, "gather", -1, err);
     if (!code)
         code = c->rank == 0 ? receive_all(c, mine, lengths, all, err)
                             : send_text(c, mine, (size_t)length, err);
@@ -182,7 +179,7 @@ int at_comm_gather_text(at_comm *c, const char *mine, char **all, at_error *err)
     return code;
 }
 
-/* ---- the peer ---------------------------------------------------------------------------------- */
+/* ---- the peer ---- */
 
 int at_comm_allreduce_mpi(at_comm *c, float *data, size_t count, at_error *err)
 {

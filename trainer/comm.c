@@ -13,7 +13,7 @@
 
 static const double default_stall_seconds = 30;
 
-/* ---- is there a launcher? -------------------------------------------------------------------- */
+/* ---- is there a launcher? ---- */
 
 static long number_in_environment(const char *name, long otherwise)
 {
@@ -29,8 +29,8 @@ static bool launched(void)
            (!getenv("OMPI_COMM_WORLD_SIZE") && getenv("PMIX_RANK"));
 }
 
-/* A task of srun among others, but without PMIx: each would train alone into the same folder. What a
- * task starts (a worker's trial) is not a task itself. */
+/* A task of srun among others, but without PMIx: each would train alone into the same folder. What
+ * a task starts (a worker's trial) is not a task itself. */
 static int check_srun(at_error *err)
 {
     long tasks = number_in_environment("SLURM_STEP_NUM_TASKS", 1);
@@ -43,7 +43,7 @@ static int check_srun(at_error *err)
                    tasks);
 }
 
-/* ---- MPI's start ----------------------------------------------------------------------------- */
+/* ---- MPI's start ---- */
 
 int at_comm_check(at_comm *c, int rc, const char *call, at_error *err)
 {
@@ -78,15 +78,14 @@ static int start_mpi(at_comm *c, at_error *err)
     return 0;
 }
 
-/* ---- nodes and rails --------------------------------------------------------------------------- */
+/* ---- nodes and rails ---- */
 
 static int split_nodes(at_comm *c, at_error *err)
 {
     MPI_Comm machine;
-    int code = at_comm_check(c,
-                             MPI_Comm_split_type(c->world, MPI_COMM_TYPE_SHARED, c->rank,
-                                                 MPI_INFO_NULL, &machine),
-                             "MPI_Comm_split_type", err);
+    int code = at_comm_check(
+        c, MPI_Comm_split_type(c->world, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &machine),
+        "MPI_Comm_split_type", err);
     if (code)
         return code;
     long pretended = number_in_environment("ATOLL_RANKS_PER_NODE", 0);
@@ -109,9 +108,9 @@ static int survey_nodes(at_comm *c, at_error *err)
     int code = at_comm_check(c, MPI_Allreduce(&leader, &c->nodes, 1, MPI_INT, MPI_SUM, c->world),
                              "MPI_Allreduce", err);
     if (!code)
-        code = at_comm_check(
-            c, MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_INT, MPI_MAX, c->world),
-            "MPI_Allreduce", err);
+        code =
+            at_comm_check(c, MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_INT, MPI_MAX, c->world),
+                          "MPI_Allreduce", err);
     c->rails = -extremes[0];
     c->staged = extremes[1] > 1;
     return code;
@@ -120,8 +119,8 @@ static int survey_nodes(at_comm *c, at_error *err)
 static int split_rails(at_comm *c, at_error *err)
 {
     int rail = c->local_rank < c->rails ? c->local_rank : MPI_UNDEFINED;
-    int code = at_comm_check(c, MPI_Comm_split(c->world, rail, c->rank, &c->rail),
-                             "MPI_Comm_split", err);
+    int code =
+        at_comm_check(c, MPI_Comm_split(c->world, rail, c->rank, &c->rail), "MPI_Comm_split", err);
     if (!code && c->rail != MPI_COMM_NULL)
         MPI_Comm_rank(c->rail, &c->rail_rank);
     return code;
@@ -132,14 +131,14 @@ static int exchange_names(at_comm *c, at_error *err)
 {
     char host[AT_HOST_BYTES];
     at_host_name(host, sizeof host);
-    int code = at_comm_check(c,
-                             MPI_Allgather(host, AT_HOST_BYTES, MPI_CHAR, c->hosts, AT_HOST_BYTES,
-                                           MPI_CHAR, c->world),
-                             "MPI_Allgather", err);
+    int code = at_comm_check(
+        c,
+        MPI_Allgather(host, AT_HOST_BYTES, MPI_CHAR, c->hosts, AT_HOST_BYTES, MPI_CHAR, c->world),
+        "MPI_Allgather", err);
     if (!code)
-        code = at_comm_check(
-            c, MPI_Allgather(&c->rank, 1, MPI_INT, c->members, 1, MPI_INT, c->node),
-            "MPI_Allgather", err);
+        code =
+            at_comm_check(c, MPI_Allgather(&c->rank, 1, MPI_INT, c->members, 1, MPI_INT, c->node),
+                          "MPI_Allgather", err);
     if (!code && c->rail != MPI_COMM_NULL)
         code = at_comm_check(
             c, MPI_Allgather(&c->rank, 1, MPI_INT, c->rail_peers, 1, MPI_INT, c->rail),
@@ -194,7 +193,7 @@ at_comm *at_comm_new(at_error *err)
     return NULL;
 }
 
-/* ---- the end ----------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 void at_comm_abort(at_comm *c, int status)
 {

@@ -19,7 +19,8 @@
 enum {
     AT_HOST_BYTES = 64,
     AT_CACHE_LINE = 64,
-    AT_STAGE_FLOATS = 64 << 10, /* a block of data from outside the windows; stays in the L2 cache */
+    AT_STAGE_FLOATS =
+        64 << 10, /* a block of data from outside the windows; stays in the L2 cache */
     AT_PIECE_FLOATS = 64 << 10, /* one message of a ring */
 };
 
@@ -55,24 +56,24 @@ typedef struct at_window {
 struct at_comm {
     int rank, size;
     int local_rank, local_size, nodes;
-    int rails;        /* of each node */
-    bool started;     /* MPI runs: MPI_Finalize is due */
-    bool broken;      /* an MPI call failed: only MPI_Abort is left */
-    bool staged;      /* some node has several ranks */
+    int rails;                  /* of each node */
+    bool started;               /* MPI runs: MPI_Finalize is due */
+    bool broken;                /* an MPI call failed: only MPI_Abort is left */
+    bool staged;                /* some node has several ranks */
     MPI_Comm world, node, rail; /* rail: MPI_COMM_NULL on a rank that drives none */
     int rail_rank;
-    int *members;     /* [local_size] world ranks of this node */
-    int *rail_peers;  /* [nodes] world ranks of this rail */
+    int *members;                 /* [local_size] world ranks of this node */
+    int *rail_peers;              /* [nodes] world ranks of this rail */
     char (*hosts)[AT_HOST_BYTES]; /* [size] */
     MPI_Win board_window;
-    at_board *board;  /* NULL on a node of one rank */
-    float **stage;    /* [local_size] 2 × AT_STAGE_FLOATS each; NULL on a node of one rank */
-    float **sources;  /* [local_size] scratch of a staged allreduce */
-    float *pieces;    /* 2 × AT_PIECE_FLOATS that a ring receives into; NULL on one node */
+    at_board *board; /* NULL on a node of one rank */
+    float **stage;   /* [local_size] 2 × AT_STAGE_FLOATS each; NULL on a node of one rank */
+    float **sources; /* [local_size] scratch of a staged allreduce */
+    float *pieces;   /* 2 × AT_PIECE_FLOATS that a ring receives into; NULL on one node */
     at_window *windows;
     int64_t last_window;
     uint64_t steps;
-    unsigned round;   /* of the node's barrier */
+    unsigned round; /* of the node's barrier */
     double stall_seconds;
 };
 
@@ -94,7 +95,7 @@ void at_comm_close_board(at_comm *c);
 const at_window *at_comm_find_window(const at_comm *c, const float *data, size_t count);
 void at_comm_free_windows(at_comm *c, bool all); /* the dead ones, or all; collective */
 
-/* ---- comm_wait.c: all waiting; no wait burns a core for long, each names whom it waits for ---- */
+/* ---- comm_wait.c: all waiting; none burns a core for long, each names whom it waits for ---- */
 /* Counts a step on the board; at the start of every collective. */
 void at_comm_step(at_comm *c);
 /* Waits for all ranks of the node; what they wrote before is visible after. */

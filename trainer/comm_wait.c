@@ -3,8 +3,8 @@
  * so a wait spins only for about the time of a wake-up, then sleeps: on a futex inside the node,
  * between polls for MPI's requests. (A loop around sched_yield would take half of the core.)
  *
- * A wait longer than ATOLL_STALL_SECONDS is logged with the ranks that it waits for: inside the node
- * those whose count of steps on the board is behind, in a ring the neighbour. */
+ * A wait longer than ATOLL_STALL_SECONDS is logged with the ranks that it waits for: inside the
+ * node those whose count of steps on the board is behind, in a ring the neighbour. */
 #include "comm_internal.h"
 
 #include <limits.h>
@@ -15,11 +15,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BARRIER_SPINS = 300 };       /* 5 to 20 µs */
-static const double poll_spin = 20e-6; /* seconds */
+enum { BARRIER_SPINS = 300 };           /* 5 to 20 µs, about a wake-up by futex */
+static const double poll_spin = 100e-6; /* seconds; a nap takes at least 60 µs */
 static const double longest_nap = 1e-3;
 
-/* ---- stalls ------------------------------------------------------------------------------------ */
+/* ---- stalls ---- */
 
 typedef struct watch {
     double began, next;
@@ -76,11 +76,10 @@ void at_comm_step(at_comm *c)
 {
     c->steps++;
     if (c->board)
-        atomic_store_explicit(&c->board->slot[c->local_rank].steps, c->steps,
-                              memory_order_relaxed);
+        atomic_store_explicit(&c->board->slot[c->local_rank].steps, c->steps, memory_order_relaxed);
 }
 
-/* ---- the barrier of a node ------------------------------------------------------------------- */
+/* ---- the barrier of a node ---- */
 
 static void relax(void)
 {
@@ -104,8 +103,8 @@ static void futex_wake(atomic_uint *word)
     syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* sleepers is raised before the kernel compares the round, and the last rank stores the round before
- * it reads sleepers, both sequentially consistent: one of them sees the other. */
+/* sleepers is raised before the kernel compares the round, and the last rank stores the round
+ * before it reads sleepers, both sequentially consistent: one of them sees the other. */
 static void await_round(at_comm *c, const char *phase)
 {
     at_board *board = c->board;
@@ -140,7 +139,7 @@ void at_comm_node_barrier(at_comm *c, const char *phase)
         futex_wake(&board->round);
 }
 
-/* ---- MPI's requests -------------------------------------------------------------------------- */
+/* ---- MPI's requests ---- */
 
 /* An eighth of what was waited already: short waits end in time, long ones cost little. */
 static void nap(double waited)

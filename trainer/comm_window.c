@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Memory that the ranks of one node share: MPI-3 shared-memory windows, each rank's part on pages of
- * its own. The processors keep it coherent and the barrier of comm_wait.c orders it, so a window is
- * in one access epoch from its first moment to its last.
+ * Memory that the ranks of one node share: MPI-3 shared-memory windows, each rank's part on pages
+ * of its own. The processors keep it coherent and the barrier of comm_wait.c orders it, so a window
+ * is in one access epoch from its first moment to its last.
  *
- * Open MPI leaves the other ranks waiting when the file behind a window does not fit, so the room is
- * looked at first (containers often have 64 MiB in /dev/shm). Without room the gradients lie in plain
- * memory and allreduce stages them: slower, but it works. */
+ * Open MPI leaves the other ranks waiting when the file behind a window does not fit, so the room
+ * is looked at first (containers often have 64 MiB in /dev/shm). Without room the gradients lie in
+ * plain memory and allreduce stages them: slower, but it works. */
 #include "comm_internal.h"
 
 #include <stdlib.h>
@@ -43,10 +43,9 @@ static int open_window(at_comm *c, size_t bytes, MPI_Win *window, float **base, 
     if (code)
         return code;
     MPI_Info_set(apart, "alloc_shared_noncontig", "true");
-    code = at_comm_check(c,
-                         MPI_Win_allocate_shared((MPI_Aint)(bytes + PAGE), 1, apart, c->node,
-                                                 &part, window),
-                         "MPI_Win_allocate_shared", err);
+    code = at_comm_check(
+        c, MPI_Win_allocate_shared((MPI_Aint)(bytes + PAGE), 1, apart, c->node, &part, window),
+        "MPI_Win_allocate_shared", err);
     MPI_Info_free(&apart);
     if (code)
         return code;
@@ -72,7 +71,7 @@ static void close_window(MPI_Win *window)
     MPI_Win_free(window);
 }
 
-/* ---- the board --------------------------------------------------------------------------------- */
+/* ---- the board ---- */
 
 int at_comm_open_board(at_comm *c, at_error *err)
 {
@@ -106,7 +105,7 @@ void at_comm_close_board(at_comm *c)
     free(c->stage);
 }
 
-/* ---- windows of floats ------------------------------------------------------------------------ */
+/* ---- windows of floats ---- */
 
 static int open_floats(at_comm *c, at_window *w, at_error *err)
 {
@@ -171,7 +170,7 @@ const at_window *at_comm_find_window(const at_comm *c, const float *data, size_t
     return NULL;
 }
 
-/* MPI frees a window collectively, and the last rank to come may have failed: so this only marks. */
+/* MPI frees a window collectively, and another rank may have failed: so this only marks. */
 void at_comm_dealloc(at_comm *c, float *data)
 {
     if (!data)

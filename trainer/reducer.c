@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Allreduce while backward still runs: gradients lie in backward order, so each bucket is final when
- * `done` has passed its end, and the communication thread reduces the buckets one after another, in
- * the same order on every rank. allreduce itself waits until every rank has come to a bucket.
+ * Allreduce while backward still runs: gradients lie in backward order, so each bucket is final
+ * when `done` has passed its end, and the communication thread reduces the buckets one after
+ * another, in the same order on every rank. allreduce itself waits until every rank has come to a
+ * bucket.
  *
- * Between begin and finish only this thread calls MPI. It sleeps on a condition while it has nothing
- * to do, and the computing thread wakes it only where a bucket became complete. */
+ * Between begin and finish only this thread calls MPI. It sleeps on a condition while it has
+ * nothing to do, and the computing thread wakes it only where a bucket became complete. */
 #include "comm_internal.h"
 
 #include <pthread.h>
@@ -33,7 +34,7 @@ static size_t bucket_end(const at_reducer *r, size_t begin)
     return r->count - begin < r->bucket ? r->count : begin + r->bucket;
 }
 
-/* ---- the communication thread ------------------------------------------------------------------ */
+/* ---- the communication thread ---- */
 
 static bool bucket_ready(const at_reducer *r)
 {
@@ -77,7 +78,7 @@ static int start_thread(at_reducer *r, at_error *err)
     return rc ? at_fail_errno(err, rc, "cannot start the communication thread") : 0;
 }
 
-/* ---- the computing thread ----------------------------------------------------------------------- */
+/* ---- the computing thread ---- */
 
 at_reducer *at_reducer_new(at_comm *c, float *grads, size_t count, size_t bucket_bytes,
                            at_error *err)

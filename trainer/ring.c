@@ -48,9 +48,9 @@ static int await_sent(step *s, size_t i, at_error *err)
                          s->c->rail_peers[s->right], err);
 }
 
-/* The allgather sends synchronously: once the ring is done the neighbour has matched everything, and
- * needs no more progress from this rank, which may compute for long before its next MPI call. (What
- * the reduce-scatter sent is known to have arrived by what comes back.) */
+/* The allgather sends synchronously: once the ring is done the neighbour has matched everything,
+ * and needs no more progress from this rank, which may compute for long before its next MPI call.
+ * (What the reduce-scatter sent is known to have arrived by what comes back.) */
 static int start_piece(step *s, size_t i, at_error *err)
 {
     int code = await_sent(s, i, err);
@@ -112,9 +112,10 @@ int at_ring_allreduce(at_comm *c, float *data, size_t count, at_error *err)
 {
     int m = c->nodes, r = c->rail_rank;
     for (int k = 0; k < 2 * (m - 1); k++) {
-        int shift = k < m - 1 ? k : k - m; /* the allgather goes on where the reduce-scatter ended */
-        step s = {.c = c, .data = data, .add = k < m - 1, .right = (r + 1) % m,
-                  .left = (r + m - 1) % m};
+        int shift =
+            k < m - 1 ? k : k - m; /* the allgather goes on where the reduce-scatter ended */
+        step s = {
+            .c = c, .data = data, .add = k < m - 1, .right = (r + 1) % m, .left = (r + m - 1) % m};
         s.out = at_part_of(count, m, (r - shift + 2 * m) % m);
         s.in = at_part_of(count, m, (r - shift - 1 + 2 * m) % m);
         int code = run_step(&s, err);

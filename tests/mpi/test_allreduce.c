@@ -109,7 +109,7 @@ static void sums_of_any_size(void **state)
 {
     (void)state;
     size_t n = (size_t)at_comm_size(ranks_comm());
-    const size_t sizes[] = {0,    1,    n - 1, n,     n + 1, 15 * n, 16 * n, 16 * n + 1,      63,
+    const size_t sizes[] = {0,    1,    n - 1, n,     n + 1, 15 * n, 16 * n, 16 * n + 1,     63,
                             1023, 1025, 4097,  65535, 65536, 65537,  200003, (1 << 20) + 17, MOST};
     float *window = open_window(0), *plain = open_plain(0);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * ctest: ranks=4 timeout=120
- * The small collectives and the shared memory. With an argument this program plays a rank in trouble
- * for test_trouble.sh: abort, die, stall, stall-step, stall-barrier, alone. */
+ * The small collectives and the shared memory. With an argument this program plays a rank in
+ * trouble for test_trouble.sh: abort, die, stall, stall-step, stall-barrier, alone. */
 #include "ranks.h"
 
 #include <math.h>
@@ -18,8 +18,10 @@ static void ranks_are_numbered(void **state)
     (void)state;
     at_comm *c = ranks_comm();
     int rank = at_comm_rank(c), size = at_comm_size(c);
-    const char *launched = getenv("OMPI_COMM_WORLD_SIZE");
-    ranks_assert(size == (launched ? atoi(launched) : 1), "%d ranks", size);
+    const char *told = getenv("OMPI_COMM_WORLD_SIZE"); /* by mpirun; srun tells in its own way */
+    if (!told)
+        told = getenv("PMIX_RANK") ? getenv("SLURM_STEP_NUM_TASKS") : "1";
+    ranks_assert(told && size == atoi(told), "%d ranks", size);
     ranks_assert(rank >= 0 && rank < size, "rank %d of %d", rank, size);
     int local = at_comm_local_rank(c), locals = at_comm_local_size(c);
     ranks_assert(local >= 0 && local < locals && locals <= size, "local rank %d of %d", local,
@@ -150,7 +152,7 @@ static void without_room_in_shared_memory_plain_memory_serves(void **state)
     ranks_assert(at_comm_barrier(c, &err) == 0, "%s", err.message);
 }
 
-/* ---- ranks in trouble (test_trouble.sh) --------------------------------------------------------- */
+/* ---- ranks in trouble (test_trouble.sh) ---- */
 
 static int reduce_late(at_comm *c, bool late, at_error *err)
 {

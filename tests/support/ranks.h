@@ -20,7 +20,8 @@ at_comm *ranks_comm(void);
 void ranks_assert(bool ok, const char *format, ...) AT_PRINTF(2, 3);
 /* Whether all ranks hold the same bytes. Collective. */
 bool ranks_agree(const void *data, size_t bytes);
-/* Starts communication, runs the tests (only rank 0 prints to stdout), ends it; for main to return. */
+/* Starts communication, runs the tests (only rank 0 prints to stdout), ends it; for main to return.
+ */
 int ranks_run(const struct CMUnitTest *tests, size_t n);
 
 #endif
