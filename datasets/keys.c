@@ -17,15 +17,17 @@ struct at_keys {
     size_t count, capacity; /* a power of 2 */
 };
 
+static uint64_t number_of(const char *hex)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < 16; i++)
+        value = value << 4 | (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
+    return value;
+}
+
 at_key at_key_of_hash(const char *hex)
 {
-    char half[17] = {0};
-    at_key key;
-    memcpy(half, hex, 16);
-    key.low = strtoull(half, NULL, 16) | 1; /* never the free slot's */
-    memcpy(half, hex + 16, 16);
-    key.high = strtoull(half, NULL, 16);
-    return key;
+    return (at_key){.low = number_of(hex) | 1, .high = number_of(hex + 16)}; /* not the free slot */
 }
 
 at_key at_key_of_path(const char *path)
