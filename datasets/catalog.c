@@ -344,8 +344,10 @@ static int add_image(at_catalog *c, at_shard_writer *shards, const at_item *item
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
 {
     at_key key = at_key_of_path(item->path.data);
-    if (at_keys_get(c->paths, key) >= 0)
+    if (at_keys_get(c->paths, key) >= 0) {
+        at_log(AT_LOG_WARN, "%s comes twice: the first is kept", item->path.data);
         return 0;
+    }
     int code = item->bad ? add_error(c, item, err) : add_image(c, shards, item, err);
     if (code == 0 && !at_keys_add(c->paths, key, 0))
         code = at_nomem(err);

@@ -184,15 +184,30 @@ static int decode(at_jpeg *j, at_decoding *d)
     return 0;
 }
 
-static int failure(at_jpeg *j, at_decoding *d)
+static at_reason reason_of(const at_jpeg *j)
 {
     if (j->ended_early)
-        return at_decoding_fail(d, AT_REASON_TRUNCATED, "%s", j->message);
+        return AT_REASON_TRUNCATED;
     if (j->scans_exceeded)
-        return at_decoding_fail(d, AT_REASON_TOO_LARGE, "%s", j->message);
-    if (j->errors.msg_code == JERR_OUT_OF_MEMORY)
-        return at_decoding_fail(d, AT_REASON_TOO_LARGE, "%s", j->message);
-    return at_decoding_fail(d, AT_REASON_CORRUPT, "%s", j->message);
+        return AT_REASON_TOO_LARGE;
+    if (j->broken)
+        return AT_REASON_CORRUPT;
+    switch (j->errors.msg_code) {
+    case JERR_OUT_OF_MEMORY:
+    case JERR_IMAGE_TOO_BIG:
+        return AT_REASON_TOO_LARGE;
+    case JERR_BAD_PRECISION: /* 12 bits */
+    case JERR_SOF_UNSUPPORTED:
+    case JERR_CONVERSION_NOTIMPL:
+        return AT_REASON_UNSUPPORTED;
+    default:
+        return AT_REASON_CORRUPT;
+    }
+}
+
+static int failure(const at_jpeg *j, at_decoding *d)
+{
+    return at_decoding_fail(d, reason_of(j), "%s", j->message);
 }
 
 int at_jpeg_decode(at_jpeg *j, at_decoding *d)

@@ -195,10 +195,11 @@ static int expect_images(at_db *db, const at_ingest_options *o, at_error *err)
     int code = count_rows(db, "SELECT count(*) FROM images", &images, err);
     if (code < 0 || images > 0)
         return code;
-    at_stmt *s = at_db_prepare(db, "SELECT count(*), min(path), reason FROM errors", err);
+    at_stmt *s = at_db_prepare(db, "SELECT count(*), min(path), reason, detail FROM errors", err);
     if (s && at_stmt_step(s, err) == 1 && at_stmt_int(s, 0) > 0)
-        code = at_fail(err, AT_EINPUT, "%s: no image among its %lld files (e.g. %s: %s)", o->source,
-                       (long long)at_stmt_int(s, 0), at_stmt_text(s, 1), at_stmt_text(s, 2));
+        code = at_fail(err, AT_EINPUT, "%s: no image among its %lld files (e.g. %s: %s, %s)",
+                       o->source, (long long)at_stmt_int(s, 0), at_stmt_text(s, 1),
+                       at_stmt_text(s, 2), at_stmt_text(s, 3));
     else
         code = at_fail(err, AT_EINPUT, "%s: no image in it", o->source);
     at_stmt_free(s);

@@ -165,10 +165,23 @@ static int same_source(struct ingest *g, at_error *err)
     return code;
 }
 
+/* A data set within its own source would be read while it is written. */
+static int outside_source(const struct ingest *g, at_error *err)
+{
+    char *source = realpath(g->options->source, NULL), *partial = realpath(g->partial, NULL);
+    size_t n = source ? strlen(source) : 0;
+    bool inside = partial && n && !strncmp(source, partial, n) && partial[n] == '/';
+    free(source);
+    free(partial);
+    return inside ? at_fail(err, AT_EINPUT, "%s lies within its source %s: choose another place",
+                            g->out, g->options->source)
+                  : 0;
+}
+
 static int open_all(struct ingest *g, at_error *err)
 {
     g->source = at_source_open(g->options->source, err);
-    if (!g->source || take_partial(g, err) < 0)
+    if (!g->source || take_partial(g, err) < 0 || outside_source(g, err) < 0)
         return err->code;
     g->catalog = at_catalog_open(g->partial, err);
     if (!g->catalog || same_source(g, err) < 0)
@@ -292,29 +305,48 @@ static bool name_folders(struct ingest *g, const char *out)
     return g->shards_folder != NULL;
 }
 
-/* The finished data set at <out>, if it was made from this source: what a job that is run again
- * with `resume` finds. */
-static int accept_finished(struct ingest *g, at_ingest_result *result, at_error *err)
+/* Whether the finished data set's catalog tells of this source and these options. 1, 0 or negative.
+ */
+static int was_made_so(at_db *db, const at_ingest_options *o, at_error *err)
+{
+    char *path = realpath(o->source, NULL);
+    at_stmt *s =
+        at_db_prepare(db,
+                      "SELECT (SELECT value FROM meta WHERE key = 'source') = ?"
+                      " AND (SELECT value FROM meta WHERE key = 'seed') = CAST(? AS TEXT)"
+                      " AND abs((SELECT value FROM meta WHERE key = 'val_fraction') - ?) < 1e-8",
+                      err);
+    int code = s ? 0 : err->code;
+    if (s) {
+        at_stmt_bind(s, "sir", path, (int64_t)o->seed, o->val_fraction);
+        code = at_stmt_step(s, err);
+    }
+    if (code == 1)
+        code = (int)at_stmt_int(s, 0);
+    at_stmt_free(s);
+    free(path);
+    return code;
+}
+
+/* With `resume`, a job that is run again finds the finished data set and has nothing to do. */
+static int accept_finished(const struct ingest *g, at_ingest_result *result, at_error *err)
 {
     at_dataset *d = g->options->resume ? at_dataset_open(g->out, NULL) : NULL;
+    at_dataset_close(d);
     if (!d)
         return at_fail(err, AT_EINPUT, "%s exists already: remove it or choose another name",
                        g->out);
-    at_dataset_close(d);
-    char *catalog = at_path_join(g->out, "catalog.db"), *path = realpath(g->options->source, NULL);
+    char *catalog = at_path_join(g->out, "catalog.db");
     at_db *db = catalog ? at_db_open(catalog, AT_DB_READ, err) : NULL;
-    at_stmt *s = db ? at_db_prepare(db, "SELECT value FROM meta WHERE key = 'source'", err) : NULL;
-    int code = s ? at_stmt_step(s, err) : AT_EINPUT;
-    if (code == 1 && path && !strcmp(at_stmt_text(s, 0), path))
+    int code = db ? was_made_so(db, g->options, err) : AT_EINPUT;
+    if (code == 1)
         code = count_all(db, result, err);
-    else if (code >= 0)
-        code =
-            at_fail(err, AT_EINPUT, "%s exists already, made from %s", g->out, at_stmt_text(s, 0));
+    else if (code == 0)
+        code = at_fail(err, AT_EINPUT,
+                       "%s exists already, made from another source or with other options", g->out);
     result->resumed = result->images + result->errors;
-    at_stmt_free(s);
     at_db_close(db);
     free(catalog);
-    free(path);
     return code;
 }
 

@@ -60,7 +60,7 @@ typedef struct at_ingest_options {
     bool allow_missing_classes; /* a class that is in one split only is an error otherwise */
 } at_ingest_options;
 typedef struct at_ingest_result {
-    uint64_t images, errors, bytes; /* of the whole data set; bytes: the originals' */
+    uint64_t images, errors, bytes; /* of the whole data set; bytes: of contents, each once */
     uint64_t resumed;               /* of images + errors, found done by an earlier run */
     double seconds;                 /* of this run */
 } at_ingest_result;

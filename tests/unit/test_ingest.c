@@ -284,12 +284,27 @@ static void test_an_existing_place_is_refused(void **state)
     at_ingest_result r;
     assert_int_equal(at_ingest(&o, &r, &err), 0);
     assert_int_equal(r.images, 4);
+    o.val_fraction = 0.5;
+    assert_int_equal(at_ingest(&o, &r, &err), AT_EINPUT);
+    o.val_fraction = 0;
     char *other = at_path_join(p->dir, "other");
     put_pictures(other, "", 2, 2, 9);
     o.source = other;
     assert_int_equal(at_ingest(&o, &r, &err), AT_EINPUT);
-    assert_non_null(strstr(err.message, "made from"));
+    assert_non_null(strstr(err.message, "made from another source"));
     free(other);
+}
+
+static void test_a_place_within_the_source_is_refused(void **state)
+{
+    struct place *p = *state;
+    put_pictures(p->source, "", 2, 2, 0);
+    char *inside = at_path_join(p->source, "new/data");
+    at_ingest_options o = {.source = p->source, .out = inside};
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "within its source"));
+    assert_int_equal(ingest_must(p->source, p->out, 0).images, 4);
+    expect(p, "SELECT count(*) FROM errors", "0");
+    free(inside);
 }
 
 static void test_wrong_options(void **state)
@@ -389,6 +404,7 @@ int main(void)
         CASE(test_a_class_in_one_split_only),
         CASE(test_a_class_that_train_lacks),
         CASE(test_an_existing_place_is_refused),
+        CASE(test_a_place_within_the_source_is_refused),
         CASE(test_wrong_options),
         CASE(test_val_is_stratified_and_keeps_copies_together),
         CASE(test_val_depends_on_seed_alone),
