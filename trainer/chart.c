@@ -96,19 +96,37 @@ static double place_y(const axis *y, double v)
     return HEIGHT - BOTTOM - scale(y, v) * (HEIGHT - TOP - BOTTOM);
 }
 
+static void draw_x_tick(at_text *page, const axis *x, double value)
+{
+    at_text_add(page, "<text class=tick x=%.1f y=%d text-anchor=middle>%.6g</text>", place_x(x, value),
+                HEIGHT - BOTTOM + 16, value);
+}
+
+/* Powers of ten, with twice and five times each where there are few. */
+static void draw_log_ticks(at_text *page, const axis *x)
+{
+    static const double within[] = {1, 2, 5};
+    int each = x->high - x->low <= 2.5 ? 3 : 1;
+    for (double power = floor(x->low); power <= x->high; power++)
+        for (int i = 0; i < each; i++) {
+            double value = within[i] * pow(10, power), at = scale(x, value);
+            if (at > -1e-6 && at < 1 + 1e-6)
+                draw_x_tick(page, x, value);
+        }
+}
+
 static void draw_ticks(at_text *page, const axis *x, const axis *y)
 {
     for (double t = y->low; t <= y->high + y->step / 2; t += y->step) {
         double at = place_y(y, t);
         at_text_add(page, "<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f />", LEFT, WIDTH - RIGHT, at, at);
-        at_text_add(page, "<text class=tick x=%d y=%.1f text-anchor=end>%.4g</text>", LEFT - 6, at + 4,
+        at_text_add(page, "<text class=tick x=%d y=%.1f text-anchor=end>%.6g</text>", LEFT - 6, at + 4,
                     fabs(t) < y->step / 1e6 ? 0 : t);
     }
-    for (double t = x->low; t <= x->high + x->step / 2; t += x->step) {
-        double value = x->log ? pow(10, t) : t;
-        at_text_add(page, "<text class=tick x=%.1f y=%d text-anchor=middle>%.3g</text>", place_x(x, value),
-                    HEIGHT - BOTTOM + 16, fabs(t) < x->step / 1e6 && !x->log ? 0 : value);
-    }
+    if (x->log)
+        draw_log_ticks(page, x);
+    for (double t = x->low; !x->log && t <= x->high + x->step / 2; t += x->step)
+        draw_x_tick(page, x, fabs(t) < x->step / 1e6 ? 0 : t);
 }
 
 static void draw_line(at_text *page, const at_series *s, const axis *x, const axis *y)
