@@ -2,9 +2,10 @@
  * conv_tune: which implementation a convolution takes. Candidates are the library's direct and
  * Winograd algorithms, in the layouts that the tensors have and in those that the library would
  * choose, whose reorders are then part of the time, and direct in NHWC and NCHW, where it has good
- * kernels for channel counts that are no multiple of a vector. The library's reference loops, a hundred times slower, are taken only
- * where there is nothing else. A later candidate must be a tenth faster than
- * an earlier one, so that noise does not change the choice from one machine of a kind to the next.
+ * kernels for channel counts that are no multiple of a vector. The library's reference loops, a
+ * hundred times slower, are taken only where there is nothing else. A later candidate must be a
+ * tenth faster than an earlier one, so that noise does not change the choice from one machine of a
+ * kind to the next.
  */
 #include "conv.h"
 
@@ -20,9 +21,12 @@ static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t sr
     const struct {
         bool winograd;
         int64_t src, dst;
-    } all[CANDIDATES] = {{true, src_lanes, dst_lanes}, {false, src_lanes, dst_lanes},
-                         {true, 0, 0},                 {false, 0, 0},
-                         {false, s.src.c, s.dst.c},    {false, 1, 1}};
+    } all[CANDIDATES] = {{true, src_lanes, dst_lanes},
+                         {false, src_lanes, dst_lanes},
+                         {true, 0, 0},
+                         {false, 0, 0},
+                         {false, s.src.c, s.dst.c},
+                         {false, 1, 1}};
     s.winograd = all[i].winograd;
     s.src_lanes = all[i].src;
     s.dst_lanes = all[i].dst;
@@ -187,32 +191,37 @@ static int fastest(conv_pass *passes, int n, double *seconds, at_error *err)
     return status ? status : chosen;
 }
 
+/* What was found before, without making the others; false where it cannot be made (any more). */
+static bool take_known(conv_pass *out, const char *key, at_plan *p, const dnn_conv_spec *spec,
+                       int64_t src_lanes, int64_t dst_lanes)
+{
+    int known = conv_choice_find(key);
+    if (known < 0 || known >= CANDIDATES)
+        return false;
+    dnn_conv_spec s = candidate_spec(spec, known, src_lanes, dst_lanes);
+    return conv_pass_new(out, p->engine, &s, src_lanes, dst_lanes, NULL) == 0;
+}
+
 int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
               int64_t dst_lanes, at_error *err)
 {
     conv_pass passes[CANDIDATES];
-    int number[CANDIDATES], chosen = 0;
+    int number[CANDIDATES];
+    char key[400];
+    make_key(key, sizeof key, p, spec, src_lanes, dst_lanes);
+    if (take_known(out, key, p, spec, src_lanes, dst_lanes))
+        return 0;
     int n = make_candidates(passes, number, p, spec, src_lanes, dst_lanes, err);
     if (n == 0)
         return AT_EFAIL;
-    if (n > 1) {
-        char key[400];
-        double seconds = 0;
-        make_key(key, sizeof key, p, spec, src_lanes, dst_lanes);
-        int known = conv_choice_find(key);
-        for (chosen = n - 1; chosen >= 0 && number[chosen] != known;)
-            chosen--;
-        if (chosen < 0) {
-            chosen = fastest(passes, n, &seconds, err);
-            if (chosen >= 0)
-                conv_choice_add(key, number[chosen], seconds);
-        }
-    }
+    double seconds = 0;
+    int chosen = n > 1 ? fastest(passes, n, &seconds, err) : 0;
     for (int i = 0; i < n; i++)
         if (i != chosen)
             conv_pass_fini(&passes[i]);
     if (chosen < 0)
         return chosen;
+    conv_choice_add(key, number[chosen], seconds);
     *out = passes[chosen];
     return 0;
 }
