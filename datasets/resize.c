@@ -121,19 +121,36 @@ static void axis_fini(struct axis *a)
 
 /* ---- the two passes ---- */
 
-/* One row [W,C] to [out,C] with KEPT_BITS of fraction. */
-static void fit_row(const struct axis *a, const uint8_t *in, int channels, int16_t *out)
+enum { ROW_SHIFT = WEIGHT_BITS - KEPT_BITS, ROW_HALF = 1 << (ROW_SHIFT - 1) };
+
+/* One row [W,1] to [out,1] with KEPT_BITS of fraction. */
+static void fit_grey_row(const struct axis *a, const uint8_t *in, int16_t *out)
 {
-    const int shift = WEIGHT_BITS - KEPT_BITS, half = 1 << (shift - 1);
     for (size_t i = 0; i < a->out; i++) {
         const int32_t *w = a->weights + i * a->taps;
-        const uint8_t *p = in + (size_t)a->first[i] * (size_t)channels;
-        for (int c = 0; c < channels; c++) {
-            int32_t sum = half;
-            for (size_t t = 0; t < a->taps; t++)
-                sum += w[t] * p[t * (size_t)channels + (size_t)c];
-            *out++ = (int16_t)(sum >> shift);
+        const uint8_t *p = in + a->first[i];
+        int32_t sum = ROW_HALF;
+        for (size_t t = 0; t < a->taps; t++)
+            sum += w[t] * p[t];
+        out[i] = (int16_t)(sum >> ROW_SHIFT);
+    }
+}
+
+/* The same of [W,3]: each weight is loaded once for three channels. */
+static void fit_rgb_row(const struct axis *a, const uint8_t *in, int16_t *out)
+{
+    for (size_t i = 0; i < a->out; i++, out += 3) {
+        const int32_t *w = a->weights + i * a->taps;
+        const uint8_t *p = in + (size_t)a->first[i] * 3;
+        int32_t red = ROW_HALF, green = ROW_HALF, blue = ROW_HALF;
+        for (size_t t = 0; t < a->taps; t++, p += 3) {
+            red += w[t] * p[0];
+            green += w[t] * p[1];
+            blue += w[t] * p[2];
         }
+        out[0] = (int16_t)(red >> ROW_SHIFT);
+        out[1] = (int16_t)(green >> ROW_SHIFT);
+        out[2] = (int16_t)(blue >> ROW_SHIFT);
     }
 }
 
@@ -169,7 +186,10 @@ static int fit(const at_image *image, size_t height, size_t width, uint8_t *out)
     if (!rows || !sum)
         goto done;
     for (size_t r = 0; r < in_height; r++)
-        fit_row(&x, image->pixels + r * stride, image->channels, rows + r * n);
+        if (channels == 3)
+            fit_rgb_row(&x, image->pixels + r * stride, rows + r * n);
+        else
+            fit_grey_row(&x, image->pixels + r * stride, rows + r * n);
     for (size_t r = 0; r < height; r++)
         fit_columns(rows + (size_t)y.first[r] * n, y.weights + r * y.taps, y.taps, n, sum,
                     out + r * n);
