@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Sources other than folders: tar, idx, CIFAR binary; recognised by content, whole or broken. */
+#include "../../datasets/internal.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -365,6 +366,71 @@ static void test_broken_cifar(void **state)
         strstr(ingest_must_fail(&o, AT_EINPUT), "data_batch_2.bin: offset 0: label 10"));
 }
 
+/* ---- damage ------------------------------------------------------------------------------- */
+
+/* Reads all of a source as ingest does; the items are not decoded. */
+static int read_through(const char *path, size_t *items)
+{
+    at_error err = {0};
+    at_source *s = at_source_open(path, &err);
+    if (!s)
+        return err.code;
+    at_item item = {0};
+    int code;
+    while ((code = at_source_next(s, &item, &err)) == 1)
+        ++*items;
+    at_item_fini(&item);
+    at_source_close(s);
+    assert_true(code == 0 || err.message[0]);
+    return code;
+}
+
+/* Flips bits of dir/name and reads `source`. */
+static void damage(const char *dir, const char *name, const char *source, uint64_t seed)
+{
+    char *path = at_path_join(dir, name), *data;
+    size_t size, items = 0, refused = 0;
+    enum { CASES = 400 };
+    assert_int_equal(at_file_read(path, 1 << 20, &data, &size, NULL), 0);
+    at_rng rng = at_rng_stream(seed, "damage", 0);
+    for (int i = 0; i < CASES; i++) {
+        char *copy = malloc(size);
+        assert_non_null(copy);
+        memcpy(copy, data, size);
+        for (uint64_t flips = 1 + at_rng_below(&rng, 6); flips; flips--)
+            copy[at_rng_below(&rng, size)] ^= (char)(1 << at_rng_below(&rng, 8));
+        size_t cut = i % 3 ? size : (size_t)at_rng_below(&rng, size);
+        put_file(dir, name, copy, cut);
+        refused += read_through(source, &items) < 0;
+        free(copy);
+    }
+    put_file(dir, name, data, size);
+    print_message("%s: %d damaged versions, %zu refused, %zu items\n", name, CASES, refused, items);
+    free(data);
+    free(path);
+}
+
+static void test_random_damage_does_no_harm(void **state)
+{
+    struct place *p = *state;
+    put_pictures(p->source, "train", 2, 6, 0);
+    put_tar(p->dir, "source", "a.tar", false, false);
+    put_tar(p->dir, "source", "a.tar.gz", true, true);
+    char *tar = at_path_join(p->dir, "a.tar"), *gz = at_path_join(p->dir, "a.tar.gz");
+    char *idx = at_path_join(p->dir, "idx"), *cifar = at_path_join(p->dir, "cifar");
+    put_idx(idx, "train", &(idx_spec){.images = 40, .labels = 40});
+    put_cifar10(cifar);
+    damage(p->dir, "a.tar", tar, 1);
+    damage(p->dir, "a.tar.gz", gz, 2);
+    damage(idx, "train-images-idx3-ubyte", idx, 3);
+    damage(idx, "train-labels-idx1-ubyte", idx, 4);
+    damage(cifar, "data_batch_2.bin", cifar, 5);
+    free(tar);
+    free(gz);
+    free(idx);
+    free(cifar);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -384,6 +450,7 @@ int main(void)
         CASE(test_cifar10_tar),
         CASE(test_cifar100_has_fine_labels),
         CASE(test_broken_cifar),
+        CASE(test_random_damage_does_no_harm),
     };
 #undef CASE
     at_log_set_level(AT_LOG_WARN);
