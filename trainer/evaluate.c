@@ -131,12 +131,12 @@ static int evaluation_begin(evaluation *e, at_net *net, at_cache *cache, at_spli
     e->metrics = at_metrics_new(e->classes);
     e->pixels = at_alloc_aligned(e->batch * area * (size_t)e->channels);
     e->scores = at_alloc_aligned(e->batch * e->classes * sizeof *e->scores);
-    if (!e->metrics || !e->pixels || !e->scores)
-        return at_nomem(err);
     at_plan_options options = {.batch = (int)e->batch, .threads = threads};
-    e->plan = at_plan_new(net, &options, err);
+    e->plan = at_build_plan(comm, net, &options, err);
     if (!e->plan)
         return err->code;
+    if (!e->metrics || !e->pixels || !e->scores)
+        return at_nomem(err);
     at_loader_spec spec = {
         .cache = cache,
         .split = split,

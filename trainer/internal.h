@@ -12,6 +12,9 @@
  * rank that failed. comm NULL: alone. */
 int at_agree(at_comm *comm, int code, at_error *err);
 
+/* at_plan_new on every rank, or a failure on every rank (build_plan.c). Collective; comm NULL: alone. */
+at_plan *at_build_plan(at_comm *comm, at_net *net, const at_plan_options *options, at_error *err);
+
 /* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) ----
  */
 enum { AT_OPTIMIZER_SLOTS = 2 };

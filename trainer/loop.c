@@ -134,16 +134,20 @@ static int step(at_training *t, at_loader *loader, size_t real, int code, float 
     return tail[AT_TAIL_FAILED] > 0 ? at_agree(t->comm, code, err) : 0;
 }
 
-/* Adds one step's sums to the epoch's. A loss that is no number any more ends the training, saying
- * so. */
+static int diverged(const at_training *t, const char *what, float value, at_error *err)
+{
+    return at_fail(err, AT_EFAIL,
+                   "%s became %f in epoch %" PRIu64 " after %" PRIu64
+                   " steps: try a lower lr (now %g) or a warm-up",
+                   what, (double)value, t->at.epoch + 1, t->at.step, t->job->config->lr);
+}
+
+/* Adds one step's sums to the epoch's. All ranks have the same, so all fail where the loss is no
+ * number any more. */
 static int account(at_training *t, const float tail[AT_TAIL], size_t real, at_error *err)
 {
     if (!isfinite(tail[AT_TAIL_LOSS]))
-        return at_fail(err, AT_EFAIL,
-                       "the loss became %f in epoch %" PRIu64 ", step %" PRIu64
-                       ": try a lower lr (now %g) or a warm-up",
-                       (double)tail[AT_TAIL_LOSS], t->at.epoch + 1, t->at.step + 1,
-                       t->job->config->lr);
+        return diverged(t, "the loss", tail[AT_TAIL_LOSS], err);
     t->at.step++;
     t->at.consumed += real;
     t->at.loss_sum += (double)tail[AT_TAIL_LOSS];
@@ -280,10 +284,22 @@ static at_node *epoch_line(const at_training *t, const epoch_clock *clock, at_lo
     return line;
 }
 
+/* A rectifier turns what is no number into 0, so the loss alone does not show it. */
+static int check_weights(const at_training *t, at_error *err)
+{
+    const float *params = at_net_params(t->net);
+    for (size_t i = 0; i < at_net_param_count(t->net); i++)
+        if (!isfinite(params[i]))
+            return diverged(t, "a weight", params[i], err);
+    return 0;
+}
+
 /* Validates, tells, and steps over to the next epoch. */
 static int end_epoch(at_training *t, epoch_clock *clock, at_loader *loader, at_error *err)
 {
     at_node *val = NULL;
+    if (check_weights(t, err) < 0)
+        return err->code;
     if (at_cache_count(t->cache, AT_VAL) > 0) {
         val = at_evaluate(t->net, t->cache, AT_VAL, "none", t->threads, t->comm, err);
         if (!val)

@@ -54,7 +54,7 @@ static int parse_size(const char *text, int *height, int *width, at_error *err)
 static int open_named_cache(at_training *t, const at_cache_spec *spec, at_error *err)
 {
     const char *path = t->job->config->cache;
-    at_dataset *data = at_dataset_open(t->job->data, err);
+    at_dataset *data = at_dataset_open_head(t->job->data, err);
     if (!data)
         return failed(err);
     t->cache = at_cache_open_at(path, at_dataset_hash(data), err);
@@ -137,7 +137,7 @@ static int build_engine(at_training *t, at_error *err)
     int code = at_precision_parse(c->precision, &options.precision, err);
     if (code < 0)
         return code;
-    t->plan = at_plan_new(t->net, &options, err);
+    t->plan = at_build_plan(t->comm, t->net, &options, err);
     t->optimizer = t->plan ? at_optimizer_new(t->net, c, t->threads, err) : NULL;
     return t->optimizer ? 0 : failed(err);
 }

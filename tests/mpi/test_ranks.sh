@@ -10,19 +10,19 @@ train=("$ATOLL" train --data data --model lenet --quiet -s threads=1 -s log.ever
 
 # 50 steps and more: two epochs of 29, the last step of each only partly full (3600 = 28 x 128 + 16)
 "${train[@]}" --out one -s batch=128 -s epochs=2 >/dev/null
-ranks 4 "${train[@]}" --out four -s batch=32 -s epochs=2 >/dev/null
+"${mpirun[@]}" -np 4 "${train[@]}" --out four -s batch=32 -s epochs=2 >/dev/null
 [ "$(steps one | wc -l)" = 58 ] || die "$(steps one | wc -l) steps"
 same_losses <(steps one) <(steps four) 1e-4
 
 "${train[@]}" --out one64 -s batch=64 -s epochs=1 >/dev/null
-ranks 4 "${train[@]}" --out four16 -s batch=16 -s epochs=1 >/dev/null
+"${mpirun[@]}" -np 4 "${train[@]}" --out four16 -s batch=16 -s epochs=1 >/dev/null
 same_losses <(steps one64 | head -n 50) <(steps four16 | head -n 50) 1e-4
 
 # the same bits again: alone, on two ranks; and other bits with another seed
 "${train[@]}" --out one64b -s batch=64 -s epochs=1 >/dev/null
 same_model one64 one64b
 for run in a b; do
-    ranks 2 "${train[@]}" --out two$run -s batch=32 -s epochs=1 -s augment.flip=true -s augment.shift=2 >/dev/null
+    "${mpirun[@]}" -np 2 "${train[@]}" --out two$run -s batch=32 -s epochs=1 -s augment.flip=true -s augment.shift=2 >/dev/null
 done
 same_model twoa twob
 "${train[@]}" --out seed -s batch=64 -s epochs=1 -s seed=2 >/dev/null
@@ -38,7 +38,7 @@ wait $pid || status=$?
 [ $status = 4 ] || die "interrupted: exit status $status"
 began=$(steps moved | wc -l)
 [ "$began" -lt 114 ] || die "interrupted too late to show anything"
-ranks 4 "${train[@]}" --out moved --resume -s batch=16 >/dev/null
+"${mpirun[@]}" -np 4 "${train[@]}" --out moved --resume -s batch=16 >/dev/null
 "${train[@]}" --out whole -s batch=64 -s epochs=2 >/dev/null
 same_losses <(steps moved) <(steps whole) 1e-4
 [ "$(epochs moved)" = "1 2 " ] || die "epochs of metrics.jsonl: $(epochs moved)"

@@ -38,9 +38,7 @@ make_data() {
     rm -rf "$source"
 }
 
-ranks() { # ranks N COMMAND...
-    mpirun --allow-run-as-root --oversubscribe --bind-to none -np "$@"
-}
+mpirun=(mpirun --allow-run-as-root --oversubscribe --bind-to none)
 
 steps() {
     sed -n 's/^{"epoch": *\([0-9]*\), *"epoch_step": *\([0-9]*\), *"loss": *\([^,]*\),.*/\1 \2 \3/p' "$1/metrics.jsonl"
