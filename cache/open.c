@@ -121,32 +121,39 @@ static char *keyed_path(const char *dir, const at_cache_plan *p)
                      p->height, p->width, p->channels, AT_CACHE_VERSION);
 }
 
-at_cache *at_cache_open(const char *dataset, const at_cache_spec *spec, at_error *err)
+/* The keyed cache of a data set: with `head` only if it is there, for which the images need not be listed. */
+static at_cache *open_keyed(const char *dataset, bool head, const at_cache_spec *spec,
+                            const char *dir, at_error *err)
 {
-    at_error local;
     at_cache_plan plan;
     at_cache *c = NULL;
     char *path = NULL;
-    if (!err)
-        err = &local;
-    char *dir = common_folder(spec, err);
-    if (!dir)
-        return NULL;
-    at_dataset *d = at_dataset_open(dataset, err);
-    if (!d)
-        goto fail_open;
-    if (at_cache_plan_init(&plan, d, spec, err))
-        goto fail_plan;
+    at_dataset *d = (head ? at_dataset_open_head : at_dataset_open)(dataset, err);
+    if (!d || at_cache_plan_init(&plan, d, spec, err))
+        goto end;
     path = keyed_path(dir, &plan);
     if (!path)
         at_nomem(err);
+    else if (head)
+        c = open_if_fits(path, &plan, err);
     else
         c = open_or_make(path, &plan, dir, spec->limit_bytes ? spec->limit_bytes : DEFAULT_LIMIT,
                          err);
+end:
     free(path);
-fail_plan:
     at_dataset_close(d);
-fail_open:
+    return c;
+}
+
+at_cache *at_cache_open(const char *dataset, const at_cache_spec *spec, at_error *err)
+{
+    at_error local = {0};
+    char *dir = common_folder(spec, err);
+    if (!dir)
+        return NULL;
+    at_cache *c = open_keyed(dataset, true, spec, dir, &local);
+    if (!c)
+        c = open_keyed(dataset, false, spec, dir, err ? err : &local);
     free(dir);
     return c;
 }

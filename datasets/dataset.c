@@ -184,7 +184,7 @@ static int map_shards(at_dataset *d, at_error *err)
     return 0;
 }
 
-static int load(at_dataset *d, at_error *err)
+static int load(at_dataset *d, bool images, at_error *err)
 {
     char *catalog = at_path_join(d->path, "catalog.db");
     if (!catalog)
@@ -200,13 +200,13 @@ static int load(at_dataset *d, at_error *err)
         code = load_meta(d, db, err);
     if (code == 0)
         code = load_classes(d, db, err);
-    if (code == 0)
+    if (code == 0 && images)
         code = load_images(d, db, err);
     at_db_close(db);
     return code < 0 ? code : map_shards(d, err);
 }
 
-at_dataset *at_dataset_open(const char *path, at_error *err)
+static at_dataset *open_dataset(const char *path, bool images, at_error *err)
 {
     at_error local = {0};
     err = err ? err : &local;
@@ -215,11 +215,21 @@ at_dataset *at_dataset_open(const char *path, at_error *err)
         at_nomem(err);
         goto fail_open;
     }
-    if (load(d, err) == 0)
+    if (load(d, images, err) == 0)
         return d;
 fail_open:
     at_dataset_close(d);
     return NULL;
+}
+
+at_dataset *at_dataset_open(const char *path, at_error *err)
+{
+    return open_dataset(path, true, err);
+}
+
+at_dataset *at_dataset_open_head(const char *path, at_error *err)
+{
+    return open_dataset(path, false, err);
 }
 
 void at_dataset_close(at_dataset *d)

@@ -103,6 +103,8 @@ typedef struct at_sample {
 const char *at_split_name(at_split split); /* "train", "val", "test" */
 int at_split_parse(const char *name, at_split *out, at_error *err);
 at_dataset *at_dataset_open(const char *path, at_error *err);
+/* The same without its images: hash, classes and shape, in a moment however many there are. */
+at_dataset *at_dataset_open_head(const char *path, at_error *err);
 void at_dataset_close(at_dataset *d);
 const char *
 at_dataset_hash(const at_dataset *d); /* identity: hash over (path, split, label, content), hex */
