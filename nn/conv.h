@@ -41,6 +41,10 @@ int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src
 int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t dst_lanes,
                double *seconds, at_error *err);
 
+/* ---- conv_grouped.c
+ * -------------------------------------------------------------------------------- */
+int conv_grouped_build(plan_op *op, at_error *err);
+
 /* ---- conv_choice.c: what was found to be fastest, on disk
  * ------------------------------------------ */
 /* -1: not known. The key is text without newlines; the choice a number of conv_tune's. */

@@ -14,6 +14,8 @@
 
 typedef struct nn_view {
     int64_t n, blocks, pixels, lanes, channels;
+    int64_t samples; /* real ones: n, but where `grouped` is set */
+    bool grouped;    /* lanes are samples (plan.h): n groups of channels planes */
     bool bf16;
 } nn_view;
 
@@ -29,6 +31,16 @@ typedef struct nn_pool_shape {
     int64_t h, w, oh, ow;
     nn_window window;
 } nn_pool_shape;
+
+/* Convolution of groups of VF samples (kernels_conv.h): a plane of the input has ih rows and iw
+ * columns, padding included; a window's first row is `top` above its place. */
+typedef struct nn_conv_shape {
+    int64_t ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, top;
+    bool bf16; /* of what is written */
+} nn_conv_shape;
+typedef struct nn_spread {
+    int64_t planes, h, w, oh, ow, left, sh, sw;
+} nn_spread;
 
 typedef struct nn_kernels {
     const char *name;
@@ -64,6 +76,16 @@ typedef struct nn_kernels {
                          int64_t begin, int64_t end);
     void (*average_pool_back)(const nn_view *v, const nn_pool_shape *s, const void *dy, void *dx,
                               int64_t begin, int64_t end);
+
+    /* One group of samples each; x and dy are fp32. Weights [oc][ic][kh][kw]. */
+    void (*conv_group)(const nn_conv_shape *s, const float *weights, const float *bias,
+                       const float *x, void *y);
+    /* Adds to sums [oc][ic][kh][kw][16] and bias [oc][16] (or NULL), of output channels [begin,
+     * end). */
+    void (*conv_weights_group)(const nn_conv_shape *s, const float *x, const float *dy, float *sums,
+                               float *bias, int64_t begin, int64_t end);
+    void (*sum_lanes)(const float *vectors, float *out, int64_t n);
+    void (*spread)(const nn_spread *s, bool bf16, const void *x, float *out);
 
     void (*dropout)(const nn_view *v, const nn_dropout_keys *keys, const void *x, void *y,
                     int64_t begin, int64_t end);

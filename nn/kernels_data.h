@@ -18,21 +18,60 @@ INLINE uint32_t element_hash(uint64_t key, uint32_t element)
 }
 
 /* Elements are counted in NCHW order, so the mask does not depend on the layout. */
+INLINE float keep_or_drop(const nn_view *v, const nn_dropout_keys *keys, int64_t plane, int64_t at,
+                          float x)
+{
+    int64_t lane = at % v->lanes, pixel = at / v->lanes, block = plane % v->blocks;
+    int64_t sample = v->grouped ? plane / v->blocks * v->lanes + lane : plane / v->blocks;
+    int64_t channel = v->grouped ? block : block * v->lanes + lane;
+    if (sample >= v->samples)
+        return 0;
+    uint32_t element = (uint32_t)(channel * v->pixels + pixel);
+    return element_hash(keys->keys[sample], element) >= keys->bar ? x * keys->scale : 0;
+}
+
 static void dropout(const nn_view *v, const nn_dropout_keys *keys, const void *x, void *y,
                     int64_t begin, int64_t end)
 {
+    int64_t total = v->pixels * v->lanes;
     for (int64_t plane = begin; plane < end; plane++) {
-        uint64_t key = keys->keys[plane / v->blocks];
-        int64_t channel = plane % v->blocks * v->lanes, total = v->pixels * v->lanes;
         for (int64_t i = 0; i < total; i += VF) {
             int64_t n = total - i < VF ? total - i : VF;
-            vf values = load(x, v->bf16, plane * total + i, n) * keys->scale;
-            for (int64_t k = 0; k < n; k++) {
-                int64_t l = (i + k) % v->lanes, p = (i + k) / v->lanes;
-                uint32_t element = (uint32_t)((channel + l) * v->pixels + p);
-                values[k] = element_hash(key, element) >= keys->bar ? values[k] : 0.0f;
-            }
+            vf values = load(x, v->bf16, plane * total + i, n);
+            for (int64_t k = 0; k < n; k++)
+                values[k] = keep_or_drop(v, keys, plane, i + k, values[k]);
             store(y, v->bf16, plane * total + i, n, values);
+        }
+    }
+}
+
+/* Where channel c of a sample begins, and how far apart its pixels are. */
+typedef struct run {
+    int64_t at, step;
+} run;
+
+INLINE run run_of(const nn_view *v, int64_t sample, int64_t c)
+{
+    int64_t plane = v->pixels * v->lanes;
+    if (v->grouped)
+        return (run){(sample / VF * v->blocks + c) * plane + sample % VF, VF};
+    return (run){(sample * v->blocks + c / v->lanes) * plane + c % v->lanes, v->lanes};
+}
+
+/* Lanes beside the real channels and samples: zeros. Samples [begin, end) of n*lanes where grouped.
+ */
+static void clear_padding(const nn_view *v, void *out, int64_t begin, int64_t end)
+{
+    int64_t channels = v->grouped ? v->channels : v->blocks * v->lanes;
+    for (int64_t n = begin; n < end; n++) {
+        for (int64_t c = n < v->samples ? v->channels : 0; c < channels; c++) {
+            run l = run_of(v, n, c);
+            for (int64_t p = 0; p < v->pixels; p++) {
+                if (v->bf16)
+                    ((uint16_t *)out)[l.at + p * l.step] = 0;
+                else
+                    ((float *)out)[l.at + p * l.step] = 0;
+            }
         }
     }
 }
@@ -40,19 +79,17 @@ static void dropout(const nn_view *v, const nn_dropout_keys *keys, const void *x
 static void pixels(const nn_view *v, const uint8_t *in, const float *scale, const float *offset,
                    void *out, int64_t begin, int64_t end)
 {
-    int64_t per_sample = v->blocks * v->pixels * v->lanes;
-    for (int64_t n = begin; n < end; n++) {
+    clear_padding(v, out, begin, end);
+    for (int64_t n = begin; n < end && n < v->samples; n++) {
         const uint8_t *sample = in + n * v->pixels * v->channels;
-        for (int64_t c = 0; c < v->blocks * v->lanes; c++) {
-            int64_t at = n * per_sample + c / v->lanes * v->pixels * v->lanes + c % v->lanes;
-            bool real = c < v->channels;
+        for (int64_t c = 0; c < v->channels; c++) {
+            run l = run_of(v, n, c);
             for (int64_t p = 0; p < v->pixels; p++) {
-                float value =
-                    real ? (float)sample[p * v->channels + c] * scale[c] + offset[c] : 0.0f;
+                float value = (float)sample[p * v->channels + c] * scale[c] + offset[c];
                 if (v->bf16)
-                    ((uint16_t *)out)[at + p * v->lanes] = narrow(value);
+                    ((uint16_t *)out)[l.at + p * l.step] = narrow(value);
                 else
-                    ((float *)out)[at + p * v->lanes] = value;
+                    ((float *)out)[l.at + p * l.step] = value;
             }
         }
     }
@@ -62,16 +99,12 @@ static void pixels(const nn_view *v, const uint8_t *in, const float *scale, cons
 INLINE void move_planes(const nn_view *v, const char *from, char *to, bool back, size_t size,
                         int64_t begin, int64_t end)
 {
-    int64_t plane = v->pixels * v->lanes, flat = v->channels * v->pixels;
-    for (int64_t n = begin; n < end; n++) {
-        if (back && v->blocks * v->lanes > v->channels) /* the padding of the last plane */
-            memset(to + (size_t)((n + 1) * v->blocks - 1) * (size_t)plane * size, 0,
-                   (size_t)plane * size);
+    for (int64_t n = begin; n < end && n < v->samples; n++) {
         for (int64_t c = 0; c < v->channels; c++) {
-            int64_t blocked = (n * v->blocks + c / v->lanes) * plane + c % v->lanes;
-            int64_t straight = n * flat + c * v->pixels;
+            run l = run_of(v, n, c);
+            int64_t straight = (n * v->channels + c) * v->pixels;
             for (int64_t p = 0; p < v->pixels; p++) {
-                int64_t a = blocked + p * v->lanes, b = straight + p;
+                int64_t a = l.at + p * l.step, b = straight + p;
                 memcpy(to + (size_t)(back ? a : b) * size, from + (size_t)(back ? b : a) * size,
                        size);
             }
@@ -89,6 +122,7 @@ static void flatten(const nn_view *v, const void *x, void *y, int64_t begin, int
 
 static void unflatten(const nn_view *v, const void *y, void *x, int64_t begin, int64_t end)
 {
+    clear_padding(v, x, begin, end);
     if (v->bf16)
         move_planes(v, y, x, true, 2, begin, end);
     else

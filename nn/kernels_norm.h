@@ -22,8 +22,8 @@ typedef struct piece_args {
     double *sum, *product;
 } piece_args;
 
-/* `rows` rows of n elements, `stride` apart, the first at `at`; all of them of the channels from
- * `channel` on, or, where `one` is set, of that channel. */
+/* `rows` rows of n elements, `stride` apart, the first at `at`; they are the channels from
+ * `channel` on, or, where `one` is set, all of that channel. */
 typedef struct column {
     int64_t at, rows, stride, n, channel;
     bool one;
@@ -57,13 +57,14 @@ static void walk_line(const piece_args *s, column_fn work, int64_t at, int64_t p
 
 static void walk(const piece_args *s, column_fn work, int64_t begin, int64_t end)
 {
-    int64_t lanes = s->v->lanes, pixels = s->v->pixels;
+    bool line = s->v->grouped || s->v->lanes == 1;
+    int64_t lanes = line ? 1 : s->v->lanes, pixels = s->v->pixels * s->v->lanes / lanes;
     int64_t rows = lanes < PIECE ? PIECE / lanes : 1;
     for (int64_t plane = begin; plane < end; plane++) {
         int64_t base = plane * pixels * lanes, channel = plane % s->v->blocks * lanes;
         for (int64_t p = 0; p < pixels; p += rows) {
             int64_t count = pixels - p < rows ? pixels - p : rows;
-            if (lanes == 1)
+            if (line)
                 walk_line(s, work, base + p, count, channel);
             else
                 walk_piece(s, work, base + p * lanes, count, lanes, channel);

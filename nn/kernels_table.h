@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * kernels_table: the table of kernels of the instruction set that the including file chose, TABLE.
  */
+#include "kernels_conv.h"
 #include "kernels_data.h"
 #include "kernels_norm.h"
 #include "kernels_pool.h"
@@ -18,6 +19,10 @@ const nn_kernels TABLE = {
     .max_pool_back = max_pool_back,
     .average_pool = average_pool,
     .average_pool_back = average_pool_back,
+    .conv_group = conv_group,
+    .conv_weights_group = conv_weights_group,
+    .sum_lanes = sum_lanes,
+    .spread = spread,
     .dropout = dropout,
     .pixels = pixels,
     .flatten = flatten,

@@ -84,7 +84,8 @@ static void first_values(const plan_op *op)
     bn_state *s = op->state;
     nn_view v = plan_view(op->plan, op->in[0]);
     for (int64_t c = 0; c < v.channels; c++) {
-        int64_t at = c / v.lanes * v.pixels * v.lanes + c % v.lanes;
+        int64_t lane = v.grouped ? 0 : c % v.lanes, block = v.grouped ? c : c / v.lanes;
+        int64_t at = block * v.pixels * v.lanes + lane;
         uint32_t bits;
         if (v.bf16) {
             bits = (uint32_t)((const uint16_t *)op->in[0]->data)[at] << 16;
@@ -104,7 +105,7 @@ static void batch_statistics(const plan_op *op)
 {
     const nn_bn_attrs *attrs = op->row->attrs;
     bn_state *s = op->state;
-    double count = (double)(s->view.n * s->view.pixels);
+    double count = (double)(s->view.samples * s->view.pixels);
     double unbiased = count > 1 ? count / (count - 1) : 1;
     float *mean = moving(op, 0), *variance = moving(op, 1);
     for (int64_t c = 0; c < s->view.channels; c++) {
@@ -184,7 +185,7 @@ static int backward(plan_op *op, at_error *err)
     clear_sums(op);
     for_planes(op, back_sums_part);
     reduce(op);
-    double count = (double)(s->view.n * s->view.pixels);
+    double count = (double)(s->view.samples * s->view.pixels);
     float *dgamma = plan_param_grad(op, 0), *dbeta = plan_param_grad(op, 1);
     for (int64_t c = 0; c < s->view.channels; c++) {
         double dg = (double)s->inv[c] * s->sums[s->padded + c], db = s->sums[c],

@@ -126,6 +126,8 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
 static int build(plan_op *op, at_error *err)
 {
     bool training = op->plan->options.training;
+    if (op->plan->grouped)
+        return conv_grouped_build(op, err);
     conv_state *s = plan_state(op, sizeof *s, err);
     if (!s)
         return AT_ENOMEM;
@@ -149,7 +151,7 @@ static int build(plan_op *op, at_error *err)
 static void fini(plan_op *op)
 {
     conv_state *s = op->state;
-    for (int i = 0; i < PASSES; i++)
+    for (int i = 0; i < PASSES && !op->plan->grouped; i++)
         conv_pass_fini(&s->passes[i]);
 }
 

@@ -35,8 +35,8 @@ static int forward(plan_op *op, at_error *err)
     (void)err;
     flatten_work w = {op, plan_view(op->plan, op->in[0])};
     if (op->in[0]->data != op->out->data)
-        plan_parallel_bytes(op->plan, w.view.n, plan_tensor_bytes(op->plan, op->out), forward_part,
-                            &w);
+        plan_parallel_bytes(op->plan, w.view.samples, plan_tensor_bytes(op->plan, op->out),
+                            forward_part, &w);
     return 0;
 }
 
@@ -45,15 +45,15 @@ static int backward(plan_op *op, at_error *err)
     (void)err;
     flatten_work w = {op, plan_view(op->plan, op->in[0])};
     if (op->in_grad[0] != op->out->grad)
-        plan_parallel_bytes(op->plan, w.view.n, plan_tensor_bytes(op->plan, op->out), backward_part,
-                            &w);
+        plan_parallel_bytes(op->plan, plan_slots(&w.view), plan_tensor_bytes(op->plan, op->out),
+                            backward_part, &w);
     return 0;
 }
 
 static bool in_order(const plan_op *op)
 {
     nn_view v = plan_view(op->plan, op->in[0]);
-    return v.lanes == 1 || (v.pixels == 1 && v.channels % v.lanes == 0);
+    return !v.grouped && (v.lanes == 1 || (v.pixels == 1 && v.channels % v.lanes == 0));
 }
 
 static int build(plan_op *op, at_error *err)

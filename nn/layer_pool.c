@@ -104,7 +104,9 @@ static int build(plan_op *op, at_error *err)
     op->backward = backward;
     if (!is_max(op->row))
         return 0;
-    size_t most = (size_t)(op->plan->options.batch * ((out.c + 15) / 16 * 16) * out.h * out.w);
+    /* The layout may not be decided yet: either side filled up to sixteens. */
+    int64_t n = (op->plan->options.batch + 15) / 16 * 16, c = (out.c + 15) / 16 * 16;
+    size_t most = (size_t)(n * c * out.h * out.w);
     return plan_want(op, (void **)&s->where, most, LIVES_BOTH, err);
 }
 

@@ -104,11 +104,39 @@ static int bind_all(at_plan *p, at_error *err)
     return status;
 }
 
+/* Blocks of 16 channels, multiplied out of n real ones. */
+static double blocked(int64_t n)
+{
+    return (double)((n + PLAN_GROUP - 1) / PLAN_GROUP * PLAN_GROUP);
+}
+
+/* Whether the convolutions, in blocks of 16 channels, would compute with padding more than half of
+ * the time. Batch normalisation would see the samples that fill up the last group. */
+static bool wants_groups(const at_plan *p)
+{
+    double real = 0, padded = 0;
+    bool normalises = false;
+    for (int i = 0; i < p->op_count; i++) {
+        const nn_row *row = p->ops[i].row;
+        normalises |= row->layer == &at_layer_bn && !row->out.vector;
+        if (row->layer != &at_layer_conv)
+            continue;
+        double flops = row->layer->flops(row);
+        real += flops;
+        padded += flops * blocked(row->in[0].c) * blocked(row->out.c) /
+                  (double)(row->in[0].c * row->out.c);
+    }
+    if (normalises && p->options.batch % PLAN_GROUP)
+        return false;
+    return p->options.batch >= PLAN_GROUP / 2 && real < 0.5 * padded;
+}
+
 static int compile(at_plan *p, at_error *err)
 {
     int status = make_ops(p, err);
     if (status)
         return status;
+    p->grouped = wants_groups(p);
     absorb(p);
     for (int i = 0; i < p->op_count && !status; i++) {
         plan_op *op = &p->ops[i];

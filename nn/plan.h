@@ -9,7 +9,9 @@
  *
  * Layouts: a tensor is [N][blocks][H*W][lanes] with blocks = ceil(C/lanes). lanes 8 or 16 are
  * oneDNN's nChw8c and nChw16c (channels beyond C are kept zero), lanes == C is NHWC, 1 is NCHW.
- * Vectors have lanes == C. A gradient has its tensor's layout and precision.
+ * Vectors have lanes == C. In a grouped plan, for networks of few channels, images are instead
+ * [ceil(N/16)][C][H*W][16 samples], lanes PLAN_GROUPED. A gradient has its tensor's layout and
+ * precision.
  */
 #ifndef NN_PLAN_H
 #define NN_PLAN_H
@@ -17,6 +19,8 @@
 #include "dnn.h"
 #include "internal.h"
 #include "kernels.h"
+
+enum { PLAN_GROUP = 16, PLAN_GROUPED = -16 };
 
 typedef struct plan_op plan_op;
 typedef struct plan_tensor plan_tensor;
@@ -73,6 +77,7 @@ struct at_plan {
     at_plan_options options; /* threads resolved */
     dnn_engine *engine;
     const nn_kernels *kernels;
+    bool grouped;
     int op_count;
     plan_op *ops;         /* a row, one each */
     plan_tensor *tensors; /* a row's output, one each */
@@ -101,6 +106,7 @@ void *plan_state(plan_op *op, size_t bytes,
 /* ---- for forward() and backward()
  * ---------------------------------------------------------------- */
 nn_view plan_view(const at_plan *p, const plan_tensor *t);
+int64_t plan_slots(const nn_view *v); /* samples with those that only fill up the last group */
 int64_t plan_tensor_elements(const at_plan *p, const plan_tensor *t); /* with padding */
 size_t plan_tensor_bytes(const at_plan *p, const plan_tensor *t);
 const float *plan_param(const plan_op *op, int k); /* the row's k-th parameter */

@@ -64,15 +64,27 @@ void plan_follow(plan_op *op)
 
 nn_view plan_view(const at_plan *p, const plan_tensor *t)
 {
-    int64_t lanes = plan_lanes(t);
-    return (nn_view){
-        .n = p->options.batch,
-        .blocks = (t->shape.c + lanes - 1) / lanes,
-        .pixels = t->shape.h * t->shape.w,
-        .lanes = lanes,
-        .channels = t->shape.c,
-        .bf16 = t->precision == AT_BF16,
-    };
+    int64_t lanes = plan_lanes(t), batch = p->options.batch;
+    nn_view v = {.n = batch,
+                 .blocks = t->shape.c,
+                 .pixels = t->shape.h * t->shape.w,
+                 .lanes = lanes,
+                 .channels = t->shape.c,
+                 .samples = batch,
+                 .grouped = lanes == PLAN_GROUPED,
+                 .bf16 = t->precision == AT_BF16};
+    if (v.grouped) {
+        v.n = (batch + PLAN_GROUP - 1) / PLAN_GROUP;
+        v.lanes = PLAN_GROUP;
+    } else {
+        v.blocks = (t->shape.c + lanes - 1) / lanes;
+    }
+    return v;
+}
+
+int64_t plan_slots(const nn_view *v)
+{
+    return v->grouped ? v->n * v->lanes : v->n;
 }
 
 int64_t plan_tensor_elements(const at_plan *p, const plan_tensor *t)
