@@ -62,8 +62,7 @@ static char *progress_text(const at_progress_point *at, const at_optimizer *o)
     return text;
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static int write_all(at_h5 *h, at_net *net, at_optimizer *o, const at_progress_point *at,
                      at_error *err)
@@ -156,8 +155,7 @@ int at_checkpoint_save(const char *dir, at_net *net, at_optimizer *o, const at_p
     return code < 0 ? code : remove_old(dir, keep, err);
 }
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static uint64_t count_of(const at_node *n, const char *key)
 {

@@ -6,17 +6,16 @@
 
 #include <atoll/trainer.h>
 
-/* ---- ranks fail together (agree.c) ------------------------------------------------------------
- */
+/* ---- ranks fail together (agree.c) ----------------------------------------------------------- */
 /* Collective. 0 where every rank's code is, else on every rank the code and message of the lowest
  * rank that failed. comm NULL: alone. */
 int at_agree(at_comm *comm, int code, at_error *err);
 
-/* at_plan_new on every rank, or a failure on every rank (build_plan.c). Collective; comm NULL: alone. */
+/* at_plan_new on every rank, or a failure on every rank (build_plan.c). Collective; comm NULL:
+ * alone. */
 at_plan *at_build_plan(at_comm *comm, at_net *net, const at_plan_options *options, at_error *err);
 
-/* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) ----
- */
+/* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) -- */
 enum { AT_OPTIMIZER_SLOTS = 2 };
 typedef struct at_update {
     float *params;
@@ -45,13 +44,11 @@ float *at_optimizer_slot(at_optimizer *o, size_t i); /* [param_count] */
 uint64_t at_optimizer_steps(const at_optimizer *o);
 void at_optimizer_set_steps(at_optimizer *o, uint64_t steps);
 
-/* ---- schedules (schedule.c) ---------------------------------------------------------------------
- */
+/* ---- schedules (schedule.c) ------------------------------------------------------------------ */
 /* The learning rate after `epoch` epochs (2.5: half through the third). */
 double at_schedule_lr(const at_train_config *c, double epoch);
 
-/* ---- where a training stands, and its checkpoints (checkpoint.c)
- * --------------------------------- */
+/* ---- where a training stands, and its checkpoints (checkpoint.c) ----------------------------- */
 typedef struct at_progress_point {
     uint64_t epoch, step;              /* completed epochs; steps of the one begun */
     uint64_t consumed;                 /* samples of the epoch begun, over all ranks */
@@ -67,8 +64,7 @@ int at_checkpoint_save(const char *dir, at_net *net, at_optimizer *o, const at_p
 int at_checkpoint_load(const char *dir, at_net *net, at_optimizer *o, at_progress_point *at,
                        at_error *err);
 
-/* ---- the run's folder (run_dir.c)
- * ----------------------------------------------------------------- */
+/* ---- the run's folder (run_dir.c) ------------------------------------------------------------ */
 /* Refuses an unusable RUN and, without resume, one that holds a training. Writes nothing. */
 int at_run_check(const at_train_job *job, at_error *err);
 /* Makes RUN/ and takes it for this process until *lock is released: AT_EINPUT where another trains
@@ -84,8 +80,7 @@ int at_run_log(const char *out, at_node *line, at_error *err); /* appends to met
 /* RUN/name, as YAML where the name says so, else as JSON. */
 int at_run_write_node(const char *out, const char *name, const at_node *tree, at_error *err);
 
-/* ---- the loop (loop.c)
- * ------------------------------------------------------------------------------ */
+/* ---- the loop (loop.c) ----------------------------------------------------------------------- */
 typedef struct at_training {
     const at_train_job *job;
     at_comm *comm;
@@ -98,7 +93,8 @@ typedef struct at_training {
     at_optimizer *optimizer;
     at_progress_point at;
     int threads;
-    at_node *last_epoch; /* the newest epoch's line */
+    at_node *last_epoch;          /* the newest epoch's line */
+    struct at_tensorboard *board; /* rank 0, not of a trial */
 } at_training;
 /* Behind the gradients travel the moving statistics and sums that every rank needs after a step: no
  * message of their own. */
@@ -115,8 +111,15 @@ size_t at_training_steps(const at_training *t);   /* of an epoch */
 /* From t->at to the last epoch; fails on all ranks alike. AT_EINTERRUPTED after a checkpoint. */
 int at_training_run(at_training *t, at_error *err);
 
-/* ---- compute threads (threads.c)
- * ---------------------------------------------------------------------- */
+/* ---- who is told (announce.c); rank 0 alone calls these -------------------------------------- */
+int at_announce_start(at_training *t, at_error *err);
+/* After the step that t->at counts. */
+int at_announce_step(at_training *t, double loss, double lr, at_error *err);
+/* Before t->at goes on to the next epoch. */
+int at_announce_epoch(at_training *t, const at_node *line, at_error *err);
+void at_announce_end(at_training *t, bool whole);
+
+/* ---- compute threads (threads.c) ------------------------------------------------------------- */
 /* How many this rank should have: as configured, or an equal share of the CPUs that it may run on.
  * Collective. More than the CPUs: AT_EINPUT. */
 int at_thread_share(const at_train_config *c, at_comm *comm, int *threads, at_error *err);

@@ -45,31 +45,7 @@ size_t at_training_steps(const at_training *t)
     return (at_training_samples(t) + global_batch(t) - 1) / global_batch(t);
 }
 
-/* ---- events for a coordinator
- * -------------------------------------------------------------------- */
-
-static void emit(const at_training *t, const at_node *line)
-{
-    if (t->job->events_fd <= 0 || !is_root(t))
-        return;
-    char *text = at_json_print(line, false);
-    if (text && dprintf(t->job->events_fd, "%s\n", text) < 0)
-        at_log(AT_LOG_DEBUG, "nobody reads the events any more");
-    free(text);
-}
-
-static void emit_moment(const at_training *t, const char *event)
-{
-    at_node *line = at_node_new(AT_MAP);
-    at_set_string(line, "event", event);
-    at_set_int(line, "wall_ms", at_wall_ms());
-    at_set_real(line, "seconds", t->at.seconds);
-    emit(t, line);
-    at_node_free(line);
-}
-
-/* ---- a step
- * ---------------------------------------------------------------------------------------- */
+/* ---- a step ---------------------------------------------------------------------------------- */
 
 static void on_ready(void *context, size_t done)
 {
@@ -156,19 +132,6 @@ static int account(at_training *t, const float tail[AT_TAIL], size_t real, at_er
     return 0;
 }
 
-static int log_step(at_training *t, const float tail[AT_TAIL], double lr, at_error *err)
-{
-    int64_t every = t->job->config->log_every;
-    if (!is_root(t) || every == 0 || t->at.step % (uint64_t)every != 0)
-        return 0;
-    at_node *line = at_node_new(AT_MAP);
-    at_set_int(line, "epoch", (int64_t)t->at.epoch + 1);
-    at_set_int(line, "epoch_step", (int64_t)t->at.step);
-    at_set_real(line, "loss", (double)tail[AT_TAIL_LOSS] / (double)tail[AT_TAIL_SAMPLES]);
-    at_set_real(line, "lr", lr);
-    return at_run_log(t->job->out, line, err);
-}
-
 static void show(const at_training *t, at_progress *bar)
 {
     if (!bar)
@@ -179,8 +142,7 @@ static void show(const at_training *t, at_progress *bar)
     at_progress_update(bar, (double)(t->at.epoch * at_training_samples(t) + t->at.consumed), note);
 }
 
-/* ---- checkpoints
- * ------------------------------------------------------------------------------------ */
+/* ---- checkpoints ----------------------------------------------------------------------------- */
 
 static void count_seconds(at_training *t, epoch_clock *clock)
 {
@@ -229,8 +191,7 @@ static int stop_interrupted(at_training *t, epoch_clock *clock, at_error *err)
                    t->at.epoch + 1, t->at.step, t->job->out);
 }
 
-/* ---- an epoch
- * ---------------------------------------------------------------------------------------- */
+/* ---- an epoch -------------------------------------------------------------------------------- */
 
 /* Steps until the epoch's end. AT_EINTERRUPTED: every rank stops after the same step. */
 static int run_epoch(at_training *t, at_loader *loader, at_progress *bar, epoch_clock *clock,
@@ -253,7 +214,8 @@ static int run_epoch(at_training *t, at_loader *loader, at_progress *bar, epoch_
         clock->samples += real;
         clock->stepping += at_now() - began;
         t->at.step_seconds += at_now() - began;
-        code = log_step(t, tail, clock->lr, err);
+        double loss = (double)tail[AT_TAIL_LOSS] / (double)tail[AT_TAIL_SAMPLES];
+        code = is_root(t) ? at_announce_step(t, loss, clock->lr, err) : 0;
         show(t, bar);
         if (tail[AT_TAIL_INTERRUPTED] > 0)
             return AT_EINTERRUPTED;
@@ -308,16 +270,12 @@ static int end_epoch(at_training *t, epoch_clock *clock, at_loader *loader, at_e
     at_node *line = epoch_line(t, clock, loader, val);
     at_node_free(val);
     at_node_free(t->last_epoch);
-    t->last_epoch = at_node_copy(line);
-    at_set_string(line, "event", "epoch");
-    emit(t, line);
-    at_node_remove(line, "event");
+    t->last_epoch = line;
+    int code = is_root(t) ? at_announce_epoch(t, line, err) : 0;
     count_seconds(t, clock);
     t->at = (at_progress_point){
         .epoch = t->at.epoch + 1, .seconds = t->at.seconds, .step_seconds = t->at.step_seconds};
-    if (!is_root(t))
-        at_node_free(line);
-    return at_agree(t->comm, is_root(t) ? at_run_log(t->job->out, line, err) : 0, err);
+    return at_agree(t->comm, code, err);
 }
 
 static int run_epochs(at_training *t, at_loader *loader, at_progress *bar, at_error *err)
@@ -361,20 +319,18 @@ static at_loader *new_loader(const at_training *t, at_error *err)
 int at_training_run(at_training *t, at_error *err)
 {
     at_loader *loader = new_loader(t, err);
-    int code = at_agree(t->comm, loader ? 0 : err->code, err);
-    if (code < 0) {
-        at_loader_free(loader);
-        return code;
-    }
-    bool visible = is_root(t) && !t->job->trial;
+    int code = loader ? 0 : err->code;
+    if (code == 0 && is_root(t))
+        code = at_announce_start(t, err);
+    code = at_agree(t->comm, code, err);
+    bool visible = code == 0 && is_root(t) && !t->job->trial;
     double total = (double)at_training_samples(t) * (double)t->job->config->epochs;
     at_progress *bar = visible ? at_progress_new("train", total, "images") : NULL;
-    emit_moment(t, "start");
-    code = run_epochs(t, loader, bar, err);
+    code = code < 0 ? code : run_epochs(t, loader, bar, err);
     if (bar)
         at_progress_end(bar, code == 0 ? "trained" : "stopped");
-    if (code == 0)
-        emit_moment(t, "end");
+    if (is_root(t))
+        at_announce_end(t, code == 0);
     at_loader_free(loader);
     return code;
 }

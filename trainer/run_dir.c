@@ -71,8 +71,7 @@ int at_run_begin(const at_train_job *job, at_lock **lock, at_error *err)
     return code;
 }
 
-/* ---- trees --------------------------------------------------------------------------------------
- */
+/* ---- trees ----------------------------------------------------------------------------------- */
 
 int at_run_write_node(const char *out, const char *name, const at_node *tree, at_error *err)
 {
@@ -102,8 +101,7 @@ int at_run_write_config(const at_train_job *job, const at_comm *comm, const at_c
     return code;
 }
 
-/* ---- metrics.jsonl
- * -------------------------------------------------------------------------------- */
+/* ---- metrics.jsonl --------------------------------------------------------------------------- */
 
 int at_run_log(const char *out, at_node *line, at_error *err)
 {

@@ -221,8 +221,7 @@ static int prepare(at_training *t, at_error *err)
     return 0;
 }
 
-/* ---- what a training leaves behind --------------------------------------------------------------
- */
+/* ---- what a training leaves behind ----------------------------------------------------------- */
 
 static int save_model(at_training *t, at_error *err)
 {

@@ -31,7 +31,7 @@ for model in lenet airnet; do
     epochs=$([ $model = lenet ] && echo 20 || echo 3)
     train $model $model >/dev/null
     total=$(steps $model | wc -l)
-    for signal in USR1 USR1 INT KILL; do
+    for signal in USR1 INT KILL; do
         after=$((RANDOM % (total / 2) + 1))
         status=$(disturb run $model $signal $after)
         [ "$status" != 0 ] || die "$signal: exit status 0"

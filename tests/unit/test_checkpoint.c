@@ -156,8 +156,7 @@ static void cut_short(const fixture *f, uint64_t number)
     free(path);
 }
 
-/* ---- the tests
- * -------------------------------------------------------------------------------------- */
+/* ---- the tests ------------------------------------------------------------------------------- */
 
 static void test_round_trip(void **state)
 {

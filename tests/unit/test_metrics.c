@@ -125,8 +125,7 @@ static void test_extreme_scores(void **state)
     at_metrics_free(m);
 }
 
-/* ---- many random samples
- * ------------------------------------------------------------------------- */
+/* ---- many random samples --------------------------------------------------------------------- */
 
 enum { SAMPLES = 5000, CLASSES = 7 };
 

@@ -56,8 +56,7 @@ static void assert_text(const fixture *f, const char *name, const char *expected
     free(path);
 }
 
-/* ---- whose folder it is
- * -------------------------------------------------------------------------------- */
+/* ---- whose folder it is ---------------------------------------------------------------------- */
 
 static void test_check_writes_nothing(void **state)
 {
@@ -131,8 +130,7 @@ static void test_leftovers_of_a_killed_process(void **state)
     free(checkpoints);
 }
 
-/* ---- metrics.jsonl
- * --------------------------------------------------------------------------------------- */
+/* ---- metrics.jsonl --------------------------------------------------------------------------- */
 
 static at_node *line_of(int64_t epoch, int64_t step)
 {
@@ -218,9 +216,7 @@ static void test_trim_without_a_file(void **state)
     check_trim(f, 3, 0, "", 0);
 }
 
-/* ---- trees
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- trees ----------------------------------------------------------------------------------- */
 
 static void test_write_node(void **state)
 {
