@@ -55,3 +55,8 @@ void at_lock_release(at_lock *lock)
     close(lock->fd);
     free(lock);
 }
+
+int at_lock_descriptor(const at_lock *lock)
+{
+    return lock->fd;
+}

@@ -5,8 +5,10 @@
 
 #include <atoll/trainer.h>
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 typedef struct args {
@@ -149,6 +151,15 @@ static int tell_once(at_comm *comm, int code, at_error *err)
     return code;
 }
 
+/* A trial whose worker was killed leaves a checkpoint and ends: another worker waits for its folder. */
+static void end_with_parent(void)
+{
+    pid_t parent = getppid();
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        at_interrupt_raise();
+}
+
 static int run(int argc, char **argv, at_error *err)
 {
     args a = {0};
@@ -158,6 +169,8 @@ static int run(int argc, char **argv, at_error *err)
     int code = configure(&a, table, argc, argv, err);
     if (code < 0)
         goto end;
+    if (a.trial)
+        end_with_parent();
     code = AT_EFAIL;
     comm = at_comm_new(err);
     if (!comm)

@@ -210,7 +210,7 @@ static void on_event_bytes(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffe
 
 /* ---- the beginning ---- */
 
-static int spawn(at_child *c, uv_loop_t *loop, const char *program, char **argv, at_error *err)
+static int spawn(at_child *c, uv_loop_t *loop, const at_child_spec *spec, char **argv, at_error *err)
 {
     char **environment = at_child_environment();
     if (!environment)
@@ -219,16 +219,17 @@ static int spawn(at_child *c, uv_loop_t *loop, const char *program, char **argv,
         {.flags = UV_IGNORE},
         {.flags = UV_IGNORE},
         {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&c->messages},
-        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&c->events}};
-    uv_process_options_t options = {.file = program,
+        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&c->events},
+        {.flags = UV_INHERIT_FD, .data.fd = at_lock_descriptor(spec->inherit)}};
+    uv_process_options_t options = {.file = spec->program,
                                     .args = argv,
                                     .env = environment,
                                     .exit_cb = on_child_exit,
-                                    .stdio_count = AT_EVENTS_FD + 1,
+                                    .stdio_count = sizeof stdio / sizeof *stdio,
                                     .stdio = stdio};
     int rc = uv_spawn(loop, &c->process, &options);
     free(environment);
-    return rc ? at_fail(err, AT_EINPUT, "cannot run %s: %s", program, uv_strerror(rc)) : 0;
+    return rc ? at_fail(err, AT_EINPUT, "cannot run %s: %s", spec->program, uv_strerror(rc)) : 0;
 }
 
 static char **argv_of(const char *program, const at_node *args)
@@ -261,12 +262,12 @@ static at_child *make(uv_loop_t *loop, const char *log, const at_child_handlers 
     return c;
 }
 
-at_child *at_child_new(uv_loop_t *loop, const char *program, const at_node *args, const char *log,
-                       const at_child_handlers *handlers, void *context, at_error *err)
+at_child *at_child_new(uv_loop_t *loop, const at_child_spec *spec, const at_child_handlers *handlers,
+                       void *context, at_error *err)
 {
-    char **argv = argv_of(program, args);
-    at_child *c = argv ? make(loop, log, handlers, context) : NULL;
-    int rc = c ? spawn(c, loop, program, argv, err) : at_nomem(err);
+    char **argv = argv_of(spec->program, spec->args);
+    at_child *c = argv ? make(loop, spec->log, handlers, context) : NULL;
+    int rc = c ? spawn(c, loop, spec, argv, err) : at_nomem(err);
     free(argv);
     if (rc && c)
         close_handles(c); /* uv_spawn has made the process' handle even where it failed */

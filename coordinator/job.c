@@ -191,18 +191,41 @@ static bool add_training(const job *j, at_node *words, const at_node *settings, 
            at_settings_args(settings, words, err) == 0;
 }
 
+/* A job that was killed may have left a training that is still writing its checkpoint. */
+static int wait_for_folder(const job *j, at_error *err)
+{
+    if (!is_there(j, "train/.lock"))
+        return 0;
+    char *path = path_in(j, "train/.lock");
+    if (!path)
+        return at_nomem(err);
+    at_lock *lock = at_lock_take(path, false, err);
+    if (!lock && err->code == AT_EPEER) {
+        at_log(AT_LOG_INFO, "waiting for the training that still runs in %s/train", j->options.out);
+        lock = at_lock_take(path, true, err);
+    }
+    int rc = lock ? 0 : err->code;
+    at_lock_release(lock);
+    free(path);
+    return rc;
+}
+
 /* Ranks are interrupted by SIGUSR1, which mpirun and srun hand on; on SIGTERM they would kill. */
 static int train(job *j, at_node **result, at_error *err)
 {
     (void)result;
     bool launched = j->config.ranks > 1;
+    int rc = wait_for_folder(j, err);
+    if (rc)
+        return rc;
     at_node *words = at_node_new(AT_LIST);
     at_node *settings =
         at_job_final_settings(&j->config, j->out, j->options.batch, result_of(j, "search"), err);
-    int rc = words && settings && (!launched || add_launcher(j, words)) &&
-                     add_training(j, words, settings, err)
-                 ? 0
-                 : at_nomem(err);
+    if (!settings)
+        rc = err->code;
+    else if (!words || (launched && !add_launcher(j, words)) ||
+             !add_training(j, words, settings, err))
+        rc = at_nomem(err);
     if (!rc)
         rc = run_words(words, !launched, launched ? SIGUSR1 : SIGTERM, err);
     at_node_free(words);

@@ -33,12 +33,11 @@ static int64_t threads_of(const at_hub *h, const at_peer *p)
     return p->cpus > sharing ? p->cpus / sharing : 1;
 }
 
-static int add_args(const at_hub *h, const at_peer *p, const at_trial *t, const char *out, at_node *args,
-                    at_error *err)
+static int add_args(const at_hub *h, const at_peer *p, const at_trial *t, at_node *args, at_error *err)
 {
     const at_sweep *sweep = h->options->sweep;
     const char *const words[] = {"train", "--data", sweep->data, "--model", sweep->model,
-                                 "--out", out, "--trial", "--quiet", "--events-fd", "3"};
+                                 "--trial", "--quiet", "--events-fd", "3"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!at_node_add(args, at_node_new_string(words[i])))
             return at_nomem(err);
@@ -57,7 +56,7 @@ static at_node *lease_message(const at_hub *h, const at_peer *p, const at_trial 
 {
     char *out = at_format("%s/trials/%" PRId64, h->options->out, t->number);
     at_node *m = at_node_new(AT_MAP), *args = at_node_set(m, "args", at_node_new(AT_LIST));
-    int rc = out && args ? add_args(h, p, t, out, args, err) : at_nomem(err);
+    int rc = out && args ? add_args(h, p, t, args, err) : at_nomem(err);
     if (!rc && !(at_set_string(m, "type", "lease") && at_set_int(m, "trial", t->number) &&
                  at_set_int(m, "epoch", t->epoch) && at_set_string(m, "out", out)))
         rc = at_nomem(err);

@@ -13,7 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RETRY_MS = 200, JOIN_SECONDS = 15 }; /* for a coordinator that is still starting */
+enum {
+    RETRY_MS = 200,
+    JOIN_SECONDS = 15, /* for a coordinator that is still starting */
+    FREE_MS = 50,
+    FREE_SECONDS = 20 /* for an earlier training in a trial's folder to end */
+};
 
 typedef struct worker {
     uv_loop_t loop;
@@ -21,13 +26,15 @@ typedef struct worker {
     char name[128];
     at_key key;
     at_signals signals;
-    uv_timer_t retry;
-    double begun;
+    uv_timer_t timer; /* until connected: tries again to join; then: to start the pending trial */
+    double begun;     /* what the timer tries */
     struct addrinfo *addresses, *next;
     uv_connect_t request;
     at_conn *conn; /* NULL: not connected, or no more */
     bool opened;
     at_child *child; /* NULL: idle */
+    at_node *pending; /* a lease whose folder another process is still leaving; NULL: none */
+    at_lock *claim;   /* on the trial's folder, by us and the child */
     int64_t trial, epoch;
     bool interrupted; /* by a signal or by the coordinator: what ends now goes back */
     bool leaving;     /* ends when there is no child */
@@ -46,17 +53,18 @@ static void leave_if_idle(worker *w)
     if (w->conn)
         at_conn_close(w->conn, NULL);
     at_signals_close(&w->signals);
-    if (!uv_is_closing((uv_handle_t *)&w->retry))
-        uv_close((uv_handle_t *)&w->retry, NULL);
+    if (!uv_is_closing((uv_handle_t *)&w->timer))
+        uv_close((uv_handle_t *)&w->timer, NULL);
 }
+
+static void interrupt_trial(worker *w);
 
 static void leave(worker *w, const at_error *why)
 {
     if (why && !w->why.code)
         w->why = *why;
     w->leaving = true;
-    if (w->child)
-        at_child_interrupt(w->child);
+    interrupt_trial(w);
     leave_if_idle(w);
 }
 
@@ -97,43 +105,73 @@ static void report(worker *w, const at_child_end *end)
     tell(w, m);
 }
 
+static void give_back(worker *w)
+{
+    at_node *m = about_lease(w, "returned");
+    at_set_bool(m, "leaving", w->leaving);
+    tell(w, m);
+}
+
+static void release_claim(worker *w)
+{
+    at_lock_release(w->claim);
+    w->claim = NULL;
+}
+
 static void on_child_ended(void *context, const at_child_end *end)
 {
     worker *w = context;
     w->child = NULL;
-    bool stopped = end->status == at_error_exit_status(AT_EINTERRUPTED) ||
-                   (w->interrupted && (end->status || end->signal));
-    if (stopped) {
-        at_node *m = about_lease(w, "returned");
-        at_set_bool(m, "leaving", w->leaving);
-        tell(w, m);
-    } else {
+    release_claim(w);
+    if (end->status == at_error_exit_status(AT_EINTERRUPTED) ||
+        (w->interrupted && (end->status || end->signal)))
+        give_back(w);
+    else
         report(w, end);
-    }
     leave_if_idle(w);
+}
+
+static void drop_pending(worker *w)
+{
+    at_node_free(w->pending);
+    w->pending = NULL;
+    uv_timer_stop(&w->timer);
+}
+
+static void interrupt_trial(worker *w)
+{
+    w->interrupted = true;
+    if (w->child)
+        at_child_interrupt(w->child);
+    if (!w->pending)
+        return;
+    drop_pending(w);
+    give_back(w);
 }
 
 static const at_child_handlers child_handlers = {.event = on_event, .ended = on_child_ended};
 
 /* A folder with a run in it is of an earlier lease of this trial: it goes on from its checkpoint. */
-static int add_resume(const char *out, at_node *args, at_error *err)
+static int add_folder(const char *out, at_node *args, at_error *err)
 {
     char *config = at_path_join(out, "config.yaml");
     bool there = config && at_file_exists(config);
+    bool added = config && at_node_add(args, at_node_new_string("--out")) &&
+                 at_node_add(args, at_node_new_string(out)) &&
+                 (!there || at_node_add(args, at_node_new_string("--resume")));
     free(config);
-    return !there || at_node_add(args, at_node_new_string("--resume")) ? 0 : at_nomem(err);
+    return added ? 0 : at_nomem(err);
 }
 
-static int start_child(worker *w, const at_node *lease, at_error *err)
+static int start_child(worker *w, const char *out, at_error *err)
 {
-    const char *out = at_node_string(at_node_get(lease, "out"), "");
-    at_node *args = at_node_copy(at_node_get(lease, "args"));
+    at_node *args = at_node_copy(at_node_get(w->pending, "args"));
     char *log = at_path_join(out, "log.txt");
-    int rc = args && log ? at_make_dirs(out, err) : at_nomem(err);
-    if (!rc)
-        rc = add_resume(out, args, err);
+    int rc = args && log ? add_folder(out, args, err) : at_nomem(err);
+    at_child_spec spec = {
+        .program = w->options->program, .args = args, .log = log, .inherit = w->claim};
     if (!rc) {
-        w->child = at_child_new(&w->loop, w->options->program, args, log, &child_handlers, w, err);
+        w->child = at_child_new(&w->loop, &spec, &child_handlers, w, err);
         rc = w->child ? 0 : err->code;
     }
     free(log);
@@ -141,16 +179,60 @@ static int start_child(worker *w, const at_node *lease, at_error *err)
     return rc;
 }
 
+/* After a worker was killed, its trial may still be writing a checkpoint; with its worker's lock,
+ * which it inherited. AT_EPEER while it does. */
+static int claim(worker *w, const char *out, at_error *err)
+{
+    char *path = at_path_join(out, ".lease");
+    int rc = path ? at_make_dirs(out, err) : at_nomem(err);
+    if (!rc && !(w->claim = at_lock_take(path, false, err)))
+        rc = err->code;
+    free(path);
+    return rc;
+}
+
+/* In the trial's folder, as soon as it is free; beside it where whoever has it hangs. */
+static int try_start(worker *w, at_error *err)
+{
+    const char *out = at_node_string(at_node_get(w->pending, "out"), "");
+    char *beside = at_format("%s-%" PRId64, out, w->epoch);
+    int rc = beside ? claim(w, out, err) : at_nomem(err);
+    if (rc == AT_EPEER && at_now() - w->begun > FREE_SECONDS)
+        rc = claim(w, out = beside, err);
+    if (!rc)
+        rc = start_child(w, out, err);
+    free(beside);
+    return rc;
+}
+
+static void on_start_timer(uv_timer_t *timer)
+{
+    worker *w = timer->data;
+    at_error why = {0};
+    int rc = try_start(w, &why);
+    if (rc == AT_EPEER)
+        return;
+    drop_pending(w);
+    if (!rc)
+        return;
+    release_claim(w);
+    report(w, &(at_child_end){.status = at_error_exit_status(rc), .tail = why.message});
+}
+
 static int take_lease(worker *w, const at_node *lease, at_error *err)
 {
-    if (w->child)
+    if (w->child || w->pending)
         return at_fail(err, AT_EPEER, "a second lease at a time");
     w->trial = at_node_int(at_node_get(lease, "trial"), -1);
     w->epoch = at_node_int(at_node_get(lease, "epoch"), -1);
-    at_error why = {0};
-    int rc = start_child(w, lease, &why);
-    if (rc)
-        report(w, &(at_child_end){.status = at_error_exit_status(rc), .tail = why.message});
+    w->pending = at_node_copy(lease);
+    if (!w->pending)
+        return at_nomem(err);
+    w->begun = at_now();
+    uv_timer_start(&w->timer, on_start_timer, FREE_MS, FREE_MS);
+    on_start_timer(&w->timer);
+    if (w->interrupted)
+        interrupt_trial(w);
     return 0;
 }
 
@@ -179,9 +261,7 @@ static int on_message(void *context, const at_node *m, at_error *err)
     if (strcmp(type, "lease") == 0)
         return take_lease(w, m, err);
     if (strcmp(type, "stop") == 0) {
-        w->interrupted = true;
-        if (w->child)
-            at_child_interrupt(w->child);
+        interrupt_trial(w);
     } else if (strcmp(type, "end") == 0) {
         w->ended = true;
         leave(w, NULL);
@@ -231,7 +311,7 @@ static void try_again(worker *w, const at_error *why)
     if (w->next)
         try_next(w);
     else if (at_now() - w->begun < JOIN_SECONDS)
-        uv_timer_start(&w->retry, on_retry, RETRY_MS, 0);
+        uv_timer_start(&w->timer, on_retry, RETRY_MS, 0);
     else
         leave(w, why);
 }
@@ -270,7 +350,6 @@ static void on_signal(uv_signal_t *handle, int number)
     worker *w = handle->data;
     at_error why = {0};
     (void)number;
-    w->interrupted = true;
     at_interrupt_raise();
     at_fail(&why, AT_EINTERRUPTED, "interrupted; its trial goes back to the coordinator");
     leave(w, &why);
@@ -307,8 +386,8 @@ int at_worker(const at_worker_options *options, at_error *err)
     if ((rc = prepare(w, err)))
         goto fail_prepare;
     rc = at_signals_begin(&w->signals, &w->loop, on_signal, w, err);
-    uv_timer_init(&w->loop, &w->retry);
-    w->retry.data = w;
+    uv_timer_init(&w->loop, &w->timer);
+    w->timer.data = w;
     w->next = w->addresses;
     if (rc)
         leave(w, err);

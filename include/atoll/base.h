@@ -132,6 +132,8 @@ void at_atomic_abort(at_atomic *f);
 typedef struct at_lock at_lock;
 at_lock *at_lock_take(const char *path, bool wait, at_error *err);
 void at_lock_release(at_lock *lock);
+/* For a child process to inherit: the lock is held until both have let go of it. */
+int at_lock_descriptor(const at_lock *lock);
 
 /* ---- threads (pool.c): a pool for decoding and loading; compute uses OpenMP -------------------- */
 typedef struct at_pool at_pool;
