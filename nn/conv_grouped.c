@@ -14,22 +14,17 @@
 typedef struct grouped_state {
     nn_conv_shape shape, back;     /* forward; from dy to dx */
     nn_spread spread_x, spread_dy; /* dy: for dx */
-    int64_t groups;
+    int64_t groups, lanes, spread_x_floats, spread_dy_floats;
     float *x;      /* [groups] spread inputs; NULL: they are read where they are */
     float *dy;     /* bf16: [groups] gradients in fp32 */
     float *spread; /* [threads] gradients spread for dx */
     float *turned; /* [ic][oc][kh][kw] */
-    float *sums;   /* [oc][ic][kh][kw][16], then [oc][16] of the bias */
+    float *sums;   /* [oc][ic][kh][kw][lanes], then [oc][lanes] of the bias */
 } grouped_state;
-
-static size_t spread_floats(const nn_spread *s)
-{
-    return (size_t)(s->planes * s->oh * s->ow * PLAN_GROUP);
-}
 
 static int64_t group_floats(const plan_tensor *t)
 {
-    return nn_elements(t->shape) * PLAN_GROUP;
+    return nn_elements(t->shape) * t->producer->plan->kernels->lanes;
 }
 
 /* Group g of a tensor's value or gradient. */
@@ -42,7 +37,7 @@ static const float *input_of(const plan_op *op, int64_t g)
 {
     const grouped_state *s = op->state;
     if (s->x)
-        return s->x + (size_t)g * spread_floats(&s->spread_x);
+        return s->x + g * s->spread_x_floats;
     return group_of(op->in[0], op->in[0]->data, g);
 }
 
@@ -56,8 +51,7 @@ static void forward_part(void *context, int64_t begin, int64_t end, int thread)
     for (int64_t g = begin; g < end; g++) {
         if (s->x)
             k->spread(&s->spread_x, op->in[0]->precision == AT_BF16,
-                      group_of(op->in[0], op->in[0]->data, g),
-                      s->x + (size_t)g * spread_floats(&s->spread_x));
+                      group_of(op->in[0], op->in[0]->data, g), s->x + g * s->spread_x_floats);
         k->conv_group(&s->shape, plan_param(op, 0), bias, input_of(op, g),
                       group_of(op->out, op->out->data, g));
     }
@@ -99,18 +93,18 @@ static void weights_part(void *context, int64_t begin, int64_t end, int thread)
     const grouped_state *s = op->state;
     const nn_kernels *k = op->plan->kernels;
     int64_t filter = s->shape.ic * s->shape.kh * s->shape.kw;
-    float *bias = op->row->param_count > 1 ? s->sums + s->shape.oc * filter * PLAN_GROUP : NULL;
-    size_t vector = PLAN_GROUP * sizeof(float);
-    memset(s->sums + begin * filter * PLAN_GROUP, 0, (size_t)((end - begin) * filter) * vector);
+    float *bias = op->row->param_count > 1 ? s->sums + s->shape.oc * filter * s->lanes : NULL;
+    size_t vector = (size_t)s->lanes * sizeof(float);
+    memset(s->sums + begin * filter * s->lanes, 0, (size_t)((end - begin) * filter) * vector);
     if (bias)
-        memset(bias + begin * PLAN_GROUP, 0, (size_t)(end - begin) * vector);
+        memset(bias + begin * s->lanes, 0, (size_t)(end - begin) * vector);
     for (int64_t g = 0; g < s->groups; g++)
         k->conv_weights_group(&s->shape, input_of(op, g), gradient_of(op, g), s->sums, bias, begin,
                               end);
-    k->sum_lanes(s->sums + begin * filter * PLAN_GROUP, plan_param_grad(op, 0) + begin * filter,
+    k->sum_lanes(s->sums + begin * filter * s->lanes, plan_param_grad(op, 0) + begin * filter,
                  (end - begin) * filter);
     if (bias)
-        k->sum_lanes(bias + begin * PLAN_GROUP, plan_param_grad(op, 1) + begin, end - begin);
+        k->sum_lanes(bias + begin * s->lanes, plan_param_grad(op, 1) + begin, end - begin);
 }
 
 static void turn_filters(const plan_op *op)
@@ -129,7 +123,7 @@ static void data_part(void *context, int64_t begin, int64_t end, int thread)
     const plan_op *op = context;
     const grouped_state *s = op->state;
     const plan_tensor *in = op->in[0];
-    float *spread = s->spread + (size_t)thread * spread_floats(&s->spread_dy);
+    float *spread = s->spread + thread * s->spread_dy_floats;
     for (int64_t g = begin; g < end; g++) {
         op->plan->kernels->spread(&s->spread_dy, false, gradient_of(op, g), spread);
         op->plan->kernels->conv_group(&s->back, s->turned, NULL, spread,
@@ -170,20 +164,46 @@ static int measure(plan_op *op, double *seconds, at_error *err)
 
 /* ---- making ---- */
 
+static int64_t spread_floats(const grouped_state *s, const nn_spread *spread)
+{
+    return spread->planes * spread->oh * spread->ow * s->lanes;
+}
+
 static void set_shapes(const plan_op *op, grouped_state *s)
 {
     const nn_window *w = &((const nn_conv_attrs *)op->row->attrs)->window;
     nn_shape in = op->row->in[0], out = op->row->out;
-    s->shape = (nn_conv_shape){
-        in.c,  in.h, in.w + 2 * w->pw, out.c, out.h, out.w, w->kh, w->kw, w->sh, w->sw,
-        w->ph, false};
-    s->shape.bf16 = op->out->precision == AT_BF16;
+    s->shape = (nn_conv_shape){.ic = in.c,
+                               .ih = in.h,
+                               .iw = in.w + 2 * w->pw,
+                               .oc = out.c,
+                               .oh = out.h,
+                               .ow = out.w,
+                               .kh = w->kh,
+                               .kw = w->kw,
+                               .sh = w->sh,
+                               .sw = w->sw,
+                               .top = w->ph,
+                               .x0 = w->pw,
+                               .x1 = w->pw + in.w,
+                               .bf16 = op->out->precision == AT_BF16};
     s->spread_x = (nn_spread){in.c, in.h, in.w, in.h, s->shape.iw, w->pw, 1, 1};
-    int64_t rows = (out.h - 1) * w->sh + 1, columns = in.w + w->kw - 1;
-    s->spread_dy = (nn_spread){out.c, out.h, out.w, rows, columns, w->kw - 1 - w->pw, w->sh, w->sw};
-    s->back =
-        (nn_conv_shape){out.c, rows, columns,           in.c,         in.h, in.w, w->kh, w->kw,
-                        1,     1,    w->kh - 1 - w->ph, s->shape.bf16};
+    int64_t rows = (out.h - 1) * w->sh + 1, columns = in.w + w->kw - 1, left = w->kw - 1 - w->pw;
+    s->spread_dy = (nn_spread){out.c, out.h, out.w, rows, columns, left, w->sh, w->sw};
+    s->back = (nn_conv_shape){.ic = out.c,
+                              .ih = rows,
+                              .iw = columns,
+                              .oc = in.c,
+                              .oh = in.h,
+                              .ow = in.w,
+                              .kh = w->kh,
+                              .kw = w->kw,
+                              .sh = 1,
+                              .sw = 1,
+                              .top = w->kh - 1 - w->ph,
+                              .x0 = left,
+                              .x1 = left + (out.w - 1) * w->sw + 1,
+                              .bf16 = s->shape.bf16};
 }
 
 static int want_floats(plan_op *op, float **to, size_t n, plan_life life, at_error *err)
@@ -194,7 +214,7 @@ static int want_floats(plan_op *op, float **to, size_t n, plan_life life, at_err
 static int want_backward(plan_op *op, grouped_state *s, at_error *err)
 {
     size_t filters = op->row->params[0].info.count;
-    size_t sums = (filters + (size_t)s->shape.oc) * PLAN_GROUP,
+    size_t sums = (filters + (size_t)(s->shape.oc)) * (size_t)s->lanes,
            threads = (size_t)op->plan->options.threads;
     int status = want_floats(op, &s->sums, sums, LIVES_BACKWARD, err);
     if (!status && s->shape.bf16)
@@ -204,7 +224,7 @@ static int want_backward(plan_op *op, grouped_state *s, at_error *err)
         return status;
     status = want_floats(op, &s->turned, filters, LIVES_BACKWARD, err);
     return status ? status
-                  : want_floats(op, &s->spread, threads * spread_floats(&s->spread_dy),
+                  : want_floats(op, &s->spread, threads * (size_t)s->spread_dy_floats,
                                 LIVES_BACKWARD, err);
 }
 
@@ -217,12 +237,15 @@ int conv_grouped_build(plan_op *op, at_error *err)
     set_shapes(op, s);
     plan_set_lanes(op->in[0], PLAN_GROUPED);
     op->out->lanes = PLAN_GROUPED;
-    s->groups = (op->plan->options.batch + PLAN_GROUP - 1) / PLAN_GROUP;
+    s->lanes = op->plan->kernels->lanes;
+    s->groups = (op->plan->options.batch + s->lanes - 1) / s->lanes;
+    s->spread_x_floats = spread_floats(s, &s->spread_x);
+    s->spread_dy_floats = spread_floats(s, &s->spread_dy);
     op->forward = forward;
     op->measure = measure;
     int status = 0;
     if (s->shape.iw != op->row->in[0].w || s->shape.bf16)
-        status = want_floats(op, &s->x, (size_t)s->groups * spread_floats(&s->spread_x),
+        status = want_floats(op, &s->x, (size_t)(s->groups * s->spread_x_floats),
                              training ? LIVES_BOTH : LIVES_FORWARD, err);
     else
         op->keeps_input = true;

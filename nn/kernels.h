@@ -26,16 +26,20 @@ typedef struct nn_dropout_keys {
     float scale; /* of what is kept */
 } nn_dropout_keys;
 
-/* A window's place in a plane of h*w pixels and what comes out of it. */
+enum { NN_NOWHERE = 255 };
+
+/* A plane of h*w pixels, the window over it, and what comes out. */
 typedef struct nn_pool_shape {
     int64_t h, w, oh, ow;
     nn_window window;
+    bool relu; /* of what comes out of a maximum */
 } nn_pool_shape;
 
-/* Convolution of groups of VF samples (kernels_conv.h): a plane of the input has ih rows and iw
- * columns, padding included; a window's first row is `top` above its place. */
+/* Convolution of groups of `lanes` samples (kernels_conv.h): a plane of the input has ih rows and iw
+ * columns, padding included, of which [x0, x1) are real; a window's first row is `top` above its
+ * place. */
 typedef struct nn_conv_shape {
-    int64_t ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, top;
+    int64_t ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, top, x0, x1;
     bool bf16; /* of what is written */
 } nn_conv_shape;
 typedef struct nn_spread {
@@ -44,6 +48,7 @@ typedef struct nn_spread {
 
 typedef struct nn_kernels {
     const char *name;
+    int64_t lanes; /* floats in a vector */
     /* Elementwise, over elements [begin, end). relu's backward reads its output, gelu's its input.
      */
     void (*activate)(nn_activation act, bool bf16, const void *x, void *y, int64_t begin,
@@ -66,8 +71,8 @@ typedef struct nn_kernels {
                         const float *b, const float *mean, const float *m, const float *c,
                         nn_activation act, int64_t begin, int64_t end);
 
-    /* Pooling; where[] has a byte an output element: which element of the window was the largest.
-     */
+    /* Pooling; where[] has a byte an output element: which element of the window was the largest,
+     * or NN_NOWHERE where a relu behind it made that 0. */
     void (*max_pool)(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
                      uint8_t *where, int64_t begin, int64_t end);
     void (*max_pool_back)(const nn_view *v, const nn_pool_shape *s, const void *dy,
@@ -80,7 +85,7 @@ typedef struct nn_kernels {
     /* One group of samples each; x and dy are fp32. Weights [oc][ic][kh][kw]. */
     void (*conv_group)(const nn_conv_shape *s, const float *weights, const float *bias,
                        const float *x, void *y);
-    /* Adds to sums [oc][ic][kh][kw][16] and bias [oc][16] (or NULL), of output channels [begin,
+    /* Adds to sums [oc][ic][kh][kw][lanes] and bias [oc][lanes] (or NULL), of output channels [begin,
      * end). */
     void (*conv_weights_group)(const nn_conv_shape *s, const float *x, const float *dy, float *sums,
                                float *bias, int64_t begin, int64_t end);
@@ -89,7 +94,7 @@ typedef struct nn_kernels {
 
     void (*dropout)(const nn_view *v, const nn_dropout_keys *keys, const void *x, void *y,
                     int64_t begin, int64_t end);
-    /* Samples [begin, end): uint8 [pixels][channels] → x*scale+offset in v's layout. */
+    /* Samples, or groups, [begin, end): uint8 [pixels][channels] → x*scale+offset in v's layout. */
     void (*pixels)(const nn_view *v, const uint8_t *in, const float *scale, const float *offset,
                    void *out, int64_t begin, int64_t end);
     /* Samples [begin, end): planes → [channels*pixels] in NCHW order, and back. */

@@ -13,6 +13,7 @@
 #pragma GCC optimize("no-trapping-math", "fp-contract=fast")
 #endif
 
+#define VF         8
 #define TABLE      nn_kernels_avx2
 #define TABLE_NAME "avx2"
 #include "kernels_table.h"

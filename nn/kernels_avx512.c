@@ -15,6 +15,7 @@
 #pragma GCC optimize("no-trapping-math", "fp-contract=fast")
 #endif
 
+#define VF         16
 #define TABLE      nn_kernels_avx512
 #define TABLE_NAME "avx512"
 #include "kernels_table.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels_conv: convolution where the lanes of a vector are sixteen samples, for networks with so
+ * kernels_conv: convolution where the lanes of a vector are samples, for networks with so
  * few channels that lanes of channels would be mostly padding. Planes are [pixels][VF samples];
  * columns are padded before, rows are not: a window that begins above the plane or ends below it is
  * cut.
@@ -13,8 +13,13 @@
 
 #include "kernels_math.h"
 
-enum { OC_BLOCK = 4, X_BLOCK = 4, KX_BLOCK = 5 };
-#define UNROLL _Pragma("GCC unroll 8")
+/* At most; so many that the sums fit into 32 registers or 16. */
+enum {
+    OC_BLOCK = 6,
+    X_BLOCK = VF == 16 ? 4 : 2,
+    FILTER_BLOCK = VF == 16 ? 4 : 2, /* channels, in the weights' gradient */
+    KX_BLOCK = 5,
+};
 
 /* ---- forward ---- */
 
@@ -28,32 +33,42 @@ typedef struct conv_row { /* of one group of samples */
 INLINE void conv_block(const conv_row *r, int64_t oc, int64_t ox, int64_t ocs, int64_t oxs)
 {
     const nn_conv_shape *s = r->s;
-    int64_t kernel = s->kh * s->kw, filter = s->ic * kernel;
-    vf sum[OC_BLOCK][X_BLOCK];
-    UNROLL for (int64_t o = 0; o < ocs; o++) UNROLL for (int64_t j = 0; j < oxs; j++) sum[o][j] =
-        all(r->bias ? r->bias[oc + o] : 0);
+    int64_t kernel = s->kh * s->kw, filter = s->ic * kernel, n = ocs * oxs;
+    int64_t kx0 = s->x0 - (ox + oxs - 1) * s->sw, kx1 = s->x1 - ox * s->sw;
+    kx0 = kx0 > 0 ? kx0 : 0;
+    kx1 = kx1 < s->kw ? kx1 : s->kw;
+    vf sum[OC_BLOCK * X_BLOCK]; /* [ocs][oxs] */
+#pragma GCC unroll 24
+    for (int64_t i = 0; i < n; i++)
+        sum[i] = all(r->bias ? r->bias[oc + i / oxs] : 0);
     for (int64_t ic = 0; ic < s->ic; ic++) {
         for (int64_t ky = r->k0; ky < r->k1; ky++) {
-            const float *w = r->weights + oc * filter + ic * kernel + ky * s->kw;
+            const float *w = r->weights + oc * filter + ic * kernel + ky * s->kw + kx0;
             int64_t row = ic * s->ih + r->oy * s->sh + ky - s->top;
-            const float *x = r->x + (row * s->iw + ox * s->sw) * VF;
-            for (int64_t kx = 0; kx < s->kw; kx++, w++, x += VF) {
+            const float *x = r->x + (row * s->iw + ox * s->sw + kx0) * VF;
+            for (int64_t kx = kx0; kx < kx1; kx++, w++, x += VF) {
                 vf in[X_BLOCK];
-                UNROLL for (int64_t j = 0; j < oxs; j++) in[j] = load(x, false, j * s->sw * VF, VF);
-                UNROLL for (int64_t o = 0; o < ocs; o++) UNROLL for (int64_t j = 0; j < oxs; j++)
-                    sum[o][j] += in[j] * w[o * filter];
+#pragma GCC unroll 24
+                for (int64_t j = 0; j < oxs; j++)
+                    in[j] = load(x, false, j * s->sw * VF, VF);
+#pragma GCC unroll 24
+                for (int64_t i = 0; i < n; i++)
+                    sum[i] += in[i % oxs] * w[i / oxs * filter];
             }
         }
     }
-    UNROLL for (int64_t o = 0; o < ocs; o++) UNROLL for (int64_t j = 0; j < oxs; j++)
-        store(r->y, s->bf16, (((oc + o) * s->oh + r->oy) * s->ow + ox + j) * VF, VF, sum[o][j]);
+#pragma GCC unroll 24
+    for (int64_t i = 0; i < n; i++) {
+        int64_t to = ((oc + i / oxs) * s->oh + r->oy) * s->ow + ox + i % oxs;
+        store(r->y, s->bf16, to * VF, VF, sum[i]);
+    }
 }
 
 INLINE void conv_channels(const conv_row *r, int64_t oc, int64_t ocs)
 {
     int64_t ox = 0;
-    for (; ox + 4 <= r->s->ow; ox += 4)
-        conv_block(r, oc, ox, ocs, 4);
+    for (; ox + X_BLOCK <= r->s->ow; ox += X_BLOCK)
+        conv_block(r, oc, ox, ocs, X_BLOCK);
     if (ox + 2 <= r->s->ow) {
         conv_block(r, oc, ox, ocs, 2);
         ox += 2;
@@ -70,8 +85,12 @@ static void conv_group(const nn_conv_shape *s, const float *weights, const float
         int64_t first = r.oy * s->sh - s->top, oc = 0;
         r.k0 = first < 0 ? -first : 0;
         r.k1 = s->ih - first < s->kh ? s->ih - first : s->kh;
-        for (; oc + 4 <= s->oc; oc += 4)
+        for (; oc + 6 <= s->oc; oc += 6)
+            conv_channels(&r, oc, 6);
+        if (oc + 4 <= s->oc) {
             conv_channels(&r, oc, 4);
+            oc += 4;
+        }
         if (oc + 2 <= s->oc) {
             conv_channels(&r, oc, 2);
             oc += 2;
@@ -93,27 +112,29 @@ typedef struct conv_filter { /* of one group of samples, for one row of the kern
 INLINE void filter_block(const conv_filter *f, int64_t oc, int64_t kx, int64_t ocs, int64_t kxs)
 {
     const nn_conv_shape *s = f->s;
-    int64_t filter = s->ic * s->kh * s->kw;
+    int64_t filter = s->ic * s->kh * s->kw, pixels = s->oh * s->ow, n = ocs * kxs;
     float *to = f->sums + (oc * filter + (f->ic * s->kh + f->ky) * s->kw + kx) * VF;
-    vf sum[OC_BLOCK][KX_BLOCK];
-    UNROLL for (int64_t o = 0; o < ocs; o++) UNROLL for (int64_t k = 0; k < kxs; k++) sum[o][k] =
-        load(to, false, (o * filter + k) * VF, VF);
+    vf sum[FILTER_BLOCK * KX_BLOCK]; /* [ocs][kxs] */
+#pragma GCC unroll 24
+    for (int64_t i = 0; i < n; i++)
+        sum[i] = load(to, false, (i / kxs * filter + i % kxs) * VF, VF);
     for (int64_t oy = f->y0; oy < f->y1; oy++) {
         const float *dy = f->dy + (oc * s->oh + oy) * s->ow * VF;
         int64_t row = f->ic * s->ih + oy * s->sh + f->ky - s->top;
         const float *x = f->x + (row * s->iw + kx) * VF;
         for (int64_t ox = 0; ox < s->ow; ox++, dy += VF, x += s->sw * VF) {
             vf in[KX_BLOCK];
-            UNROLL for (int64_t k = 0; k < kxs; k++) in[k] = load(x, false, k * VF, VF);
-            UNROLL for (int64_t o = 0; o < ocs; o++)
-            {
-                vf g = load(dy, false, o * s->oh * s->ow * VF, VF);
-                UNROLL for (int64_t k = 0; k < kxs; k++) sum[o][k] += in[k] * g;
-            }
+#pragma GCC unroll 24
+            for (int64_t k = 0; k < kxs; k++)
+                in[k] = load(x, false, k * VF, VF);
+#pragma GCC unroll 24
+            for (int64_t i = 0; i < n; i++)
+                sum[i] += in[i % kxs] * load(dy, false, i / kxs * pixels * VF, VF);
         }
     }
-    UNROLL for (int64_t o = 0; o < ocs; o++) UNROLL for (int64_t k = 0; k < kxs; k++)
-        store(to, false, (o * filter + k) * VF, VF, sum[o][k]);
+#pragma GCC unroll 24
+    for (int64_t i = 0; i < n; i++)
+        store(to, false, (i / kxs * filter + i % kxs) * VF, VF, sum[i]);
 }
 
 INLINE void filter_columns(const conv_filter *f, int64_t oc, int64_t ocs)
@@ -151,8 +172,8 @@ static void conv_weights_group(const nn_conv_shape *s, const float *x, const flo
             f.y0 = f.ky < s->top ? (s->top - f.ky + s->sh - 1) / s->sh : 0;
             f.y1 = (s->ih - 1 + s->top - f.ky) / s->sh + 1;
             f.y1 = f.y1 < s->oh ? f.y1 : s->oh;
-            for (; oc + 4 <= end; oc += 4)
-                filter_columns(&f, oc, 4);
+            for (; oc + FILTER_BLOCK <= end; oc += FILTER_BLOCK)
+                filter_columns(&f, oc, FILTER_BLOCK);
             if (oc + 2 <= end) {
                 filter_columns(&f, oc, 2);
                 oc += 2;

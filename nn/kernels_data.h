@@ -76,11 +76,43 @@ static void clear_padding(const nn_view *v, void *out, int64_t begin, int64_t en
     }
 }
 
+/* A group's samples, a vector a pixel and channel: `chunk` elements at a time are brought together as
+ * bytes. Lanes beyond the last sample are zeros. */
+static void pixels_group(const nn_view *v, const uint8_t *in, const float *scale,
+                         const float *offset, void *out, int64_t group)
+{
+    enum { chunk = 64 };
+    uint8_t bytes[chunk][VF];
+    int64_t size = v->pixels * v->channels, real = v->samples - group * VF;
+    vf there = {0};
+    for (int64_t k = 0; k < VF; k++)
+        there[k] = k < real ? 1 : 0;
+    memset(bytes, 0, sizeof bytes);
+    for (int64_t i = 0; i < size; i += chunk) {
+        int64_t n = size - i < chunk ? size - i : chunk;
+        for (int64_t k = 0; k < VF && k < real; k++)
+            for (int64_t j = 0; j < n; j++)
+                bytes[j][k] = in[(group * VF + k) * size + i + j];
+        for (int64_t j = 0; j < n; j++) {
+            int64_t c = (i + j) % v->channels, p = (i + j) / v->channels;
+            vb row;
+            memcpy(&row, bytes[j], sizeof row);
+            vf x = __builtin_convertvector(row, vf) * scale[c] + offset[c];
+            store(out, v->bf16, ((group * v->channels + c) * v->pixels + p) * VF, VF, x * there);
+        }
+    }
+}
+
 static void pixels(const nn_view *v, const uint8_t *in, const float *scale, const float *offset,
                    void *out, int64_t begin, int64_t end)
 {
+    if (v->grouped) {
+        for (int64_t group = begin; group < end; group++)
+            pixels_group(v, in, scale, offset, out, group);
+        return;
+    }
     clear_padding(v, out, begin, end);
-    for (int64_t n = begin; n < end && n < v->samples; n++) {
+    for (int64_t n = begin; n < end; n++) {
         const uint8_t *sample = in + n * v->pixels * v->channels;
         for (int64_t c = 0; c < v->channels; c++) {
             run l = run_of(v, n, c);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels_math: sixteen floats at a time, bf16, and activations, for the kernels_*.h that are
- * compiled once an instruction set. GCC's vector types are one AVX-512 register, two of AVX2, four
- * of SSE.
+ * kernels_math: a register of floats at a time, bf16, and activations, for the kernels_*.h that are
+ * compiled once an instruction set.
  *
  * GELU is exact, x*Phi(x): erfc by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7), whose
  * exp(-x*x/2) the derivative needs anyway; exp by a polynomial of degree 6 on [-ln2/2, ln2/2].
@@ -19,12 +18,12 @@
 #endif
 #define INLINE static inline __attribute__((always_inline, unused))
 
-enum { VF = 16 }; /* floats in a vector */
-typedef float vf __attribute__((vector_size(64)));
-typedef int32_t vi __attribute__((vector_size(64)));
-typedef uint32_t vu __attribute__((vector_size(64)));
-typedef uint16_t vh __attribute__((vector_size(32)));
-typedef uint8_t vb __attribute__((vector_size(16)));
+/* VF, the floats in a vector, is defined by the including kernels_<set>.c. */
+typedef float vf __attribute__((vector_size(VF * 4)));
+typedef int32_t vi __attribute__((vector_size(VF * 4)));
+typedef uint32_t vu __attribute__((vector_size(VF * 4)));
+typedef uint16_t vh __attribute__((vector_size(VF * 2)));
+typedef uint8_t vb __attribute__((vector_size(VF)));
 
 INLINE float widen(uint16_t h)
 {

@@ -64,25 +64,37 @@ static void pool_walk(const pool_args *a, pool_fn work, int64_t begin, int64_t e
 
 /* ---- maximum ---- */
 
-INLINE void max_window(const pool_args *a, const pool_lanes *l, pool_span p, int64_t to, int64_t n)
+/* Kernel element `here` of the window, pixel `at`: the new maximum where it is larger. */
+INLINE void max_step(const pool_args *a, int64_t at, int64_t here, int64_t n, vf *best, vi *which)
 {
-    bool bf16 = a->v->bf16;
-    int32_t kw = (int32_t)a->s->window.kw;
-    int32_t here = (int32_t)((p.y0 - p.top) * kw + p.x0 - p.left);
-    vf best = load(a->in, bf16, pixel(a, l, p.y0, p.x0), n);
-    vi which = (vi){0} + here;
-    for (int64_t y = p.y0; y < p.y1; y++) {
-        for (int64_t x = p.x0; x < p.x1; x++) {
-            vf v = load(a->in, bf16, pixel(a, l, y, x), n);
-            vi larger = v > best, place = (vi){0} + (int32_t)((y - p.top) * kw + x - p.left);
-            best = pick(larger, v, best);
-            which = (place & larger) | (which & ~larger);
-        }
+    vf v = load(a->in, a->v->bf16, at, n);
+    vi larger = v > *best, place = (vi){0} + (int32_t)here;
+    *best = pick(larger, v, *best);
+    *which = (place & larger) | (*which & ~larger);
+}
+
+INLINE void max_store(const pool_args *a, int64_t to, int64_t n, vf best, vi which)
+{
+    if (a->s->relu) {
+        vi positive = best > 0.0f;
+        best = (vf)((vi)best & positive);
+        which |= ~positive & NN_NOWHERE;
     }
-    store(a->out, bf16, to, n, best);
+    store(a->out, a->v->bf16, to, n, best);
     vb bytes = __builtin_convertvector(which, vb);
     if (a->where)
         memcpy(a->where + to, &bytes, (size_t)n);
+}
+
+INLINE void max_window(const pool_args *a, const pool_lanes *l, pool_span p, int64_t to, int64_t n)
+{
+    int64_t kw = a->s->window.kw;
+    vf best = load(a->in, a->v->bf16, pixel(a, l, p.y0, p.x0), n);
+    vi which = (vi){0} + (int32_t)((p.y0 - p.top) * kw + p.x0 - p.left);
+    for (int64_t y = p.y0; y < p.y1; y++)
+        for (int64_t x = p.x0; x < p.x1; x++)
+            max_step(a, pixel(a, l, y, x), (y - p.top) * kw + x - p.left, n, &best, &which);
+    max_store(a, to, n, best, which);
 }
 
 INLINE void max_plane(const pool_args *a, const pool_lanes *l, int64_t n)
@@ -92,10 +104,33 @@ INLINE void max_plane(const pool_args *a, const pool_lanes *l, int64_t n)
             max_window(a, l, span_of(a->s, oy, ox), l->small + (oy * a->s->ow + ox) * l->lanes, n);
 }
 
+/* Windows of 2x2 side by side, the usual case. */
+INLINE void max_plane_halves(const pool_args *a, const pool_lanes *l, int64_t n)
+{
+    for (int64_t oy = 0; oy < a->s->oh; oy++) {
+        int64_t at = pixel(a, l, 2 * oy, 0), to = l->small + oy * a->s->ow * l->lanes;
+        int64_t below = a->s->w * l->lanes;
+        for (int64_t ox = 0; ox < a->s->ow; ox++, at += 2 * l->lanes, to += l->lanes) {
+            vf best = load(a->in, a->v->bf16, at, n);
+            vi which = {0};
+            max_step(a, at + l->lanes, 1, n, &best, &which);
+            max_step(a, at + below, 2, n, &best, &which);
+            max_step(a, at + below + l->lanes, 3, n, &best, &which);
+            max_store(a, to, n, best, which);
+        }
+    }
+}
+
+static bool is_halving(const nn_pool_shape *s)
+{
+    const nn_window *w = &s->window;
+    return w->kh == 2 && w->kw == 2 && w->sh == 2 && w->sw == 2 && !w->ph && !w->pw;
+}
+
 static void max_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    if (n == VF)
-        max_plane(a, l, VF);
+    if (n == VF && is_halving(a->s))
+        max_plane_halves(a, l, VF);
     else
         max_plane(a, l, n);
 }
@@ -150,10 +185,33 @@ INLINE void gather_plane(const pool_args *a, const pool_lanes *l, int64_t n)
     }
 }
 
+INLINE void gather_plane_halves(const pool_args *a, const pool_lanes *l, int64_t n)
+{
+    bool bf16 = a->v->bf16;
+    int64_t w = a->s->w, below = w * l->lanes;
+    for (int64_t oy = 0; oy < a->s->oh; oy++) {
+        int64_t to = pixel(a, l, 2 * oy, 0), from = l->small + oy * a->s->ow * l->lanes;
+        for (int64_t ox = 0; ox < a->s->ow; ox++, to += 2 * l->lanes, from += l->lanes) {
+            vi g = (vi)load(a->in, bf16, from, n);
+            vb bytes;
+            memcpy(&bytes, a->chosen + from, sizeof bytes);
+            vi chosen = __builtin_convertvector(bytes, vi);
+            store(a->out, bf16, to, n, (vf)(g & (chosen == 0)));
+            store(a->out, bf16, to + l->lanes, n, (vf)(g & (chosen == 1)));
+            store(a->out, bf16, to + below, n, (vf)(g & (chosen == 2)));
+            store(a->out, bf16, to + below + l->lanes, n, (vf)(g & (chosen == 3)));
+        }
+        clear(a, l, 2 * oy, 2 * a->s->ow, w, n);
+        clear(a, l, 2 * oy + 1, 2 * a->s->ow, w, n);
+    }
+    for (int64_t y = 2 * a->s->oh; y < a->s->h; y++)
+        clear(a, l, y, 0, w, n);
+}
+
 static void gather_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    if (n == VF)
-        gather_plane(a, l, VF);
+    if (n == VF && is_halving(a->s))
+        gather_plane_halves(a, l, VF);
     else
         gather_plane(a, l, n);
 }
@@ -179,8 +237,9 @@ static void scatter_some(const pool_args *a, const pool_lanes *l, int64_t n)
         vf g = load(a->in, a->v->bf16, from, n);
         for (int64_t i = 0; i < n; i++) {
             int64_t place = a->chosen[from + i];
-            add_one(a->out, a->v->bf16, pixel(a, l, p.top + place / kw, p.left + place % kw) + i,
-                    g[i]);
+            if (place != NN_NOWHERE)
+                add_one(a->out, a->v->bf16,
+                        pixel(a, l, p.top + place / kw, p.left + place % kw) + i, g[i]);
         }
     }
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels_table: the table of kernels of the instruction set that the including file chose, TABLE.
+ * kernels_table: the table of kernels of the instruction set that the including file chose: TABLE,
+ * TABLE_NAME, and VF, the floats in one of its registers.
  */
 #include "kernels_conv.h"
 #include "kernels_data.h"
@@ -8,6 +9,7 @@
 
 const nn_kernels TABLE = {
     .name = TABLE_NAME,
+    .lanes = VF,
     .activate = activate,
     .activate_back = activate_back,
     .add = add,

@@ -20,12 +20,17 @@ static bool is_max(const nn_row *row)
     return !strcmp(((const nn_pool_attrs *)row->attrs)->kind, "max");
 }
 
+bool plan_is_max_pool(const nn_row *row)
+{
+    return row->layer == &at_layer_pool && is_max(row);
+}
+
 static int infer(nn_row *row, at_error *err)
 {
     nn_pool_attrs *a = row->attrs;
     int status = nn_window_parse(row, &a->text, true, &a->window, err);
-    if (!status && is_max(row) && a->window.kh * a->window.kw > 256)
-        status = nn_misfit(row, err, "a window of at most 256 elements for a maximum");
+    if (!status && is_max(row) && a->window.kh * a->window.kw > NN_NOWHERE)
+        status = nn_misfit(row, err, "a window of at most 255 elements for a maximum");
     return status ? status : nn_window_apply(row, &a->window, row->in[0].c, err);
 }
 
@@ -96,7 +101,7 @@ static int build(plan_op *op, at_error *err)
     pool_state *s = plan_state(op, sizeof *s, err);
     if (!s)
         return AT_ENOMEM;
-    s->shape = (nn_pool_shape){in.h, in.w, out.h, out.w, a->window};
+    s->shape = (nn_pool_shape){in.h, in.w, out.h, out.w, a->window, op->activation == NN_RELU};
     plan_follow(op);
     op->forward = forward;
     if (!op->plan->options.training || !op->in[0]->wants_grad)

@@ -56,18 +56,40 @@ static int make_ops(at_plan *p, at_error *err)
     return 0;
 }
 
-/* An op whose kernels can do the activation behind it takes that row's output for its own. */
+/* The activation behind op: its output becomes op's own. */
+static void absorb_behind(plan_op *op)
+{
+    plan_op *next = op->out->consumer;
+    op->activation = next->row->layer->activation;
+    next->absorbed = true;
+    op->out->producer = NULL;
+    op->out = next->out;
+    op->out->producer = op;
+}
+
+/* A relu in front of a maximum: op reads the relu's input. */
+static void absorb_before(plan_op *op)
+{
+    plan_op *relu = op->in[0]->producer;
+    op->activation = NN_RELU;
+    relu->absorbed = true;
+    relu->out->producer = NULL;
+    relu->out->consumers = 0;
+    op->in[0] = relu->in[0];
+    op->in[0]->consumer = op;
+}
+
 static void absorb(at_plan *p)
 {
     for (int i = 0; i < p->op_count; i++) {
         plan_op *op = &p->ops[i], *next = op->out->consumer;
-        if (!op->row->layer->absorbs || op->out->consumers != 1 || !next->row->layer->activation)
+        if (op->absorbed || op->out->consumers != 1)
             continue;
-        op->activation = next->row->layer->activation;
-        next->absorbed = true;
-        op->out->producer = NULL;
-        op->out = next->out;
-        op->out->producer = op;
+        if (op->row->layer->absorbs && next->row->layer->activation)
+            absorb_behind(op);
+        else if (op->row->layer->activation == NN_RELU && plan_is_max_pool(next->row) &&
+                 op->in[0]->consumers == 1)
+            absorb_before(next);
     }
 }
 
@@ -107,7 +129,7 @@ static int bind_all(at_plan *p, at_error *err)
 /* Blocks of 16 channels, multiplied out of n real ones. */
 static double blocked(int64_t n)
 {
-    return (double)((n + PLAN_GROUP - 1) / PLAN_GROUP * PLAN_GROUP);
+    return (double)((n + 15) / 16 * 16);
 }
 
 /* Whether the convolutions, in blocks of 16 channels, would compute with padding more than half of
@@ -126,9 +148,9 @@ static bool wants_groups(const at_plan *p)
         padded += flops * blocked(row->in[0].c) * blocked(row->out.c) /
                   (double)(row->in[0].c * row->out.c);
     }
-    if (normalises && p->options.batch % PLAN_GROUP)
+    if (normalises && p->options.batch % p->kernels->lanes)
         return false;
-    return p->options.batch >= PLAN_GROUP / 2 && real < 0.5 * padded;
+    return p->options.batch >= p->kernels->lanes / 2 && real < 0.5 * padded;
 }
 
 static int compile(at_plan *p, at_error *err)

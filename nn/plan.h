@@ -10,7 +10,7 @@
  * Layouts: a tensor is [N][blocks][H*W][lanes] with blocks = ceil(C/lanes). lanes 8 or 16 are
  * oneDNN's nChw8c and nChw16c (channels beyond C are kept zero), lanes == C is NHWC, 1 is NCHW.
  * Vectors have lanes == C. In a grouped plan, for networks of few channels, images are instead
- * [ceil(N/16)][C][H*W][16 samples], lanes PLAN_GROUPED. A gradient has its tensor's layout and
+ * [groups][C][H*W][samples], as many samples as a vector has lanes: lanes PLAN_GROUPED. A gradient has its tensor's layout and
  * precision.
  */
 #ifndef NN_PLAN_H
@@ -20,7 +20,7 @@
 #include "internal.h"
 #include "kernels.h"
 
-enum { PLAN_GROUP = 16, PLAN_GROUPED = -16 };
+enum { PLAN_GROUPED = -1 };
 
 typedef struct plan_op plan_op;
 typedef struct plan_tensor plan_tensor;
@@ -47,8 +47,8 @@ struct plan_op {
     int index;
     plan_tensor *in[NN_INPUTS], *out;
     void *state;              /* the layer's own; its fini frees it */
-    nn_activation activation; /* of a row behind this one, done in the same pass */
-    bool absorbed;            /* the op in front does this row's work */
+    nn_activation activation; /* of another row, done in the same pass */
+    bool absorbed;            /* another op does this row's work */
     /* Set by build(). */
     bool keeps_input, keeps_output; /* backward reads them */
     bool value_in_place;            /* output may lie over the input */
@@ -122,6 +122,9 @@ void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part pa
  * ---------------------------------------- */
 /* value = (value so far) * scale[c] + offset[c]; the last such row writes numbers. */
 int plan_pixels_build(plan_op *op, const float *scale, const float *offset, at_error *err);
+
+/* ---- layer_pool.c ------------------------------------------------------------------------------------- */
+bool plan_is_max_pool(const nn_row *row);
 
 /* ---- plan_activation.c: the build() and bytes() of relu and gelu
  * ----------------------------------- */

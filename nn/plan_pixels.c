@@ -24,8 +24,7 @@ static int cast(plan_op *op, at_error *err)
 {
     (void)err;
     cast_work w = {op, plan_view(op->plan, op->out)};
-    plan_parallel_bytes(op->plan, plan_slots(&w.view), plan_tensor_bytes(op->plan, op->out),
-                        cast_part, &w);
+    plan_parallel_bytes(op->plan, w.view.n, plan_tensor_bytes(op->plan, op->out), cast_part, &w);
     return 0;
 }
 

@@ -74,8 +74,8 @@ nn_view plan_view(const at_plan *p, const plan_tensor *t)
                  .grouped = lanes == PLAN_GROUPED,
                  .bf16 = t->precision == AT_BF16};
     if (v.grouped) {
-        v.n = (batch + PLAN_GROUP - 1) / PLAN_GROUP;
-        v.lanes = PLAN_GROUP;
+        v.lanes = p->kernels->lanes;
+        v.n = (batch + v.lanes - 1) / v.lanes;
     } else {
         v.blocks = (t->shape.c + lanes - 1) / lanes;
     }

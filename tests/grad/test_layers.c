@@ -71,7 +71,7 @@ static at_graph *graph_of(const layer_case *c, bool vector)
         return g;
     }
     at_graph_add(g, "x", c->layer, from, "%s", c->attrs);
-    at_graph_add(g, "then", c->then ? c->then : "pool", "x", "%s", c->then ? "" : "k=1");
+    at_graph_add(g, "then", c->then ? c->then : "pool", "x", "%s", c->then ? "" : "kind=avg k=1");
     at_graph_add(g, "flatten", "flatten", "then", "%s", "");
     at_graph_add(g, "logits", "dense", "flatten", "out=%d", CLASSES);
     at_graph_add(g, "loss", "softmax_loss", "logits", "%s", "");
@@ -246,7 +246,7 @@ static void check_in_place(harness *h, const float *dx)
 {
     at_error err = {0};
     if (!h->op->grad_in_place || h->in_size != h->out_size ||
-        !memcmp(h->op->row->layer->name, "fl", 2))
+        !strcmp(h->op->row->layer->name, "flatten"))
         return;
     h->op->in_grad[0] = h->dy;
     assert_int_equal(h->op->backward(h->op, &err), 0);
