@@ -14,7 +14,8 @@ typedef struct at_peer {
     at_conn *conn;
     struct at_peer *next;
     bool joined, leaving;
-    char *name, *host;
+    char *name;
+    char *place; /* host and set of CPUs: peers of one place share `cpus` */
     int64_t cpus;
     at_trial *trial; /* under lease; NULL: free */
     int64_t epoch;

@@ -72,8 +72,8 @@ static void add_word(at_launcher *l, size_t *n, const char *word)
 
 static int compose(at_launcher *l, at_error *err)
 {
-    static const char *const srun[] = {"srun", "--overlap", "--mpi=none", "--cpu-bind=none",
-                                       "--kill-on-bad-exit=0", "-n", NULL};
+    static const char *const srun[] = {"srun", "--overlap", "--mpi=none", "--kill-on-bad-exit=0",
+                                       "-n", NULL};
     size_t n = 0;
     if (l->launch.workers->kind == AT_WORKERS_MPI) {
         const char **mpirun = at_mpirun_words(l->count);

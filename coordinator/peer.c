@@ -27,7 +27,7 @@ static int64_t threads_of(const at_hub *h, const at_peer *p)
 {
     int64_t sharing = 0;
     for (const at_peer *q = h->peers; q; q = q->next)
-        sharing += q->joined && strcmp(q->host, p->host) == 0;
+        sharing += q->joined && strcmp(q->place, p->place) == 0;
     if (h->options->workers->kind == AT_WORKERS_LOCAL && sharing < h->options->workers->count)
         sharing = h->options->workers->count; /* one that is being started again counts */
     return p->cpus > sharing ? p->cpus / sharing : 1;
@@ -119,9 +119,10 @@ static int on_hello(at_peer *p, const at_node *m, at_error *err)
     at_hub *h = p->hub;
     const char *version = at_node_string(at_node_get(m, "version"), "?");
     p->name = strdup(at_node_string(at_node_get(m, "name"), "worker"));
-    p->host = strdup(at_node_string(at_node_get(m, "host"), "?"));
+    p->place = at_format("%s/%s", at_node_string(at_node_get(m, "host"), "?"),
+                         at_node_string(at_node_get(m, "cpuset"), ""));
     p->cpus = at_node_int(at_node_get(m, "cpus"), 1);
-    if (!p->name || !p->host)
+    if (!p->name || !p->place)
         return at_nomem(err);
     if (strcmp(version, ATOLL_VERSION) != 0)
         at_log(AT_LOG_WARN, "worker %s is atoll %s, the coordinator %s", p->name, version,
@@ -241,7 +242,7 @@ static void on_closed(void *context, const at_error *why)
     else if (!p->joined && why)
         at_log(AT_LOG_WARN, "refused a connection from %s: %s", at_conn_peer(p->conn), why->message);
     free(p->name);
-    free(p->host);
+    free(p->place);
     free(p);
     at_hub_settle(h);
 }

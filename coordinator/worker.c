@@ -9,6 +9,7 @@
 #include "internal.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -238,11 +239,21 @@ static int take_lease(worker *w, const at_node *lease, at_error *err)
 
 /* ---- the coordinator ---- */
 
+/* Names the CPUs that this process may use: workers of one host with one name share them. */
+static void name_cpus(char name[65])
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof set, &set); /* above 1024 CPUs it fails: then all share */
+    at_content_hash(&set, sizeof set, name);
+}
+
 static void on_opened(void *context)
 {
     worker *w = context;
-    char host[256];
+    char host[256], cpus[65];
     at_host_name(host, sizeof host);
+    name_cpus(cpus);
     w->opened = true;
     at_node *m = at_node_new(AT_MAP);
     at_set_string(m, "type", "hello");
@@ -250,6 +261,7 @@ static void on_opened(void *context)
     at_set_string(m, "host", host);
     at_set_string(m, "version", ATOLL_VERSION);
     at_set_int(m, "cpus", at_cpu_count());
+    at_set_string(m, "cpuset", cpus);
     at_set_int(m, "pid", getpid());
     tell(w, m);
 }
