@@ -100,6 +100,9 @@ typedef struct nn_kernels {
     /* Samples [begin, end): planes → [channels*pixels] in NCHW order, and back. */
     void (*flatten)(const nn_view *v, const void *x, void *y, int64_t begin, int64_t end);
     void (*unflatten)(const nn_view *v, const void *y, void *x, int64_t begin, int64_t end);
+    /* Samples [begin, end) from one layout into another, or added to what is there. */
+    void (*convert)(const nn_view *from, const void *x, const nn_view *to, void *y, bool add,
+                    int64_t begin, int64_t end);
 } nn_kernels;
 
 extern const nn_kernels nn_kernels_avx512, nn_kernels_avx2, nn_kernels_generic;

@@ -161,4 +161,21 @@ static void unflatten(const nn_view *v, const void *y, void *x, int64_t begin, i
         move_planes(v, y, x, true, 4, begin, end);
 }
 
+static void convert(const nn_view *from, const void *x, const nn_view *to, void *y, bool adds,
+                    int64_t begin, int64_t end)
+{
+    if (!adds)
+        clear_padding(to, y, begin, end);
+    for (int64_t n = begin; n < end && n < to->samples; n++) {
+        for (int64_t c = 0; c < to->channels; c++) {
+            run a = run_of(from, n, c), b = run_of(to, n, c);
+            for (int64_t p = 0; p < to->pixels; p++) {
+                int64_t at = b.at + p * b.step;
+                vf value = load(x, from->bf16, a.at + p * a.step, 1);
+                store(y, to->bf16, at, 1, adds ? value + load(y, to->bf16, at, 1) : value);
+            }
+        }
+    }
+}
+
 #endif

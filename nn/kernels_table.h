@@ -29,4 +29,5 @@ const nn_kernels TABLE = {
     .pixels = pixels,
     .flatten = flatten,
     .unflatten = unflatten,
+    .convert = convert,
 };
