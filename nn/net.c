@@ -180,10 +180,6 @@ at_net *nn_net_resolve(const at_graph *g, at_error *err)
     for (size_t i = 0; i < n; i++)
         if (resolve_row(net, i, err))
             goto fail_net;
-    if (n < 2) {
-        at_fail(err, AT_EINPUT, "a network needs a row \"softmax_loss\" after its input");
-        goto fail_net;
-    }
     if (check_consumers(net, err) || place(net, err))
         goto fail_net;
     return net;
