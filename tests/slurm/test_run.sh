@@ -20,8 +20,8 @@ search:
   metric: val_accuracy
   direction: maximize
   seed: 1
-  train: {epochs: 1, train_limit: 2048}
-  space: {lr: {loguniform: [0.01, 0.2]}}
+  train: {epochs: 1, train_limit: 16000}
+  space: {lr: {loguniform: [0.02, 0.06]}}
 final: {ranks: 2, train: {epochs: 2, batch: 32}}
 YAML
 cd "$ATOLL_SOURCE"

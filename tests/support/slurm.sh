@@ -60,7 +60,14 @@ CONF
 }
 
 slurm_stop() {
+    local pid
     for name in slurmd slurmctld munged; do
-        [ -f "$1/$name.pid" ] && kill "$(cat "$1/$name.pid")" 2>/dev/null || true
+        [ -f "$1/$name.pid" ] || continue
+        pid=$(cat "$1/$name.pid")
+        kill "$pid" 2>/dev/null || continue
+        for _ in $(seq 100); do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.1
+        done
     done
 }
