@@ -16,16 +16,14 @@ typedef struct args {
 } args;
 
 static const at_option options[] = {
-    {.name = "out", .type = AT_OPT_STRING, .offset = offsetof(args, out),
-     .help = "folder of the job", .arg = "DIR"},
-    {.name = "workers", .type = AT_OPT_STRING, .offset = offsetof(args, workers),
-     .help = "local:N, mpi:N, slurm:N or listen:HOST:PORT; else as the file says", .arg = "WORKERS"},
-    {.name = "ranks", .type = AT_OPT_INT, .offset = offsetof(args, ranks), .fallback = "0",
-     .help = "of the final training; 0: as the file says", .arg = "N", .min = 0, .max = 65536},
-    {.name = "resume", .type = AT_OPT_BOOL, .offset = offsetof(args, resume),
-     .help = "go on with DIR after its last complete stage; begins where there is none"},
-    {.name = "json", .type = AT_OPT_BOOL, .offset = offsetof(args, json),
-     .help = "print the summary as JSON"},
+    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "folder of the job", "DIR"},
+    {"workers", AT_OPT_STRING, offsetof(args, workers), NULL,
+     "local:N, mpi:N, slurm:N or listen:HOST:PORT; else as the file says", "WORKERS"},
+    {"ranks", AT_OPT_INT, offsetof(args, ranks), "0", "of the final training; 0: as the file says",
+     "N", .min = 0, .max = 65536},
+    {"resume", AT_OPT_BOOL, offsetof(args, resume), NULL,
+     "go on with DIR after its last complete stage; begins where there is none"},
+    {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print the summary as JSON"},
     {0}};
 
 static void print_summary(const at_node *s, const char *out)
@@ -86,14 +84,15 @@ const cli_command cmd_run = {
     .usage = "JOB.yaml --out DIR [--workers WORKERS] [--ranks N] [--resume] [--json]",
     .summary = "the whole way: ingest, cache, waves of trials, MPI training, report",
     .help = "A job is a sweep (see `atoll tune --help`) with its images and the final training:\n\n"
-            "  data: {source: photos/, val_fraction: 0.1}   # source and options of `atoll ingest`\n"
+            "  data: {source: photos/, val_fraction: 0.1}  # source and options of `atoll ingest`\n"
             "  model: airnet\n"
-            "  train: {batch: 64}                # keys of `atoll train`, for trials and final training\n"
-            "  search: {...}                     # without it the training follows at once\n"
-            "  final: {ranks: 2, train: {epochs: 20}}    # over train: and the best trial's parameters\n\n"
-            "The ranks share the batch that the trials were good with; a batch under final: is a rank's own.\n"
-            "DIR gets data/ cache/ study/ train/ model.h5 report.html summary.json. Within a Slurm allocation\n"
-            "the training runs by srun, else by mpirun. After Ctrl-C or a crash the same command with --resume\n"
-            "goes on; a changed job is refused, unless only final: has changed.",
+            "  train: {batch: 64}          # keys of `atoll train`, for trials and final training\n"
+            "  search: {...}                # without it the training follows at once\n"
+            "  final: {ranks: 2, train: {epochs: 20}}  # over train: and the best parameters\n\n"
+            "The ranks share the batch that the trials were good with; a batch under final: is a\n"
+            "rank's own. DIR gets data/ cache/ study/ train/ model.h5 report.html summary.json.\n"
+            "Within a Slurm allocation the training runs by srun, else by mpirun. After Ctrl-C or\n"
+            "a crash the same command with --resume goes on; a changed job is refused, unless only\n"
+            "final: has changed.",
     .options = options,
     .run = run};

@@ -12,10 +12,8 @@ typedef struct args {
     bool json;
 } args;
 
-static const at_option options[] = {{.name = "json", .type = AT_OPT_BOOL,
-                                     .offset = offsetof(args, json),
-                                     .help = "print one JSON object"},
-                                    {0}};
+static const at_option options[] = {
+    {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"}, {0}};
 
 /* "key  value" lines; a map within is indented. */
 static void print_map(const at_node *map, int indent)
@@ -141,8 +139,8 @@ const cli_command cmd_study = {
     .summary = "what a search has found, also while it runs",
     .help = "  show     states, waves and the best trial so far\n"
             "  best     number, value and parameters of the best trial\n"
-            "  trials   every trial: wave, state, value, parameters, worker, how long it took from its lease\n"
-            "           to its first training step (start_delay_ms), and why it failed\n\n"
+            "  trials   every trial: wave, state, value, parameters, worker, how long it took\n"
+            "           from its lease to its first training step (start_delay_ms), why it failed\n\n"
             "STUDY/study.db is an Optuna storage: optuna.load_study(study_name=None,\n"
             "storage=\"sqlite:///STUDY/study.db\") and optuna-dashboard open it too.",
     .options = options,

@@ -14,14 +14,12 @@ typedef struct args {
 } args;
 
 static const at_option options[] = {
-    {.name = "out", .type = AT_OPT_STRING, .offset = offsetof(args, out),
-     .help = "folder of the study", .arg = "STUDY"},
-    {.name = "workers", .type = AT_OPT_STRING, .offset = offsetof(args, workers),
-     .help = "local:N, mpi:N, slurm:N or listen:HOST:PORT; else as the file says", .arg = "WORKERS"},
-    {.name = "resume", .type = AT_OPT_BOOL, .offset = offsetof(args, resume),
-     .help = "go on with STUDY; more trials may be asked for"},
-    {.name = "json", .type = AT_OPT_BOOL, .offset = offsetof(args, json),
-     .help = "print the best trial as JSON"},
+    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "folder of the study", "STUDY"},
+    {"workers", AT_OPT_STRING, offsetof(args, workers), NULL,
+     "local:N, mpi:N, slurm:N or listen:HOST:PORT; else as the file says", "WORKERS"},
+    {"resume", AT_OPT_BOOL, offsetof(args, resume), NULL,
+     "go on with STUDY; more trials may be asked for"},
+    {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print the best trial as JSON"},
     {0}};
 
 static void print_best(const at_node *best, const char *study)
@@ -32,7 +30,8 @@ static void print_best(const at_node *best, const char *study)
     for (size_t i = 0; i < at_node_count(params); i++)
         printf("  %-11s %s\n", at_node_key(params, i), at_node_text(at_node_at(params, i)));
     printf("trials        %s in %s waves: atoll study trials %s\n",
-           at_node_text(at_node_get(best, "trials")), at_node_text(at_node_get(best, "waves")), study);
+           at_node_text(at_node_get(best, "trials")), at_node_text(at_node_get(best, "waves")),
+           study);
 }
 
 static int tune(const args *a, const char *sweep, at_error *err)
@@ -97,8 +96,8 @@ const cli_command cmd_tune = {
             "        choice:              # what hangs on a choice exists only with it\n"
             "          - sgd: {nesterov: {choice: [true, false]}}\n"
             "          - adam: {beta2: {uniform: [0.9, 0.9999]}}\n\n"
-            "A trial is `atoll train --trial` in STUDY/trials/N. One whose worker dies runs again elsewhere.\n"
-            "The same seed gives the same trials whatever the workers. STUDY/study.db is an Optuna storage.\n"
-            "Ctrl-C keeps every result; the same command with --resume goes on.",
+            "A trial is `atoll train --trial` in STUDY/trials/N. One whose worker dies runs again\n"
+            "elsewhere. The same seed gives the same trials whatever the workers. STUDY/study.db\n"
+            "is an Optuna storage. Ctrl-C keeps every result; the same command with --resume goes on.",
     .options = options,
     .run = run};

@@ -13,18 +13,19 @@ typedef struct args {
 } args;
 
 static const at_option options[] = {
-    {.name = "join", .type = AT_OPT_STRING, .offset = offsetof(args, join),
-     .help = "where the coordinator listens", .arg = "HOST:PORT"},
-    {.name = "key", .type = AT_OPT_STRING, .offset = offsetof(args, key),
-     .help = "the coordinator's key, STUDY/worker.key; mode 0600", .arg = "FILE"},
-    {.name = "name", .type = AT_OPT_STRING, .offset = offsetof(args, name),
-     .help = "as the study shows it; else host and process id", .arg = "NAME"},
+    {"join", AT_OPT_STRING, offsetof(args, join), NULL, "where the coordinator listens",
+     "HOST:PORT"},
+    {"key", AT_OPT_STRING, offsetof(args, key), NULL,
+     "the coordinator's key, STUDY/worker.key; mode 0600", "FILE"},
+    {"name", AT_OPT_STRING, offsetof(args, name), NULL,
+     "as the study shows it; else host and process id", "NAME"},
     {0}};
 
 static int work(const args *a, at_error *err)
 {
     if (!a->join[0] || !a->key[0])
-        return at_fail(err, AT_EUSAGE, "%s is missing", a->join[0] ? "--key FILE" : "--join HOST:PORT");
+        return at_fail(err, AT_EUSAGE, "%s is missing",
+                       a->join[0] ? "--key FILE" : "--join HOST:PORT");
     char *program = cli_program_path(err);
     if (!program)
         return err->code;
@@ -48,9 +49,10 @@ const cli_command cmd_worker = {
     .name = "worker",
     .usage = "--join HOST:PORT --key FILE [--name NAME]",
     .summary = "train the trials of a coordinator on another machine",
-    .help = "`atoll tune --workers listen:0.0.0.0:7411` waits for workers and says how they join. Copy its\n"
-            "STUDY/worker.key (scp keeps it secret), see that the data set and STUDY have the same path here\n"
-            "(a shared file system), and start as many workers as there should be trials at a time:\n\n"
+    .help = "`atoll tune --workers listen:0.0.0.0:7411` waits for workers and says how they join.\n"
+            "Copy its STUDY/worker.key (scp keeps it secret), see that the data set and STUDY\n"
+            "have the same path here (a shared file system), and start as many workers as there should\n"
+            "be trials at a time:\n\n"
             "  atoll worker --join head:7411 --key /shared/study/worker.key\n\n"
             "It ends when there are no more trials. Ctrl-C gives its trial back.",
     .options = options,

@@ -38,9 +38,9 @@ struct at_child {
 
 static bool is_of_launcher(const char *variable)
 {
-    static const char *const prefixes[] = {"OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_",
-                                           "ORTE_", "HYDI_", "HYDRA_", "MPI_LOCAL",
-                                           "OMP_NUM_THREADS="};
+    static const char *const prefixes[] = {"OMPI_",     "PMIX_",           "PMI_",  "PRTE_",
+                                           "SLURM_",    "ORTE_",           "HYDI_", "HYDRA_",
+                                           "MPI_LOCAL", "OMP_NUM_THREADS="};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (strncmp(variable, prefixes[i], strlen(prefixes[i])) == 0)
             return true;
@@ -210,7 +210,8 @@ static void on_event_bytes(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffe
 
 /* ---- the beginning ---- */
 
-static int spawn(at_child *c, uv_loop_t *loop, const at_child_spec *spec, char **argv, at_error *err)
+static int spawn(at_child *c, uv_loop_t *loop, const at_child_spec *spec, char **argv,
+                 at_error *err)
 {
     char **environment = at_child_environment();
     if (!environment)
@@ -262,8 +263,8 @@ static at_child *make(uv_loop_t *loop, const char *log, const at_child_handlers 
     return c;
 }
 
-at_child *at_child_new(uv_loop_t *loop, const at_child_spec *spec, const at_child_handlers *handlers,
-                       void *context, at_error *err)
+at_child *at_child_new(uv_loop_t *loop, const at_child_spec *spec,
+                       const at_child_handlers *handlers, void *context, at_error *err)
 {
     char **argv = argv_of(spec->program, spec->args);
     at_child *c = argv ? make(loop, spec->log, handlers, context) : NULL;

@@ -22,12 +22,12 @@ typedef struct at_child_handlers {
 
 typedef struct at_child_spec {
     const char *program;
-    const at_node *args;   /* the list after the program's name */
-    const char *log;       /* appended to */
+    const at_node *args;    /* the list after the program's name */
+    const char *log;        /* appended to */
     const at_lock *inherit; /* held until the child is gone too, even where we are killed */
 } at_child_spec;
-at_child *at_child_new(uv_loop_t *loop, const at_child_spec *spec, const at_child_handlers *handlers,
-                       void *context, at_error *err);
+at_child *at_child_new(uv_loop_t *loop, const at_child_spec *spec,
+                       const at_child_handlers *handlers, void *context, at_error *err);
 /* SIGTERM, so that it leaves a checkpoint; SIGKILL if it is still there after a grace. */
 void at_child_interrupt(at_child *c);
 /* A NULL-terminated environment without what tells a process that it is a rank or a job step, and

@@ -21,7 +21,7 @@ struct at_conn {
     int ticks, silent;
     bool opened, closed;
     at_text greeting; /* until begin */
-    at_error broken; /* code not 0: close at the next tick */
+    at_error broken;  /* code not 0: close at the next tick */
     char peer[80];
     char buffer[16384];
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The coordinator's loop.
  *
- * It goes through three states: running; stopping, where the trials that still run are asked to give
- * themselves back; ending, where workers are sent home and everything is closed. */
+ * It goes through three states: running; stopping, where the trials that still run are asked to
+ * give themselves back; ending, where workers are sent home and everything is closed. */
 #include "hub_internal.h"
 
 #include <inttypes.h>
@@ -199,8 +199,8 @@ static int name_join(at_hub *h, at_error *err)
     at_set_int(n, "pid", getpid());
     char *text = at_json_print(n, true);
     at_node_free(n);
-    int rc = h->join && h->join_file && text
-                 ? at_file_write(h->join_file, text, strlen(text), err) : at_nomem(err);
+    int rc = h->join && h->join_file && text ? at_file_write(h->join_file, text, strlen(text), err)
+                                             : at_nomem(err);
     free(text);
     if (!rc && h->options->workers->kind == AT_WORKERS_LISTEN)
         at_log(AT_LOG_INFO, "waiting for workers: atoll worker --join %s --key %s", h->join,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The coordinator's loop: workers join, trials are leased to the free ones, results are committed. */
+ * The coordinator's loop: workers join, trials are leased to the free ones, results are kept. */
 #ifndef ATOLL_COORDINATOR_HUB_H
 #define ATOLL_COORDINATOR_HUB_H
 
@@ -11,7 +11,7 @@ typedef struct at_hub_options {
     const at_sweep *sweep;
     at_schedule *schedule;
     const at_workers *workers;
-    const char *out;              /* STUDY/, absolute */
+    const char *out; /* STUDY/, absolute */
     const char *program, *key_path;
     at_key key;
 } at_hub_options;

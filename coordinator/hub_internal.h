@@ -35,11 +35,11 @@ struct at_hub {
     at_launcher *launcher;
     bool launcher_gone;
     at_error launcher_why; /* code not 0: none of its processes is left */
-    at_peer *peers; /* in order of joining */
+    at_peer *peers;        /* in order of joining */
     int64_t joined, most;
     at_progress *progress;
     bool terminal; /* else the lines of trials are progress enough */
-    at_error why; /* of the end; code 0: all trials have ended */
+    at_error why;  /* of the end; code 0: all trials have ended */
 };
 
 /* peer.c */
@@ -48,7 +48,7 @@ void at_hub_assign(at_hub *h);                         /* every free worker gets
 void at_hub_tell(at_hub *h, const char *type);         /* all that have joined */
 
 /* hub.c */
-void at_hub_stop(at_hub *h, const at_error *why); /* no more leases; those that run are asked back */
+void at_hub_stop(at_hub *h, const at_error *why); /* no more leases; trials are asked back */
 void at_hub_settle(at_hub *h);                    /* does what follows from any change */
 
 #endif

@@ -9,7 +9,8 @@
 double at_dist_clip(const at_dist *d, double value); /* to the nearest value that d has */
 double at_dist_draw(const at_dist *d, at_rng *rng);
 at_node *at_dist_external(const at_dist *d, double value); /* as people write it: 3, 0.1, adam */
-char *at_dist_json(const at_dist *d); /* Optuna's distribution_json; malloc'd, NULL without memory */
+char *
+at_dist_json(const at_dist *d); /* Optuna's distribution_json; malloc'd, NULL without memory */
 int at_suggest_random(const at_ask *ask, double *values, at_error *err);
 
 /* ---- Parzen estimator (parzen.c) ---- */
@@ -18,8 +19,8 @@ typedef struct at_parzen at_parzen;
  * NULL without memory. */
 at_parzen *at_parzen_new(const at_space *space, const size_t *columns, size_t dims,
                          const double *const *rows, size_t n);
-void at_parzen_draw(const at_parzen *p, at_rng *rng, double *point);        /* [dims] */
-double at_parzen_log_density(const at_parzen *p, const double *point);      /* up to a constant */
+void at_parzen_draw(const at_parzen *p, at_rng *rng, double *point);   /* [dims] */
+double at_parzen_log_density(const at_parzen *p, const double *point); /* up to a constant */
 void at_parzen_free(at_parzen *p);
 
 /* ---- settings (settings.c): maps of JOB.yaml and SWEEP.yaml ---- */
@@ -55,7 +56,12 @@ void at_sweep_free(at_sweep *s);
 at_node *at_sweep_node(const at_sweep *s, const at_node *tree);
 
 /* ---- the study (study.c, study_read.c) ---- */
-typedef enum { AT_TRIAL_WAITING, AT_TRIAL_RUNNING, AT_TRIAL_COMPLETE, AT_TRIAL_FAIL } at_trial_state;
+typedef enum {
+    AT_TRIAL_WAITING,
+    AT_TRIAL_RUNNING,
+    AT_TRIAL_COMPLETE,
+    AT_TRIAL_FAIL
+} at_trial_state;
 typedef struct at_trial {
     int64_t id, number, wave; /* waves count from 1 */
     int64_t epoch;            /* of the latest lease; 0: never leased */
@@ -113,6 +119,7 @@ typedef struct at_schedule_state {
     const char *failure;  /* of the latest failed trial, NULL */
 } at_schedule_state;
 at_schedule_state at_schedule_look(const at_schedule *s);
-void at_trial_describe(const at_sweep *sweep, const at_trial *t, at_text *out); /* "0.87 (lr=0.03)" */
+void at_trial_describe(const at_sweep *sweep, const at_trial *t,
+                       at_text *out); /* "0.87 (lr=0.03)" */
 
 #endif

@@ -24,7 +24,7 @@ typedef struct job {
     at_node *record; /* job.json: {job, stages: {name: {seconds, result}}} */
     at_lock *lock;
     char out[PATH_MAX]; /* absolute */
-    bool slurm; /* within an allocation */
+    bool slurm;         /* within an allocation */
 } job;
 
 /* The stages are as quiet as we are. */
@@ -187,8 +187,7 @@ static bool add_training(const job *j, at_node *words, const at_node *settings, 
            add_path(j, words, "--data", "data") && add(words, "--model") &&
            add(words, j->config.model) && add_path(j, words, "--out", "train") &&
            (!is_there(j, "train/config.yaml") || add(words, "--resume")) &&
-           (!is_quiet() || add(words, "--quiet")) &&
-           at_settings_args(settings, words, err) == 0;
+           (!is_quiet() || add(words, "--quiet")) && at_settings_args(settings, words, err) == 0;
 }
 
 /* A job that was killed may have left a training that is still writing its checkpoint. */
@@ -295,9 +294,9 @@ typedef struct stage {
     int (*run)(job *j, at_node **result, at_error *err); /* *result is recorded */
     bool final;                                          /* depends on final: */
 } stage;
-static const stage stages[] = {
-    {"ingest", ingest, false}, {"cache", fill_cache, false},     {"search", search, false},
-    {"train", train, true},    {"model", publish_model, true}, {"report", report, true}};
+static const stage stages[] = {{"ingest", ingest, false},      {"cache", fill_cache, false},
+                               {"search", search, false},      {"train", train, true},
+                               {"model", publish_model, true}, {"report", report, true}};
 enum { STAGES = sizeof stages / sizeof *stages };
 
 /* ---- the record ---- */

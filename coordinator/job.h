@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the parts of a job share: JOB.yaml as read and checked (job_config.c), the stages (job.c). */
+ * What the parts of a job share: JOB.yaml as read and checked (job_config.c), stages (job.c). */
 #ifndef ATOLL_COORDINATOR_JOB_H
 #define ATOLL_COORDINATOR_JOB_H
 
 #include "internal.h"
 
 typedef struct at_job_config {
-    at_node *tree;  /* JOB.yaml */
+    at_node *tree;   /* JOB.yaml */
     at_node *ingest; /* flat settings of data: without source */
     const char *source, *model;
-    const char *size;  /* of the pictures in the job's cache; NULL: trainings make their own */
-    at_node *sweep;    /* the tree of a SWEEP.yaml; NULL: no search */
-    int64_t ranks;     /* of the final training */
+    const char *size; /* of the pictures in the job's cache; NULL: trainings make their own */
+    at_node *sweep;   /* the tree of a SWEEP.yaml; NULL: no search */
+    int64_t ranks;    /* of the final training */
 } at_job_config;
 /* Reads and checks everything that can be known before any work. */
 int at_job_config_read(at_job_config *c, const at_job_options *options, at_error *err);

@@ -158,8 +158,9 @@ static int share_batch(at_node *flat, const at_job_config *c, int64_t otherwise,
         return 0;
     int64_t share = batch / c->ranks > 0 ? batch / c->ranks : 1;
     if (share * c->ranks != batch)
-        at_log(AT_LOG_WARN, "batch %" PRId64 " does not divide among %" PRId64
-               " ranks: %" PRId64 " each", batch, c->ranks, share);
+        at_log(AT_LOG_WARN,
+               "batch %" PRId64 " does not divide among %" PRId64 " ranks: %" PRId64 " each", batch,
+               c->ranks, share);
     return at_set_int(flat, "batch", share) ? 0 : at_nomem(err);
 }
 

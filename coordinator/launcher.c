@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Starting workers, and starting them again.
  *
- * A launched process leads a session of its own: the terminal's Ctrl-C reaches the coordinator only,
- * which then stops the trials in order; and what a killed worker leaves behind is found by its group. */
+ * A launched process leads a session of its own: the terminal's Ctrl-C reaches the coordinator
+ * only, which then stops the trials in order; and what a killed worker leaves behind is found by
+ * its group. */
 #include "launcher.h"
 
 #include <stdlib.h>
@@ -56,8 +57,14 @@ int at_workers_parse(const char *text, at_workers *out, at_error *err)
 
 const char **at_mpirun_words(const char *ranks)
 {
-    const char *const words[] = {"mpirun", "-np", ranks, "--bind-to", "none", "--oversubscribe",
-                                 geteuid() == 0 ? "--allow-run-as-root" : NULL, NULL};
+    const char *const words[] = {"mpirun",
+                                 "-np",
+                                 ranks,
+                                 "--bind-to",
+                                 "none",
+                                 "--oversubscribe",
+                                 geteuid() == 0 ? "--allow-run-as-root" : NULL,
+                                 NULL};
     const char **copy = malloc(sizeof words);
     if (copy)
         memcpy(copy, words, sizeof words);
@@ -73,7 +80,7 @@ static void add_word(at_launcher *l, size_t *n, const char *word)
 static int compose(at_launcher *l, at_error *err)
 {
     static const char *const srun[] = {"srun", "--overlap", "--mpi=none", "--kill-on-bad-exit=0",
-                                       "-n", NULL};
+                                       "-n",   NULL};
     size_t n = 0;
     if (l->launch.workers->kind == AT_WORKERS_MPI) {
         const char **mpirun = at_mpirun_words(l->count);
@@ -88,8 +95,8 @@ static int compose(at_launcher *l, at_error *err)
             add_word(l, &n, srun[i]);
         add_word(l, &n, l->count);
     }
-    const char *const worker[] = {l->launch.program, "worker", "--join", l->launch.join,
-                                  "--key", l->launch.key, "--quiet"};
+    const char *const worker[] = {l->launch.program, "worker",      "--join", l->launch.join,
+                                  "--key",           l->launch.key, "--quiet"};
     for (size_t i = 0; i < sizeof worker / sizeof *worker; i++)
         add_word(l, &n, worker[i]);
     return 0;

@@ -28,9 +28,10 @@ typedef struct at_launch {
     void *context;
 } at_launch;
 typedef struct at_launcher at_launcher;
-/* Starts the processes; one that dies is started again, three times at most. Borrows what it is given. */
+/* Starts the processes; one that dies is started again, three times at most. Borrows all. */
 at_launcher *at_launcher_new(uv_loop_t *loop, const at_launch *launch, at_error *err);
-void at_launcher_end(at_launcher *l);              /* from now on a process may go; calls gone, maybe now */
+/* From now on a process may go; calls gone, maybe at once. */
+void at_launcher_end(at_launcher *l);
 void at_launcher_kill(at_launcher *l, int signal); /* what is left */
 void at_launcher_free(at_launcher *l);             /* after gone, or where nothing was started */
 /* mpirun's own arguments, NULL-terminated: as root, more ranks than cores, no binding. malloc'd. */

@@ -16,7 +16,7 @@ static const double prior_weight = 1;
 typedef struct axis {
     const at_dist *dist;
     bool log;
-    double low, high; /* in the axis's own scale; half a step wider where quantised */
+    double low, high;              /* in the axis's own scale; half a step wider where quantised */
     double *mu, *sigma, *log_mass; /* [kernels]; a category's index is mu */
 } axis;
 struct at_parzen {
@@ -84,15 +84,15 @@ static void set_sigmas(axis *x, placed *order, size_t n)
     for (size_t i = 0; i < n; i++) {
         double left = i ? order[i].mu - order[i - 1].mu : 0;
         double right = i + 1 < n ? order[i + 1].mu - order[i].mu : 0;
-        double sigma = n == 1 ? fmax(order[0].mu - x->low, x->high - order[0].mu)
-                              : fmax(left, right);
+        double sigma =
+            n == 1 ? fmax(order[0].mu - x->low, x->high - order[0].mu) : fmax(left, right);
         x->sigma[order[i].kernel] = fmin(fmax(sigma, least), range);
     }
     x->mu[n] = 0.5 * (x->low + x->high);
     x->sigma[n] = range;
     for (size_t k = 0; k <= n; k++)
-        x->log_mass[k] = log(normal_mass((x->low - x->mu[k]) / x->sigma[k],
-                                         (x->high - x->mu[k]) / x->sigma[k]));
+        x->log_mass[k] =
+            log(normal_mass((x->low - x->mu[k]) / x->sigma[k], (x->high - x->mu[k]) / x->sigma[k]));
 }
 
 static void set_axis(axis *x, const at_dist *d, const double *const *rows, size_t n, size_t column)

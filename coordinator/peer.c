@@ -33,10 +33,11 @@ static int64_t threads_of(const at_hub *h, const at_peer *p)
     return p->cpus > sharing ? p->cpus / sharing : 1;
 }
 
-static int add_args(const at_hub *h, const at_peer *p, const at_trial *t, at_node *args, at_error *err)
+static int add_args(const at_hub *h, const at_peer *p, const at_trial *t, at_node *args,
+                    at_error *err)
 {
     const at_sweep *sweep = h->options->sweep;
-    const char *const words[] = {"train", "--data", sweep->data, "--model", sweep->model,
+    const char *const words[] = {"train",   "--data",  sweep->data,   "--model", sweep->model,
                                  "--trial", "--quiet", "--events-fd", "3"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!at_node_add(args, at_node_new_string(words[i])))
@@ -131,8 +132,9 @@ static int on_hello(at_peer *p, const at_node *m, at_error *err)
     h->any_joined = true;
     if (++h->joined > h->most)
         h->most = h->joined;
-    at_log(AT_LOG_DEBUG, "worker %s joined from %s with %" PRId64 " CPUs", p->name,
-           at_conn_peer(p->conn), p->cpus);
+    bool ours = h->options->workers->kind == AT_WORKERS_LOCAL;
+    at_log(ours ? AT_LOG_DEBUG : AT_LOG_INFO, "worker %s joined from %s with %" PRId64 " CPUs",
+           p->name, at_conn_peer(p->conn), p->cpus);
     h->assembled = h->assembled || h->joined >= h->options->workers->count;
     return 0;
 }
@@ -240,7 +242,8 @@ static void on_closed(void *context, const at_error *why)
     if (p->joined && why && (p->trial || (h->state == AT_HUB_RUNNING && !p->leaving)))
         lose(p, why);
     else if (!p->joined && why)
-        at_log(AT_LOG_WARN, "refused a connection from %s: %s", at_conn_peer(p->conn), why->message);
+        at_log(AT_LOG_WARN, "refused a connection from %s: %s", at_conn_peer(p->conn),
+               why->message);
     free(p->name);
     free(p->place);
     free(p);
@@ -287,4 +290,3 @@ void at_hub_accept(uv_stream_t *listener, int status)
     else
         at_conn_begin(p->conn);
 }
-

@@ -21,7 +21,7 @@ double at_dist_draw(const at_dist *d, at_rng *rng)
 int at_suggest_random(const at_ask *ask, double *values, at_error *err)
 {
     (void)err;
-    at_rng rng = at_rng_stream(ask->seed, "sampler.random", ask->number);
+    at_rng rng = at_rng_stream(ask->seed, "sampler.random", ask->number + (ask->attempt << 32));
     for (size_t i = 0; i < ask->space->count; i++) {
         double drawn = at_dist_draw(&ask->space->dists[i], &rng);
         values[i] = at_space_active(ask->space, values, i) ? drawn : NAN;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tree-structured Parzen estimator (Bergstra et al. 2011): splits the trials into the best tenth and
- * the rest, models where each lies, and proposes the candidate that is likely among the best and
- * unlikely among the rest.
+ * Tree-structured Parzen estimator (Bergstra et al. 2011): splits the trials into the best tenth
+ * and the rest, models where each lies, and proposes the candidate that is likely among the best
+ * and unlikely among the rest.
  *
  * Parameters that exist under the same condition are modelled jointly, from the trials in which
  * they existed. Trials without a result yet count among the rest (constant liar), so that the
@@ -19,11 +19,11 @@ typedef struct scored {
 } scored;
 
 typedef struct work {
-    scored *ranked;       /* [n] */
-    bool *good;           /* [n] */
-    const double **rows;  /* [n] */
-    size_t *columns;      /* [space->count] */
-    double *point;        /* [space->count] */
+    scored *ranked;      /* [n] */
+    bool *good;          /* [n] */
+    const double **rows; /* [n] */
+    size_t *columns;     /* [space->count] */
+    double *point;       /* [space->count] */
 } work;
 
 static int by_value(const void *a, const void *b)
@@ -95,7 +95,8 @@ static int suggest_group(const at_ask *ask, size_t first, work *w, at_rng *rng, 
     double most = -INFINITY;
     for (int c = 0; c < CANDIDATES && !rc; c++) {
         at_parzen_draw(good, rng, w->point);
-        double score = at_parzen_log_density(good, w->point) - at_parzen_log_density(rest, w->point);
+        double score =
+            at_parzen_log_density(good, w->point) - at_parzen_log_density(rest, w->point);
         if (c > 0 && !(score > most))
             continue;
         most = score;
@@ -141,7 +142,7 @@ static int suggest(const at_ask *ask, double *values, at_error *err)
     int rc = work_init(&w, ask->n, space->count, err);
     if (rc)
         return rc;
-    at_rng rng = at_rng_stream(ask->seed, "sampler.tpe", ask->number);
+    at_rng rng = at_rng_stream(ask->seed, "sampler.tpe", ask->number + (ask->attempt << 32));
     for (size_t i = 0; i < space->count; i++)
         values[i] = NAN;
     for (size_t i = 0; i < space->count && !rc; i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Maps of settings as JOB.yaml and SWEEP.yaml hold them: known keys, overlays, -s lists, changes. */
+ * Maps of settings as JOB.yaml and SWEEP.yaml hold them: known keys, overlays, -s lists and what
+ * has changed. */
 #include "internal.h"
 
 #include <stdlib.h>

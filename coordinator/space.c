@@ -160,18 +160,22 @@ static int read_kind(const at_node *n, size_t i, at_dist_kind *out, at_error *er
                    near ? near : "uniform, loguniform, quniform, int, choice", near ? "\"?" : "");
 }
 
-static int parse_dist(at_space *s, const char *name, const at_node *n, place under, at_error *err)
+static int parse_dist(at_space *s, const at_node *map, size_t i, place under, at_error *err)
 {
+    const char *name = at_node_key(map, i);
+    const at_node *n = at_node_at(map, i);
     if (at_node_kind(n) != AT_MAP || at_node_count(n) != 1)
         return fail_at(err, n, name, "expected one distribution, such as {uniform: [0, 1]}");
     if (s->count == MAX_DISTS)
         return fail_at(err, n, name, "too many parameters");
     size_t index = s->count;
     at_dist *d = &s->dists[index];
-    *d = (at_dist){.name = strdup(name), .parent = under.parent, .parent_choice = under.choice};
-    if (!d->name)
-        return at_nomem(err);
+    *d = (at_dist){.parent = under.parent, .parent_choice = under.choice};
     s->count++;
+    d->name = strdup(name);
+    d->where = strdup(at_node_key_where(map, i));
+    if (!d->name || !d->where)
+        return at_nomem(err);
     int rc = read_kind(n, 0, &d->kind, err);
     if (!rc)
         rc = check_name(s, d, n, err);
@@ -188,7 +192,7 @@ static int parse_map(at_space *s, const at_node *map, place under, at_error *err
         return fail_at(err, map, under.parent < 0 ? "parameters" : s->dists[under.parent].name,
                        "expected \"name: {distribution: [...]}\"");
     for (size_t i = 0; i < at_node_count(map); i++) {
-        int rc = parse_dist(s, at_node_key(map, i), at_node_at(map, i), under, err);
+        int rc = parse_dist(s, map, i, under, err);
         if (rc)
             return rc;
     }
@@ -224,6 +228,7 @@ void at_space_free(at_space *s)
             at_node_free(d->choices[k]);
         free(d->choices);
         free(d->name);
+        free(d->where);
     }
     free(s->dists);
     free(s);
@@ -245,9 +250,9 @@ at_node *at_dist_external(const at_dist *d, double value)
 {
     if (d->kind == AT_DIST_CHOICE)
         return at_node_copy(d->choices[(size_t)value]);
-    bool whole = d->kind == AT_DIST_INT ||
-                 (d->kind == AT_DIST_QUNIFORM && d->low == floor(d->low) &&
-                  d->step == floor(d->step) && fabs(value) < 1e15);
+    bool whole =
+        d->kind == AT_DIST_INT || (d->kind == AT_DIST_QUNIFORM && d->low == floor(d->low) &&
+                                   d->step == floor(d->step) && fabs(value) < 1e15);
     return whole ? at_node_new_int((int64_t)value) : at_node_new_real(value);
 }
 

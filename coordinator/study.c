@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * STUDY/study.db: an Optuna RDB storage written directly, one transaction a change of state.
  *
- * Invariants: one writer, who holds STUDY/lock; what a function here returned 0 for survives kill -9
- * and power cuts. Times are naive UTC, as Optuna 5.0 stores them; 4.9 reads them as local time, so
- * it shows them shifted by the time zone and nothing else differs. */
+ * Invariants: one writer, who holds STUDY/lock; what a function here returned 0 for survives
+ * kill -9 and power cuts. Times are naive UTC, as Optuna 5.0 stores them; 4.9 reads them as
+ * local time, so it shows them shifted by the time zone and nothing else differs. */
 #include "internal.h"
 #include "study_schema.h"
 
@@ -152,7 +152,8 @@ static int check_unchanged(at_study *s, const at_node *tree, at_error *err)
         if (key)
             rc = at_fail(err, AT_EINPUT,
                          "%s has changed since the study was begun; put it back or begin another "
-                         "with --out", key);
+                         "with --out",
+                         key);
         free(key);
     }
     at_node_free(before);
@@ -249,7 +250,8 @@ static int load_params(at_study *s, at_trial *trials, size_t n, at_error *err)
     const at_space *space = s->space;
     at_stmt *q = at_db_prepare(s->db,
                                "SELECT t.number, p.param_name, p.param_value FROM trial_params p"
-                               " JOIN trials t USING (trial_id)", err);
+                               " JOIN trials t USING (trial_id)",
+                               err);
     if (!q)
         return AT_EIO;
     int rc;
@@ -277,7 +279,8 @@ int at_study_load(at_study *s, at_trial *trials, size_t capacity, size_t *n, at_
         " (SELECT ifnull(max(epoch), 0) FROM leases l WHERE l.trial_id = t.trial_id),"
         " (SELECT intermediate_value FROM trial_intermediate_values i"
         "  WHERE i.trial_id = t.trial_id ORDER BY step DESC LIMIT 1)"
-        " FROM trials t LEFT JOIN trial_values v USING (trial_id) ORDER BY t.number", err);
+        " FROM trials t LEFT JOIN trial_values v USING (trial_id) ORDER BY t.number",
+        err);
     if (!q)
         return AT_EIO;
     int rc;
@@ -382,9 +385,10 @@ int at_study_started(at_study *s, const at_trial *t, double delay_ms, at_error *
 
 int at_study_step(at_study *s, const at_trial *t, int64_t step, double value, at_error *err)
 {
-    const char *type = isnan(value) ? "NAN" : !isinf(value) ? "FINITE"
-                                          : value > 0   ? "INF_POS"
-                                                        : "INF_NEG";
+    const char *type = isnan(value)    ? "NAN"
+                       : !isinf(value) ? "FINITE"
+                       : value > 0     ? "INF_POS"
+                                       : "INF_NEG";
     const char *sql = "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value,"
                       " intermediate_value_type) VALUES (?, ?, ?, ?) ON CONFLICT (trial_id, step)"
                       " DO UPDATE SET intermediate_value = excluded.intermediate_value,"

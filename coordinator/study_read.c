@@ -45,10 +45,12 @@ static at_node *params_of(at_db *db, int64_t trial_id, at_error *err)
     at_node *params = at_node_new(AT_MAP);
     at_stmt *q = at_db_prepare(db,
                                "SELECT param_name, param_value, distribution_json"
-                               " FROM trial_params WHERE trial_id = ? ORDER BY param_id", err);
+                               " FROM trial_params WHERE trial_id = ? ORDER BY param_id",
+                               err);
     int rc = q ? at_stmt_bind(q, "i", trial_id) : AT_EIO;
     while (!rc && (rc = at_stmt_step(q, err)) == 1)
-        rc = !at_node_set(params, at_stmt_text(q, 0), param_of(at_stmt_text(q, 2), at_stmt_real(q, 1)));
+        rc = !at_node_set(params, at_stmt_text(q, 0),
+                          param_of(at_stmt_text(q, 2), at_stmt_real(q, 1)));
     at_stmt_free(q);
     if (!rc)
         return params;
@@ -112,16 +114,17 @@ static int row_to_map(at_stmt *q, int from, at_node *map)
     return 0;
 }
 
-#define ATTRIBUTE(key)                                                                             \
-    "(SELECT json_extract(value_json, '$') FROM trial_user_attributes a"                           \
-    " WHERE a.trial_id = t.trial_id AND a.key = '" key "')"
-
 static const char trials_sql[] =
-    "SELECT t.trial_id, t.number, " ATTRIBUTE("wave") " AS wave, t.state, v.value,"
-    " " ATTRIBUTE("worker") " AS worker, " ATTRIBUTE("start_delay_ms") " AS start_delay_ms, "
-    ATTRIBUTE("seconds") " AS seconds, (SELECT count(*) FROM leases l WHERE l.trial_id = t.trial_id)"
-    " AS leases, " ATTRIBUTE("error") " AS error"
-    " FROM trials t LEFT JOIN trial_values v USING (trial_id) ORDER BY t.number";
+    "SELECT t.trial_id, t.number,"
+    " max(json_extract(value_json, '$')) FILTER (WHERE key = 'wave') AS wave,"
+    " t.state, v.value,"
+    " max(json_extract(value_json, '$')) FILTER (WHERE key = 'worker') AS worker,"
+    " max(json_extract(value_json, '$')) FILTER (WHERE key = 'start_delay_ms') AS start_delay_ms,"
+    " max(json_extract(value_json, '$')) FILTER (WHERE key = 'seconds') AS seconds,"
+    " (SELECT count(*) FROM leases l WHERE l.trial_id = t.trial_id) AS leases,"
+    " max(json_extract(value_json, '$')) FILTER (WHERE key = 'error') AS error"
+    " FROM trials t LEFT JOIN trial_values v USING (trial_id)"
+    " LEFT JOIN trial_user_attributes a USING (trial_id) GROUP BY t.trial_id ORDER BY t.number";
 
 static int list_trials(at_db *db, at_node *list, at_error *err)
 {

@@ -10,26 +10,22 @@
 
 enum { STARTUP_MAX = 10 };
 
+#define AT(field) offsetof(at_search, field)
 static const at_option search_keys[] = {
-    {.name = "trials", .type = AT_OPT_INT, .offset = offsetof(at_search, trials),
-     .fallback = "20", .help = "trainings in all", .min = 1, .max = 1000000},
-    {.name = "wave", .type = AT_OPT_INT, .offset = offsetof(at_search, wave), .fallback = "4",
-     .help = "trials proposed together", .min = 1, .max = 10000},
-    {.name = "workers", .type = AT_OPT_STRING, .offset = offsetof(at_search, workers),
-     .fallback = "local:1", .help = "local:N, mpi:N, slurm:N or listen:HOST:PORT"},
-    {.name = "sampler", .type = AT_OPT_STRING, .offset = offsetof(at_search, sampler),
-     .fallback = "tpe", .help = "what proposes: samplers.def"},
-    {.name = "metric", .type = AT_OPT_STRING, .offset = offsetof(at_search, metric),
-     .fallback = "val_accuracy", .help = "key of a trial's epoch events"},
-    {.name = "direction", .type = AT_OPT_CHOICE, .offset = offsetof(at_search, direction),
-     .fallback = "maximize", .help = "what is better", .choices = "maximize|minimize"},
-    {.name = "seed", .type = AT_OPT_INT, .offset = offsetof(at_search, seed), .fallback = "1",
-     .help = "of the proposals", .min = 0, .max = -1},
+    {"trials", AT_OPT_INT, AT(trials), "20", "trainings in all", "N", .min = 1, .max = 1000000},
+    {"wave", AT_OPT_INT, AT(wave), "4", "trials proposed together", "N", .min = 1, .max = 10000},
+    {"workers", AT_OPT_STRING, AT(workers), "local:1", "local:N, mpi:N, slurm:N, listen:HOST:PORT"},
+    {"sampler", AT_OPT_STRING, AT(sampler), "tpe", "what proposes: samplers.def"},
+    {"metric", AT_OPT_STRING, AT(metric), "val_accuracy", "key of a trial's epoch events"},
+    {"direction", AT_OPT_CHOICE, AT(direction), "maximize", "what is better",
+     .choices = "maximize|minimize"},
+    {"seed", AT_OPT_INT, AT(seed), "1", "of the proposals", "N", .min = 0, .max = -1},
     {0}};
+#undef AT
 
 static const char *const sweep_names[] = {"data", "model", "train", "search", NULL};
-static const char *const search_names[] = {"trials", "wave", "workers", "sampler", "metric",
-                                           "direction", "seed", "train", "space", NULL};
+static const char *const search_names[] = {"trials",    "wave", "workers", "sampler", "metric",
+                                           "direction", "seed", "train",   "space",   NULL};
 
 /* The scalar keys of search: by the table. */
 static int read_search(at_sweep *s, const at_node *search, at_error *err)
@@ -52,7 +48,7 @@ static int read_search(at_sweep *s, const at_node *search, at_error *err)
     return s->sampler ? 0 : *where ? at_fail_in(err, "%s", where) : err->code;
 }
 
-/* An example of every parameter, so that a misspelled or impossible one is found before any trial. */
+/* An example of every parameter: a misspelled or impossible one is found before any trial. */
 static int check_params(const at_sweep *s, const at_checks *checks, at_error *err)
 {
     at_node *flat = at_node_copy(s->train);
@@ -65,7 +61,7 @@ static int check_params(const at_sweep *s, const at_checks *checks, at_error *er
             if (!at_node_set(flat, d->name, at_dist_external(d, value)))
                 rc = at_nomem(err);
             else if ((rc = checks->train(s->model, flat, err)))
-                at_fail_in(err, "search.space");
+                at_fail_in(err, "%s", *d->where ? d->where : "search.space");
         }
         at_node_remove(flat, d->name);
         const at_node *fixed = at_node_get(s->train, d->name);

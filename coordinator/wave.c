@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Waves: the trials of a wave are proposed together, when all before have ended, from the results in
- * trial order. So a proposal does not depend on which worker was quick.
+ * Waves: the trials of a wave are proposed together, when all before have ended, from the results
+ * in trial order. So a proposal does not depend on which worker was quick.
  *
  * Invariants: every change is in the study before it is in memory; a trial that is RUNNING has one
  * lease, known by its epoch; only the current wave has trials that have not ended. */
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOSSES_MAX = 3, MISFITS_MAX = 3 };
+enum { LOSSES_MAX = 3, MISFITS_MAX = 3, ATTEMPTS_MAX = 50 };
 enum { STATUS_USAGE = 2, STATUS_INPUT = 3 }; /* of the program: at_error_exit_status */
 
 struct at_schedule {
@@ -95,16 +95,47 @@ void at_schedule_free(at_schedule *s)
 
 /* ---- proposing ---- */
 
-static int suggest_wave(at_schedule *s, size_t n, at_trial_result *history, at_error *err)
+static bool is_repeated(const at_schedule *s, size_t i)
+{
+    size_t width = s->sweep->space->count;
+    const double *values = s->trials[i].values;
+    for (size_t k = 0; k < i; k++) {
+        size_t same = 0;
+        while (same < width && (values[same] == s->trials[k].values[same] ||
+                                (isnan(values[same]) && isnan(s->trials[k].values[same]))))
+            same++;
+        if (same == width)
+            return true;
+    }
+    return false;
+}
+
+/* Trials that were run already are proposed again only where there are hardly any others. */
+static int suggest_one(at_schedule *s, size_t i, const at_trial_result *history, at_error *err)
 {
     const at_sweep *sweep = s->sweep;
+    at_ask ask = {.space = sweep->space,
+                  .history = history,
+                  .n = i,
+                  .startup = sweep->startup,
+                  .maximize = sweep->maximize,
+                  .seed = (uint64_t)sweep->search.seed,
+                  .number = i};
+    int rc = sweep->sampler->suggest(&ask, s->trials[i].values, err);
+    while (!rc && is_repeated(s, i) && ++ask.attempt < ATTEMPTS_MAX)
+        rc = ask.attempt < ATTEMPTS_MAX / 5
+                 ? sweep->sampler->suggest(&ask, s->trials[i].values, err)
+                 : at_suggest_random(&ask, s->trials[i].values, err);
+    return rc;
+}
+
+static int suggest_wave(at_schedule *s, size_t n, at_trial_result *history, at_error *err)
+{
     for (size_t i = 0; i < s->count; i++)
         history[i] = (at_trial_result){s->trials[i].values, s->trials[i].value, false};
     for (size_t i = s->count; i < s->count + n; i++) {
         at_trial *t = &s->trials[i];
-        at_ask ask = {sweep->space,      history, i, sweep->startup, sweep->maximize,
-                      (uint64_t)sweep->search.seed, i};
-        int rc = sweep->sampler->suggest(&ask, t->values, err);
+        int rc = suggest_one(s, i, history, err);
         if (rc)
             return rc;
         history[i] = (at_trial_result){t->values, NAN, true};
@@ -223,8 +254,8 @@ static int judge(at_schedule *s, const at_trial *t, const at_outcome *o, at_erro
     if (++s->misfits < MISFITS_MAX)
         return 0;
     return at_fail(err, o->status == STATUS_USAGE ? AT_EUSAGE : AT_EINPUT,
-                   "%d trials in a row failed, so the sweep ends; trial %" PRId64 ": %s", s->misfits,
-                   t->number, s->failure);
+                   "%d trials in a row failed, so the sweep ends; trial %" PRId64 ": %s",
+                   s->misfits, t->number, s->failure);
 }
 
 static int finish(at_schedule *s, at_trial *t, double seconds, const char *failure, at_error *err)
@@ -277,7 +308,8 @@ at_schedule_state at_schedule_look(const at_schedule *s)
         now.failed += t->state == AT_TRIAL_FAIL;
         if (t->state != AT_TRIAL_COMPLETE)
             continue;
-        if (!now.best || (s->sweep->maximize ? t->value > now.best->value : t->value < now.best->value))
+        if (!now.best ||
+            (s->sweep->maximize ? t->value > now.best->value : t->value < now.best->value))
             now.best = t;
     }
     return now;

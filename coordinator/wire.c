@@ -3,11 +3,11 @@
  * shared key and a nonce of each side, so that neither an old session can be replayed nor a message
  * turned back to its sender.
  *
- *     client: magic, nonce            server: magic, nonce, header, proof      client: header, proof
+ *     client: magic, nonce      server: magic, nonce, header, proof      client: header, proof
  *
  * A proof is an empty frame: who cannot open it has another key. A frame is the u32 length (little
- * endian) of a ciphertext and that. Invariant: a length is checked when its bytes have come; until the
- * proof the only one allowed is the proof's. */
+ * endian) of a ciphertext and that. Invariant: a length is checked when its bytes have come; until
+ * the proof the only one allowed is the proof's. */
 #include "wire.h"
 
 #include <errno.h>
@@ -110,15 +110,15 @@ void at_key_wipe(at_key *key)
 static void begin_push(at_wire *w, at_text *out)
 {
     unsigned char header[HEADER];
-    crypto_secretstream_xchacha20poly1305_init_push(
-        &w->push, header, w->keys[w->role == AT_WIRE_CLIENT ? 0 : 1]);
+    crypto_secretstream_xchacha20poly1305_init_push(&w->push, header,
+                                                    w->keys[w->role == AT_WIRE_CLIENT ? 0 : 1]);
     at_text_append(out, header, sizeof header);
 }
 
 static void begin_pull(at_wire *w, const unsigned char *header)
 {
-    crypto_secretstream_xchacha20poly1305_init_pull(
-        &w->pull, header, w->keys[w->role == AT_WIRE_CLIENT ? 1 : 0]);
+    crypto_secretstream_xchacha20poly1305_init_pull(&w->pull, header,
+                                                    w->keys[w->role == AT_WIRE_CLIENT ? 1 : 0]);
     sodium_memzero(w->keys, sizeof w->keys);
 }
 

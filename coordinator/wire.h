@@ -15,8 +15,8 @@ enum { AT_KEY_BYTES = 32, AT_FRAME_MAX = 1 << 20 };
 typedef struct at_key {
     unsigned char bytes[AT_KEY_BYTES];
 } at_key;
-/* Reads a key file, making it (mode 0600, random) first where there is none and make is set. A file
- * that others can read is AT_EINPUT. */
+/* Reads a key file, making it (mode 0600, random) first where there is none and make is set. A
+ * file that others can read is AT_EINPUT. */
 int at_key_load(const char *path, bool make, at_key *out, at_error *err);
 void at_key_wipe(at_key *key);
 
@@ -27,8 +27,8 @@ typedef int (*at_wire_sink)(void *context, const at_node *message, at_error *err
 /* Appends to out what must be sent at once. Copies the key. */
 at_wire *at_wire_new(const at_key *key, at_wire_role role, at_text *out, at_error *err);
 void at_wire_free(at_wire *w);
-/* Takes what came, in pieces of any size. AT_EINPUT: the peer has another key; AT_EPEER: it does not
- * speak our language. After an error the wire is dead; out may hold a last answer. */
+/* Takes what came, in pieces of any size. AT_EINPUT: the peer has another key; AT_EPEER: it does
+ * not speak our language. After an error the wire is dead; out may hold a last answer. */
 int at_wire_receive(at_wire *w, const void *bytes, size_t n, at_text *out, at_wire_sink sink,
                     void *context, at_error *err);
 int at_wire_send(at_wire *w, const at_node *message, at_text *out, at_error *err);

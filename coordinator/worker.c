@@ -33,7 +33,7 @@ typedef struct worker {
     uv_connect_t request;
     at_conn *conn; /* NULL: not connected, or no more */
     bool opened;
-    at_child *child; /* NULL: idle */
+    at_child *child;  /* NULL: idle */
     at_node *pending; /* a lease whose folder another process is still leaving; NULL: none */
     at_lock *claim;   /* on the trial's folder, by us and the child */
     int64_t trial, epoch;
@@ -152,7 +152,7 @@ static void interrupt_trial(worker *w)
 
 static const at_child_handlers child_handlers = {.event = on_event, .ended = on_child_ended};
 
-/* A folder with a run in it is of an earlier lease of this trial: it goes on from its checkpoint. */
+/* A folder with a run in it is of an earlier lease: the trial goes on from its checkpoint. */
 static int add_folder(const char *out, at_node *args, at_error *err)
 {
     char *config = at_path_join(out, "config.yaml");
@@ -278,7 +278,8 @@ static int on_message(void *context, const at_node *m, at_error *err)
         w->ended = true;
         leave(w, NULL);
     } else if (strcmp(type, "ack") == 0 && !at_node_bool(at_node_get(m, "accepted"), true)) {
-        at_log(AT_LOG_WARN, "the coordinator refused trial %" PRId64 " of lease %" PRId64
+        at_log(AT_LOG_WARN,
+               "the coordinator refused trial %" PRId64 " of lease %" PRId64
                ": it has been given to another worker",
                at_node_int(at_node_get(m, "trial"), -1), at_node_int(at_node_get(m, "epoch"), -1));
     }

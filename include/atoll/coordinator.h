@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * coordinator: waves of trials over worker processes, and the whole job.
  *
- *     at_tune_options how = {.sweep = "sweep.yaml", .out = "studies/1", .program = "/usr/bin/atoll"};
+ *     at_tune_options how = {.sweep = "sweep.yaml", .out = "study", .program = "/usr/bin/atoll"};
  *     at_node *best = at_tune(&how, &err);          // {number, value, params, waves, workers, ...}
  *
  * It links none of the other stages: a trial is `atoll train` as a child process of a worker. One
@@ -35,7 +35,7 @@ typedef enum {
     AT_DIST_CHOICE
 } at_dist_kind;
 typedef struct at_dist {
-    char *name;
+    char *name, *where; /* where: file:line:column of the name, or "" */
     at_dist_kind kind;
     double low, high, step; /* step 0: continuous */
     size_t choice_count;
@@ -55,7 +55,7 @@ bool at_space_active(const at_space *s, const double *values, size_t i);
 /* {"lr": 0.03, "optimizer": "sgd"} of what is active. */
 at_node *at_space_params(const at_space *s, const double *values);
 
-/* ---- samplers (sampler_*.c by samplers.def): random, tpe ---------------------------------------- */
+/* ---- samplers (sampler_*.c by samplers.def): random, tpe ----------------------------------- */
 typedef struct at_trial_result {
     const double *values; /* [space->count] */
     double value;         /* the objective; NaN: failed */
@@ -68,6 +68,7 @@ typedef struct at_ask {
     size_t startup; /* trials with a result before a model is trusted; until then random */
     bool maximize;
     uint64_t seed, number; /* of the trial to propose */
+    uint64_t attempt;      /* 0, then 1, ...: another proposal for the same trial */
 } at_ask;
 typedef struct at_sampler_kind {
     const char *name, *summary;
@@ -77,7 +78,7 @@ typedef struct at_sampler_kind {
 const at_sampler_kind *at_sampler_find(const char *name, at_error *err);
 const at_sampler_kind *at_sampler_at(size_t i); /* NULL past the last */
 
-/* ---- the study (study.c): STUDY/study.db is an Optuna RDB storage, schema 12 -------------------- */
+/* ---- the study (study.c): STUDY/study.db is an Optuna RDB storage, schema 12 --------------- */
 /* {name, direction, metric, trials, waiting, running, complete, fail, waves, best_trial} */
 at_node *at_study_show(const char *study, at_error *err);
 /* {number, value, params}; AT_ENOENT where no trial has completed */
@@ -85,7 +86,7 @@ at_node *at_study_best(const char *study, at_error *err);
 /* {trials: [{number, wave, state, value, params, worker, start_delay_ms, seconds, error}]} */
 at_node *at_study_trials(const char *study, at_error *err);
 
-/* ---- a sweep (tune.c), a worker (worker.c), a job (job.c) --------------------------------------- */
+/* ---- a sweep (tune.c), a worker (worker.c), a job (job.c) ---------------------------------- */
 /* What the other stages would refuse, asked before hours are spent on it. Any may be NULL. */
 typedef struct at_checks {
     int (*train)(const char *model, const at_node *settings, at_error *err); /* keys of training */
@@ -104,11 +105,11 @@ typedef struct at_tune_options {
  * AT_EINTERRUPTED: every result that came is kept, resume continues. */
 at_node *at_tune(const at_tune_options *options, at_error *err);
 typedef struct at_worker_options {
-    const char *join;          /* HOST:PORT */
-    const char *key;           /* key file */
+    const char *join;           /* HOST:PORT */
+    const char *key;            /* key file */
     const char *program, *name; /* name NULL: host and process id */
 } at_worker_options;
-/* Runs trials as they are leased until the coordinator has no more; 0 then. A wrong key: AT_EINPUT. */
+/* Runs trials as they are leased until the coordinator has no more. A wrong key: AT_EINPUT. */
 int at_worker(const at_worker_options *options, at_error *err);
 typedef struct at_job_options {
     const char *job, *out, *program;
@@ -119,8 +120,8 @@ typedef struct at_job_options {
     at_checks checks;
 } at_job_options;
 /* Ingest, cache, waves, MPI training, report; each but the waves a child process, each skipped if
- * complete. OUT gets data/ cache/ study/ train/ model.h5 report.html summary.json job.json. Returns the
- * content of summary.json. */
+ * complete. OUT gets data/ cache/ study/ train/ model.h5 report.html summary.json job.json. Returns
+ * the content of summary.json. */
 at_node *at_job(const at_job_options *options, at_error *err);
 
 #endif

@@ -37,7 +37,7 @@ changed() { # changed FROM TO: the sweep with one thing changed
 refused 2 'usage: atoll tune' "$ATOLL" tune sweep.yaml
 refused 3 'nosuch.yaml' "$ATOLL" tune nosuch.yaml --out s
 changed 'momentum:' 'momentun:'
-refused 3 'unknown key "momentun"; did you mean "momentum"' "$ATOLL" tune changed.yaml --out s
+refused 3 'changed.yaml:11:5: unknown key "momentun"; did you mean "momentum"' "$ATOLL" tune changed.yaml --out s
 changed 'batch: 32' 'bach: 32'
 refused 3 'changed.yaml:3:9: unknown key "bach"; did you mean "batch"' "$ATOLL" tune changed.yaml --out s
 changed 'model: lenet' 'model: lenett'

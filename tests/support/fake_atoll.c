@@ -23,7 +23,8 @@ static double setting(int argc, char **argv, const char *key)
     size_t n = strlen(key);
     double value = NAN;
     for (int i = 0; i + 1 < argc; i++)
-        if (strcmp(argv[i], "-s") == 0 && strncmp(argv[i + 1], key, n) == 0 && argv[i + 1][n] == '=')
+        if (strcmp(argv[i], "-s") == 0 && strncmp(argv[i + 1], key, n) == 0 &&
+            argv[i + 1][n] == '=')
             value = strtod(argv[i + 1] + n + 1, NULL);
     return value;
 }
@@ -95,8 +96,8 @@ static int play_final(int argc, char **argv)
         return 4;
     if (rank && strcmp(rank, "0") != 0)
         return 0;
-    snprintf(summary, sizeof summary,
-             "{\"test_accuracy\": 0.9123, \"epochs\": 3, \"ranks\": %s}", size ? size : "1");
+    snprintf(summary, sizeof summary, "{\"test_accuracy\": 0.9123, \"epochs\": 3, \"ranks\": %s}",
+             size ? size : "1");
     return write_under(out, "model.h5", "a model") | write_under(out, "summary.json", summary);
 }
 
@@ -169,7 +170,7 @@ static int play_worker(int argc, char **argv)
 }
 
 at_node *fake_tune(const char *sweep, const char *out, const char *workers, bool resume,
-                     at_error *err)
+                   at_error *err)
 {
     at_tune_options options = {
         .sweep = sweep, .out = out, .workers = workers, .program = FAKE_ATOLL, .resume = resume};

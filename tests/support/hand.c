@@ -16,7 +16,8 @@
 
 int connect_to(const char *join)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(strchr(join, ':') + 1))};
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)atoi(strchr(join, ':') + 1))};
     inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
@@ -58,7 +59,8 @@ const at_node *hand_await(hand *h, const char *type)
         at_error err = {0};
         ssize_t n = recv(h->fd, bytes, sizeof bytes, 0);
         assert_true(n > 0);
-        assert_int_equal(at_wire_receive(h->wire, bytes, (size_t)n, &out, keep_message, h, &err), 0);
+        assert_int_equal(at_wire_receive(h->wire, bytes, (size_t)n, &out, keep_message, h, &err),
+                         0);
         hand_over(h, &out);
     }
     return h->latest;
@@ -76,7 +78,8 @@ void hand_join(hand *h, const char *join, const char *key_path)
         char bytes[4096];
         ssize_t n = recv(h->fd, bytes, sizeof bytes, 0);
         assert_true(n > 0);
-        assert_int_equal(at_wire_receive(h->wire, bytes, (size_t)n, &out, keep_message, h, NULL), 0);
+        assert_int_equal(at_wire_receive(h->wire, bytes, (size_t)n, &out, keep_message, h, NULL),
+                         0);
     }
     hand_over(h, &out);
     at_node *hello = at_node_new(AT_MAP);

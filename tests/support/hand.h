@@ -13,8 +13,8 @@ typedef struct hand {
 
 int connect_to(const char *join); /* a socket; fails the test if it cannot */
 void hand_join(hand *h, const char *join, const char *key_path);
-void hand_say(hand *h, at_node *message);                 /* takes it */
-const at_node *hand_await(hand *h, const char *type);     /* reads until such a message has come */
+void hand_say(hand *h, at_node *message);             /* takes it */
+const at_node *hand_await(hand *h, const char *type); /* reads until such a message has come */
 at_node *hand_result(int64_t trial, int64_t epoch);
 void hand_leave(hand *h);
 

@@ -91,8 +91,8 @@ int process_wait(pid_t pid)
 
 pid_t sweep_start(const sweep_place *p, const char *workers, bool resume)
 {
-    const char *const words[] = {"test", "tune", p->sweep, p->study, workers,
-                                 resume ? "resume" : "new", NULL};
+    const char *const words[] = {
+        "test", "tune", p->sweep, p->study, workers, resume ? "resume" : "new", NULL};
     return process_start(words);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A sweep of a test's own: 8 trials in waves of 4 over lr, run by fake_atoll. Failures fail the test.
+ * A sweep of a test's own: 8 trials in waves of 4 over lr, run by fake_atoll. Every failure fails
+ * the test.
  *
  *     sweep_place p;
- *     sweep_place_init(&p, "nap_ms: 10", "  workers: local:2\n");   // train: {...}, lines of search:
+ *     sweep_place_init(&p, "nap_ms: 10", "  workers: local:2\n");   // train: and lines of search:
  */
 #ifndef ATOLL_TEST_SWEEP_PLACE_H
 #define ATOLL_TEST_SWEEP_PLACE_H
@@ -24,7 +25,7 @@ char *sweep_check_complete(const sweep_place *p);
 char *sweep_undisturbed(void); /* the same of a sweep on one worker that nothing disturbs */
 /* Waits until `key` of at_study_show is at least n. */
 void sweep_wait_until(const sweep_place *p, const char *key, int64_t n);
-/* A coordinator as a process of its own; where its workers join, and by which key file (malloc'd). */
+/* A coordinator as a process of its own; where its workers join, by which key file (malloc'd). */
 pid_t sweep_start(const sweep_place *p, const char *workers, bool resume);
 char *sweep_join(const sweep_place *p, char **key);
 

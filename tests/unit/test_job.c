@@ -123,11 +123,22 @@ static void the_whole_way(void **state)
     double value = at_node_real(at_node_path(s, "best_trial.value"), 0);
     assert_float_equal(value, fake_metric(lr), 1e-12);
     assert_non_null(strstr(at_node_text(at_node_get(s, "model")), "out/job/model.h5"));
-    char *notes = take_notes(&p), *rate = at_format("-s lr=%s ", at_node_text(at_node_path(s, "best_trial.params.lr")));
-    const char *const order[] = {"ingest pictures --out ", "--val_fraction=0.1", "cache build ",
-                                 "--size auto --out ", "train --data ", "--model fake", "-s batch=32 ",
-                                 "-s augment.flip=true ", rate, "-s epochs=3 ", "-s cache=",
-                                 "report --run ", "--study ", NULL};
+    char *notes = take_notes(&p),
+         *rate = at_format("-s lr=%s ", at_node_text(at_node_path(s, "best_trial.params.lr")));
+    const char *const order[] = {"ingest pictures --out ",
+                                 "--val_fraction=0.1",
+                                 "cache build ",
+                                 "--size auto --out ",
+                                 "train --data ",
+                                 "--model fake",
+                                 "-s batch=32 ",
+                                 "-s augment.flip=true ",
+                                 rate,
+                                 "-s epochs=3 ",
+                                 "-s cache=",
+                                 "report --run ",
+                                 "--study ",
+                                 NULL};
     assert_in_order(notes, order);
     assert_null(strstr(notes, "nap_ms")); /* search.train is for the trials alone */
     assert_true(is_there(&p, "model.h5") && is_there(&p, "report.html") &&
@@ -248,11 +259,14 @@ static void bad_jobs_are_refused_with_their_place(void **state)
     static const struct {
         const char *from, *to, *message;
     } cases[] = {
-        {"model: fake", "modell: fake", "job.yaml:2:1: unknown key \"modell\"; did you mean \"model\"?"},
+        {"model: fake", "modell: fake",
+         "job.yaml:2:1: unknown key \"modell\"; did you mean \"model\"?"},
         {"model: fake", "", "job.yaml:1:1: model: this key is needed"},
-        {"data: {source: pictures, val_fraction: 0.1}", "data: pictures", "data: expected \"source: PATH\""},
+        {"data: {source: pictures, val_fraction: 0.1}", "data: pictures",
+         "data: expected \"source: PATH\""},
         {"source: pictures", "sauce: pictures", "source: this key is needed"},
-        {"final: {ranks: 2", "final: {rank: 2", "job.yaml:10:9: unknown key \"rank\"; did you mean \"ranks\"?"},
+        {"final: {ranks: 2", "final: {rank: 2",
+         "job.yaml:10:9: unknown key \"rank\"; did you mean \"ranks\"?"},
         {"ranks: 2", "ranks: two", "job.yaml:10:16: ranks: expected a whole number"},
         {"ranks: 2", "ranks: 0", "ranks: expected a whole number"},
         {"loguniform", "logunifrom", "unknown distribution \"logunifrom\""},

@@ -78,7 +78,7 @@ static double search(const char *sampler, const at_space *s, double (*f)(const d
     for (size_t n = 0; n < TRIALS;) {
         size_t first = n;
         for (; n < TRIALS && n < first + wave; n++) {
-            at_ask ask = {s, history, n, 10, maximize, seed, n};
+            at_ask ask = {s, history, n, 10, maximize, seed, n, 0};
             suggest(kind, &ask, values[n]);
             history[n] = (at_trial_result){values[n], NAN, true};
         }
@@ -137,15 +137,16 @@ static void tpe_beats_random(void **state)
             rosenbrock4, 0.35);
 }
 
-static const char mixed[] = "lr: {loguniform: [0.001, 0.3]}\n"
-                            "batch: {choice: [32, 64, 128]}\n"
-                            "limit: {quniform: [0.1, 0.9, 0.1]}\n"
-                            "epochs: {int: [1, 5]}\n"
-                            "optimizer:\n"
-                            "  choice:\n"
-                            "    - sgd: {momentum: {uniform: [0.5, 0.99]}, nesterov: {choice: [true, false]}}\n"
-                            "    - adam: {beta2: {uniform: [0.9, 0.9999]}}\n"
-                            "    - plain\n";
+static const char mixed[] =
+    "lr: {loguniform: [0.001, 0.3]}\n"
+    "batch: {choice: [32, 64, 128]}\n"
+    "limit: {quniform: [0.1, 0.9, 0.1]}\n"
+    "epochs: {int: [1, 5]}\n"
+    "optimizer:\n"
+    "  choice:\n"
+    "    - sgd: {momentum: {uniform: [0.5, 0.99]}, nesterov: {choice: [true, false]}}\n"
+    "    - adam: {beta2: {uniform: [0.9, 0.9999]}}\n"
+    "    - plain\n";
 
 /* Rewards a learning rate near 0.03, sgd with much momentum. */
 static double mixed_value(const double *v)
@@ -179,7 +180,7 @@ static void run_mixed(const at_space *s, const at_sampler_kind *kind, uint64_t s
 {
     for (size_t n = 0; n < TRIALS; n += 5) {
         for (size_t i = n; i < n + 5; i++) {
-            at_ask ask = {s, history, i, 5, true, seed, i};
+            at_ask ask = {s, history, i, 5, true, seed, i, 0};
             suggest(kind, &ask, values[i]);
             check_values(s, values[i]);
             history[i] = (at_trial_result){values[i], NAN, true};
@@ -205,8 +206,8 @@ static void bounds_conditions_and_learning(void **state)
                 sgd += values[i][4] == 0;
         }
     }
-    print_message("%zu proposals within bounds; tpe chose the best branch in %zu of %d\n", proposals,
-                  sgd, 20 * TRIALS / 2);
+    print_message("%zu proposals within bounds; tpe chose the best branch in %zu of %d\n",
+                  proposals, sgd, 20 * TRIALS / 2);
     assert_true(sgd > 20 * TRIALS / 2 * 3 / 4);
     at_space_free(s);
 }
@@ -241,7 +242,7 @@ static void a_wave_spreads_out(void **state)
     }
     bool seen[8] = {0};
     for (size_t i = 8; i < 20; i++) {
-        at_ask ask = {s, history, i, 4, true, 1, i};
+        at_ask ask = {s, history, i, 4, true, 1, i, 0};
         suggest(at_sampler_find("tpe", NULL), &ask, values[i]);
         history[i] = (at_trial_result){values[i], NAN, true};
         seen[(size_t)values[i][0]] = true;

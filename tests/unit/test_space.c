@@ -49,15 +49,16 @@ static void nested_conditions(void **state)
 {
     (void)state;
     at_error err = {0};
-    at_space *s = parse("optimizer:\n"
-                        "  choice:\n"
-                        "    - sgd:\n"
-                        "        momentum: {uniform: [0, 1]}\n"
-                        "        schedule: {choice: [cosine, {step: {step_epochs: {int: [1, 3]}}}]}\n"
-                        "    - adam: {momentum: {uniform: [0.8, 1]}}\n"
-                        "    - plain:\n"
-                        "lr: {uniform: [0, 1]}\n",
-                        &err);
+    at_space *s =
+        parse("optimizer:\n"
+              "  choice:\n"
+              "    - sgd:\n"
+              "        momentum: {uniform: [0, 1]}\n"
+              "        schedule: {choice: [cosine, {step: {step_epochs: {int: [1, 3]}}}]}\n"
+              "    - adam: {momentum: {uniform: [0.8, 1]}}\n"
+              "    - plain:\n"
+              "lr: {uniform: [0, 1]}\n",
+              &err);
     if (!s)
         fail_msg("%s", err.message);
     assert_int_equal(s->count, 6);

@@ -115,8 +115,8 @@ static char *params_of(const char *dir)
     at_text text = {0};
     for (size_t i = 0; i < at_node_count(list); i++) {
         char *json = at_json_print(at_node_get(at_node_at(list, i), "params"), false);
-        at_text_add(&text, "%zu %s %s\n", i, at_node_text(at_node_get(at_node_at(list, i), "value")),
-                    json);
+        at_text_add(&text, "%zu %s %s\n", i,
+                    at_node_text(at_node_get(at_node_at(list, i), "value")), json);
         free(json);
     }
     at_node_free(all);
@@ -135,7 +135,7 @@ static char *run_in_order(const char *dir)
     return params_of(dir);
 }
 
-/* Leases a handful, ends them in a random order; some workers die, the coordinator dies now and then. */
+/* Leases a handful, ends them in a random order; workers and the coordinator die now and then. */
 static char *run_disturbed(const char *dir, uint64_t seed)
 {
     at_rng rng = at_rng_stream(seed, "test", 0);
@@ -190,6 +190,34 @@ static void proposals_do_not_depend_on_who_finished_first(void **state)
     scratch_free(dir);
 }
 
+static void trials_are_not_repeated(void **state)
+{
+    (void)state;
+    static const char *const samplers[] = {"tpe", "random"};
+    for (size_t k = 0; k < 2; k++) {
+        char *dir = scratch_new();
+        char *yaml = at_format("data: d\nmodel: m\nsearch: {trials: 12, wave: 3, sampler: %s, "
+                               "metric: val_loss, space: "
+                               "{a: {int: [1, 3]}, b: {choice: [w, x, y, z]}}}\n",
+                               samplers[k]);
+        fixture f;
+        at_error err = {0};
+        if (open_text(&f, yaml, dir, false, &err))
+            fail_msg("%s", err.message);
+        bool seen[3][4] = {{0}};
+        for (at_trial *t; (t = lease(&f, "w0"));) {
+            bool *cell = &seen[(size_t)t->values[0] - 1][(size_t)t->values[1]];
+            assert_false(*cell);
+            *cell = true;
+            report(&f, t, 1, t->values[0]);
+            OK(at_schedule_result(f.schedule, t, &(at_outcome){0}, why));
+        }
+        close_all(&f);
+        free(yaml);
+        scratch_free(dir);
+    }
+}
+
 static void old_leases_are_void(void **state)
 {
     (void)state;
@@ -236,7 +264,8 @@ static void a_wrong_sweep_ends(void **state)
     char *dir = scratch_new();
     fixture f;
     open_sweep(&f, dir, false);
-    const at_outcome wrong = {.status = 3, .tail = "data/x is not a data set"}, crash = {.signal = 11};
+    const at_outcome wrong = {.status = 3, .tail = "data/x is not a data set"},
+                     crash = {.signal = 11};
     int rc[4];
     at_error err = {0};
     rc[0] = at_schedule_result(f.schedule, lease(&f, "w0"), &wrong, &err);
@@ -368,8 +397,10 @@ static void bad_sweeps_are_refused_with_their_place(void **state)
     static const struct {
         const char *from, *to, *message;
     } cases[] = {
-        {"model: lenet", "modle: lenet", "sweep.yaml:2:1: unknown key \"modle\"; did you mean \"model\"?"},
-        {"trials: 22", "trails: 22", "sweep.yaml:5:3: unknown key \"trails\"; did you mean \"trials\"?"},
+        {"model: lenet", "modle: lenet",
+         "sweep.yaml:2:1: unknown key \"modle\"; did you mean \"model\"?"},
+        {"trials: 22", "trails: 22",
+         "sweep.yaml:5:3: unknown key \"trails\"; did you mean \"trials\"?"},
         {"trials: 22", "trials: many", "sweep.yaml:5:11: trials: expected an integer"},
         {"trials: 22", "trials: 0", "sweep.yaml:5:11: trials: 0 is below the minimum 1"},
         {"direction: minimize", "direction: down", "direction: \"down\" is not one of"},
@@ -411,6 +442,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(proposals_do_not_depend_on_who_finished_first),
+        cmocka_unit_test(trials_are_not_repeated),
         cmocka_unit_test(old_leases_are_void),
         cmocka_unit_test(a_trial_that_kills_its_workers_fails),
         cmocka_unit_test(a_wrong_sweep_ends),

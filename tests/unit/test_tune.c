@@ -38,7 +38,8 @@ static void two_waves_on_two_workers(void **state)
     bool several = false;
     for (size_t i = 0; i < 8; i++) {
         best_value = fmax(best_value, at_node_real(sweep_cell(all, i, "value"), NAN));
-        several |= strcmp(at_node_text(sweep_cell(all, i, "worker")), at_node_text(sweep_cell(all, 0, "worker"))) != 0;
+        several |= strcmp(at_node_text(sweep_cell(all, i, "worker")),
+                          at_node_text(sweep_cell(all, 0, "worker"))) != 0;
         assert_int_equal(at_node_int(sweep_cell(all, i, "wave"), 0), 1 + i / 4);
     }
     assert_true(several);
@@ -87,7 +88,8 @@ static void a_failed_trial_keeps_its_last_words(void **state)
     at_node *all = sweep_trials(&p);
     assert_string_equal(at_node_text(sweep_cell(all, 1, "state")), "FAIL");
     assert_non_null(strstr(at_node_text(sweep_cell(all, 1, "error")), "exit status 1"));
-    assert_non_null(strstr(at_node_text(sweep_cell(all, 1, "error")), "trial 1 has failed: as it was told"));
+    assert_non_null(
+        strstr(at_node_text(sweep_cell(all, 1, "error")), "trial 1 has failed: as it was told"));
     assert_non_null(strstr(at_node_text(sweep_cell(all, 5, "error")), "killed by signal 6"));
     assert_string_equal(at_node_text(sweep_cell(all, 7, "state")), "COMPLETE");
     at_node_free(all);

@@ -18,9 +18,9 @@ static const at_key key_a = {.bytes = {1, 2, 3}}, key_b = {.bytes = {1, 2, 4}};
 
 typedef struct side {
     at_wire *wire;
-    at_text out;      /* to the other side */
-    size_t received;  /* messages */
-    int64_t last;     /* "n" of the latest */
+    at_text out;     /* to the other side */
+    size_t received; /* messages */
+    int64_t last;    /* "n" of the latest */
 } side;
 
 static int count_message(void *context, const at_node *message, at_error *err)
@@ -118,8 +118,8 @@ static void limits_hold(void **state)
     assert_true(say(&client, 2, AT_FRAME_MAX) < 0);
     at_error err = {0};
     const unsigned char huge[] = {0, 0, 0x20, 0};
-    assert_int_equal(at_wire_receive(server.wire, huge, 4, &server.out, count_message, &server, &err),
-                     AT_EPEER);
+    assert_int_equal(
+        at_wire_receive(server.wire, huge, 4, &server.out, count_message, &server, &err), AT_EPEER);
     assert_non_null(strstr(err.message, "a frame of 2097152 bytes"));
     assert_true(at_wire_receive(server.wire, "", 0, &server.out, count_message, &server, &err) < 0);
     side_fini(&client);
@@ -210,8 +210,9 @@ static void changed_bytes_are_noticed(void **state)
         side_fini(&server);
     }
     assert_true(refused > cases * 9 / 10); /* a longer length waits for more */
-    print_message("%zu sessions with a changed bit: %zu refused, the others still wait; 0 messages\n",
-                  cases, refused);
+    print_message(
+        "%zu sessions with a changed bit: %zu refused, the others still wait; 0 messages\n", cases,
+        refused);
 }
 
 static void garbage_is_refused(void **state)
@@ -244,7 +245,8 @@ static void garbage_is_refused(void **state)
 static void sealed_nonsense_is_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"3", "null", "[]", "{\"n\": 1}", "{\"type\": 1}", "\"type\""};
+    static const char *const texts[] = {"3",          "null",          "[]",
+                                        "{\"n\": 1}", "{\"type\": 1}", "\"type\""};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         side client, server;
         at_error err = {0};

@@ -97,7 +97,7 @@ static void results_without_a_lease_are_refused(void **state)
     int64_t trial = at_node_int(at_node_get(lease, "trial"), -1);
     int64_t epoch = at_node_int(at_node_get(lease, "epoch"), -1);
     const int64_t wrong[][2] = {{trial, epoch + 1}, {trial, epoch - 1}, {trial + 1, epoch},
-                                {trial + 100, 1}, {-1, -1}, {INT64_MAX, INT64_MIN}};
+                                {trial + 100, 1},   {-1, -1},           {INT64_MAX, INT64_MIN}};
     size_t cases = sizeof wrong / sizeof *wrong;
     for (size_t i = 0; i < cases; i++) {
         hand_say(&h, hand_result(wrong[i][0], wrong[i][1]));
@@ -178,7 +178,8 @@ static void a_coordinator_that_is_not_there(void **state)
     at_error err = {0};
     const at_worker_options none = {.join = "nonsense", .key = "/nowhere", .program = FAKE_ATOLL};
     assert_int_equal(at_worker(&none, &err), AT_EUSAGE);
-    const at_worker_options no_key = {.join = "127.0.0.1:1", .key = "/nowhere", .program = FAKE_ATOLL};
+    const at_worker_options no_key = {
+        .join = "127.0.0.1:1", .key = "/nowhere", .program = FAKE_ATOLL};
     assert_int_equal(at_worker(&no_key, &err), AT_ENOENT);
     sweep_place p;
     sweep_place_init(&p, "nap_ms: 1", "");
