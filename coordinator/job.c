@@ -25,6 +25,7 @@ typedef struct job {
     at_lock *lock;
     char out[PATH_MAX]; /* absolute */
     bool slurm;         /* within an allocation */
+    bool fresh;         /* nothing in OUT is of an earlier run of this job */
 } job;
 
 /* The stages are as quiet as we are. */
@@ -112,7 +113,7 @@ static at_node *command(const job *j, const char *name)
 static int ingest(job *j, at_node **result, at_error *err)
 {
     (void)result;
-    if (is_there(j, "data")) /* it has its name only when it is complete */
+    if (!j->fresh && is_there(j, "data")) /* it has its name only when it is complete */
         return 0;
     at_node *words = command(j, "ingest");
     bool ok = words && add(words, j->config.source) && add_path(j, words, "--out", "data");
@@ -122,7 +123,7 @@ static int ingest(job *j, at_node **result, at_error *err)
         ok = word && add(words, word);
         free(word);
     }
-    if (ok && is_there(j, "data.partial"))
+    if (ok && !j->fresh && is_there(j, "data.partial"))
         ok = add(words, "--resume");
     int rc = ok ? run_command(words, err) : at_nomem(err);
     at_node_free(words);
@@ -156,7 +157,7 @@ static int search(job *j, at_node **result, at_error *err)
                                .out = out,
                                .workers = j->options.workers,
                                .program = j->options.program,
-                               .resume = true,
+                               .resume = !j->fresh,
                                .checks = j->options.checks};
     *result = at_tune(&options, err);
     free(out);
@@ -186,7 +187,7 @@ static bool add_training(const job *j, at_node *words, const at_node *settings, 
     return add(words, j->options.program) && add(words, "train") &&
            add_path(j, words, "--data", "data") && add(words, "--model") &&
            add(words, j->config.model) && add_path(j, words, "--out", "train") &&
-           (!is_there(j, "train/config.yaml") || add(words, "--resume")) &&
+           (j->fresh || !is_there(j, "train/config.yaml") || add(words, "--resume")) &&
            (!is_quiet() || add(words, "--quiet")) && at_settings_args(settings, words, err) == 0;
 }
 
@@ -357,7 +358,8 @@ static int save_record(const job *j, at_error *err)
 
 static int open_record(job *j, at_error *err)
 {
-    if (!is_there(j, "job.json")) {
+    j->fresh = !is_there(j, "job.json");
+    if (j->fresh) {
         j->record = at_node_new(AT_MAP);
         at_set_string(j->record, "atoll", ATOLL_VERSION);
         at_node_set(j->record, "stages", at_node_new(AT_MAP));

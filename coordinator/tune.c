@@ -93,7 +93,7 @@ static at_node *summary(tune *t, int64_t most, at_error *err)
     at_node *best = at_study_best(t->out, err);
     if (best) {
         at_set_int(best, "waves", end.waves);
-        at_set_int(best, "workers", most);
+        at_set_int(best, "workers", most ? most : t->workers.count); /* 0: nothing was left to do */
         at_set_int(best, "trials", end.trials);
         at_set_int(best, "failed", end.failed);
     }

@@ -204,6 +204,25 @@ static void changes_are_noticed(void **state)
     place_fini(&p);
 }
 
+/* A folder with results of another origin is not taken for this job's. */
+static void what_is_not_of_this_job_is_left_alone(void **state)
+{
+    (void)state;
+    place p;
+    place_init(&p, "", "");
+    at_node_free(run(&p, false));
+    free(take_notes(&p));
+    char *record = at_path_join(p.out, "job.json");
+    unlink(record);
+    write_job(&p, "[0.001, 1]", "[0.002, 1]");
+    expect_failure(&p, true, AT_EINPUT, "holds a study already");
+    char *notes = take_notes(&p);
+    assert_non_null(strstr(notes, "ingest pictures")); /* which refuses a folder that is there */
+    free(notes);
+    free(record);
+    place_fini(&p);
+}
+
 static void a_failed_stage_is_run_again(void **state)
 {
     (void)state;
@@ -296,6 +315,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_whole_way),
         cmocka_unit_test(a_job_without_a_search),
         cmocka_unit_test(changes_are_noticed),
+        cmocka_unit_test(what_is_not_of_this_job_is_left_alone),
         cmocka_unit_test(a_failed_stage_is_run_again),
         cmocka_unit_test(an_interrupted_training_is_resumed),
         cmocka_unit_test(bad_jobs_are_refused_with_their_place),
