@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Interruption is a flag that loops look at, so that every stage can leave what --resume continues.
  * Without SA_RESTART, since a blocking call must return (EINTR) for its loop to look. A second
- * SIGINT ends the process the default way: the user means it. */
+ * SIGINT ends the process the default way: the user means it.
+ *
+ * The handler has a stack of its own. oneDNN's generated matrix multiplication uses the stack pointer
+ * for other things while it runs: on the thread's stack, the signal's frame would be written somewhere
+ * into the heap. */
 #include "atoll/base.h"
 
 #include <signal.h>
@@ -21,7 +25,10 @@ static void on_signal(int number)
 
 void at_interrupt_install(void)
 {
-    struct sigaction action = {.sa_handler = on_signal};
+    static _Alignas(64) char stack[128 << 10]; /* of the main thread, which gets these signals */
+    stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
+    sigaltstack(&own, NULL);
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -128,6 +129,36 @@ static int scene_raise(void)
     return at_interrupted() ? 0 : 10;
 }
 
+/* Signals this process while the stack pointer is `elsewhere`, as generated code may have it. */
+static void signal_with_stack_at(char *elsewhere)
+{
+#if defined(__x86_64__)
+    long result = SYS_kill;
+    __asm__ volatile("mov %%rsp, %%rbx\n\tmov %[at], %%rsp\n\tsyscall\n\tmov %%rbx, %%rsp"
+                     : "+a"(result)
+                     : "D"((long)getpid()), "S"((long)SIGTERM), [at] "r"(elsewhere)
+                     : "rbx", "rcx", "r11", "memory");
+#else
+    (void)elsewhere;
+    raise(SIGTERM);
+#endif
+}
+
+static int scene_other_stack(void)
+{
+    enum { ROOM = 1 << 16 };
+    char *block = calloc(1, 2 * ROOM);
+    if (!block)
+        return 10;
+    at_interrupt_install();
+    signal_with_stack_at(block + ROOM);
+    for (size_t i = 0; i < 2 * ROOM; i++)
+        if (block[i])
+            return 11;
+    free(block);
+    return at_interrupted() ? 0 : 12;
+}
+
 static void test_interruption(void **state)
 {
     (void)state;
@@ -135,6 +166,7 @@ static void test_interruption(void **state)
     assert_int_equal(outcome(scene_second_int), -SIGINT);
     assert_int_equal(outcome(scene_blocking_call), 0);
     assert_int_equal(outcome(scene_raise), 0);
+    assert_int_equal(outcome(scene_other_stack), 0);
     assert_false(at_interrupted());
 }
 
