@@ -86,7 +86,7 @@ static void write_scores(const char *name, const at_net *net, const uint8_t *pix
 static void save(const char *name, at_net *net, const char *path)
 {
     at_error err = {0};
-    char text[16][16], *classes[16];
+    char text[16][32], *classes[16];
     at_model_info info = {.model = (char *)name, .classes = classes};
     info.class_count = (size_t)at_net_classes(net);
     for (size_t i = 0; i < info.class_count; i++) {
