@@ -106,8 +106,11 @@ static int prepare(bench *b, const char *model, at_precision precision, at_error
     at_graph *g = at_model_graph(model, &spec, err);
     b->net = g ? at_net_new(g, 1, err) : NULL;
     at_graph_free(g);
-    at_plan_options options = {
-        .batch = b->batch, .precision = precision, .training = true, .threads = b->threads, .seed = 1};
+    at_plan_options options = {.batch = b->batch,
+                               .precision = precision,
+                               .training = true,
+                               .threads = b->threads,
+                               .seed = 1};
     b->plan = b->net ? at_plan_new(b->net, &options, err) : NULL;
     if (!b->plan)
         return AT_EFAIL;
@@ -145,7 +148,7 @@ static at_node *report(const bench *b, const char *model, at_precision precision
     at_set_int(out, "batch", b->batch);
     at_set_int(out, "threads", b->threads);
     at_set_real(out, "images_per_second", images / median);
-    at_set_real(out, "best_images_per_second", images / best);
+    at_set_real(out, "best", images / best);
     at_set_real(out, "floor_images_per_second", images / least);
     at_set_real(out, "floor_fraction", least / median);
     at_set_real(out, "step_seconds", median);
@@ -157,8 +160,8 @@ static at_node *report(const bench *b, const char *model, at_precision precision
     return out;
 }
 
-at_node *at_bench_train(const char *model, at_precision precision, int batch, int threads, int steps,
-                        at_error *err)
+at_node *at_bench_train(const char *model, at_precision precision, int batch, int threads,
+                        int steps, at_error *err)
 {
     bench b = {.batch = batch, .threads = threads > 0 ? threads : at_cpu_count()};
     double median = 0, best = 0, bandwidth = 0;

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 6, REPEATS = 3, MOST_MEMORY = 7 };
+enum { CANDIDATES = 6, TUNE_ROUNDS = 3, FLOOR_ROUNDS = 5, MOST_MEMORY = 7 };
+static const double far_behind = 1.5;
 
 static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t src_lanes,
                                     int64_t dst_lanes)
@@ -122,21 +123,27 @@ static int run_once(const conv_pass *pass, bool alone, double *seconds, at_error
 }
 
 /* The shortest time of each pass, or of its primitive alone. They take turns, so that a disturbance
- * from outside meets all of them; the first round only warms up. */
+ * from outside meets all of them; the first round only warms up, and who is far behind after another
+ * one leaves. */
 static int time_all(conv_pass *passes, int n, bool alone, double *best, at_error *err)
 {
     trial_memory trials[CANDIDATES] = {0};
-    int status = 0;
+    double least = 1e30;
+    int status = 0, rounds = alone ? FLOOR_ROUNDS : TUNE_ROUNDS;
     for (int i = 0; i < n && !status; i++) {
         status = prepare_trial(&passes[i], &trials[i], err);
         best[i] = 1e30;
     }
-    for (int k = 0; k <= REPEATS && !status; k++) {
+    for (int k = 0; k <= rounds && !status; k++) {
         for (int i = 0; i < n && !status; i++) {
             double seconds = 0;
+            if (k > 1 && best[i] > far_behind * least)
+                continue;
             status = run_once(&passes[i], alone, &seconds, err);
             if (k > 0 && seconds < best[i])
                 best[i] = seconds;
+            if (k > 0 && seconds < least)
+                least = seconds;
         }
     }
     for (int i = 0; i < n; i++)
@@ -165,18 +172,25 @@ static int make_candidates(conv_pass *out, int *number, at_plan *p, const dnn_co
     return drop_references(out, number, n);
 }
 
+/* Batches of nearly one size share a choice, and so do training's forward pass and inference. */
 static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_spec *s,
                      int64_t src_lanes, int64_t dst_lanes)
 {
+    static const char *const directions[] = {"forward", "forward", "backward data",
+                                             "backward weights"};
     const nn_window *w = &s->window;
+    int64_t n = 1;
+    while (n < s->n)
+        n *= 2;
     snprintf(key, bytes,
-             "threads %d, direction %d, %s%s, n %lld, %lldx%lldx%lld to %lldx%lldx%lld, "
+             "threads %d, %s, %s%s, n %lld, %lldx%lldx%lld to %lldx%lldx%lld, "
              "k %lldx%lld, stride %lldx%lld, pad %lldx%lld, lanes %lld %lld",
-             p->options.threads, (int)s->direction, s->precision == AT_BF16 ? "bf16" : "fp32",
-             s->bias ? " bias" : "", (long long)s->n, (long long)s->src.c, (long long)s->src.h,
-             (long long)s->src.w, (long long)s->dst.c, (long long)s->dst.h, (long long)s->dst.w,
-             (long long)w->kh, (long long)w->kw, (long long)w->sh, (long long)w->sw,
-             (long long)w->ph, (long long)w->pw, (long long)src_lanes, (long long)dst_lanes);
+             p->options.threads, directions[s->direction],
+             s->precision == AT_BF16 ? "bf16" : "fp32", s->bias ? " bias" : "", (long long)n,
+             (long long)s->src.c, (long long)s->src.h, (long long)s->src.w, (long long)s->dst.c,
+             (long long)s->dst.h, (long long)s->dst.w, (long long)w->kh, (long long)w->kw,
+             (long long)w->sh, (long long)w->sw, (long long)w->ph, (long long)w->pw,
+             (long long)src_lanes, (long long)dst_lanes);
 }
 
 /* The index of the fastest of n > 1 candidates. */

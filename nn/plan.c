@@ -40,6 +40,10 @@ static int make_ops(at_plan *p, at_error *err)
     p->op_count = (int)n;
     for (int i = 0; i < p->op_count; i++) {
         plan_op *op = &p->ops[i];
+        size_t elements = (size_t)nn_elements(p->net->rows[i].out);
+        if (!at_mul(elements, (size_t)p->options.batch, NN_LIMIT / sizeof(float), &elements))
+            return at_fail(err, AT_EINPUT, "row \"%s\": a batch of %d of them is too large",
+                           p->net->rows[i].row.name, p->options.batch);
         *op = (plan_op){.plan = p, .row = &p->net->rows[i], .index = i, .out = &p->tensors[i]};
         op->out->shape = op->row->out;
         op->out->precision = p->options.precision;

@@ -10,8 +10,8 @@
  * Layouts: a tensor is [N][blocks][H*W][lanes] with blocks = ceil(C/lanes). lanes 8 or 16 are
  * oneDNN's nChw8c and nChw16c (channels beyond C are kept zero), lanes == C is NHWC, 1 is NCHW.
  * Vectors have lanes == C. In a grouped plan, for networks of few channels, images are instead
- * [groups][C][H*W][samples], as many samples as a vector has lanes: lanes PLAN_GROUPED. A gradient has its tensor's layout and
- * precision.
+ * [groups][C][H*W][samples], as many samples as a vector of the machine has floats: PLAN_GROUPED. A
+ * gradient has its tensor's layout and precision.
  */
 #ifndef NN_PLAN_H
 #define NN_PLAN_H
