@@ -65,15 +65,18 @@ static bool any_leased(const at_hub *h)
 
 /* ---- what follows from any change ---- */
 
-static void show(at_hub *h)
+/* Draws where things stand; with `last` for the last time. */
+static void show(at_hub *h, bool last)
 {
     at_schedule_state now = at_schedule_look(h->schedule);
     at_text note = {0};
     if (now.best) {
-        at_text_add(&note, "best: trial %" PRId64 " ", now.best->number);
+        at_text_add(&note, "best trial %" PRId64 ": ", now.best->number);
         at_trial_describe(h->options->sweep, now.best, &note);
     }
     at_progress_update(h->progress, (double)now.done, note.data);
+    if (last)
+        at_progress_end(h->progress, note.data);
     at_text_fini(&note);
 }
 
@@ -92,7 +95,7 @@ void at_hub_settle(at_hub *h)
         at_signals_close(&h->signals);
     }
     if (h->terminal && (h->state == AT_HUB_RUNNING || h->state == AT_HUB_STOPPING))
-        show(h);
+        show(h, false);
 }
 
 /* What did not end in time. Its leases wait for the next coordinator. */
@@ -244,9 +247,7 @@ static int run(at_hub *h, at_error *err)
         on_signal(&h->signals.handles[0], SIGINT);
     at_hub_settle(h);
     uv_run(&h->loop, UV_RUN_DEFAULT);
-    now = at_schedule_look(h->schedule);
-    at_progress_update(h->progress, (double)now.done, NULL);
-    at_progress_end(h->progress, NULL);
+    show(h, true);
     at_signals_restore(&h->signals);
     return h->why.code ? at_fail(err, h->why.code, "%s", h->why.message) : 0;
 }

@@ -18,8 +18,7 @@ typedef struct at_peer {
     char *place; /* host and set of CPUs: peers of one place share `cpus` */
     int64_t cpus;
     at_trial *trial; /* under lease; NULL: free */
-    int64_t epoch;
-    double leased; /* at_now */
+    double leased;   /* at_now */
 } at_peer;
 struct at_hub {
     uv_loop_t loop;

@@ -70,7 +70,6 @@ typedef struct at_trial {
     double value;   /* NaN unless complete */
     double latest;  /* the metric of the latest epoch, also of an earlier lease: a trial that is
                      * resumed at its end reports none again; NaN: none */
-    char *worker;   /* of the latest lease in this run */
     int losses;     /* leases lost in this run because a worker died */
 } at_trial;
 typedef struct at_study at_study;

@@ -74,7 +74,6 @@ static int give(at_hub *h, at_peer *p, at_trial *t, at_error *err)
     if (rc)
         return rc;
     p->trial = t;
-    p->epoch = t->epoch;
     at_node *m = lease_message(h, p, t, err);
     if (!m)
         return err->code;

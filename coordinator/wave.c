@@ -85,8 +85,6 @@ void at_schedule_free(at_schedule *s)
 {
     if (!s)
         return;
-    for (size_t i = 0; i < s->count; i++)
-        free(s->trials[i].worker);
     free(s->trials);
     free(s->values);
     free(s->failure);
@@ -193,19 +191,11 @@ bool at_schedule_ended(const at_schedule *s)
 
 int at_schedule_lease(at_schedule *s, at_trial *t, const char *worker, at_error *err)
 {
-    char *name = strdup(worker);
-    if (!name)
-        return at_nomem(err);
     t->epoch++;
     int rc = at_study_lease(s->study, t, worker, err);
-    if (rc) {
-        free(name);
-        return rc;
-    }
-    free(t->worker);
-    t->worker = name;
-    t->state = AT_TRIAL_RUNNING;
-    return 0;
+    if (!rc)
+        t->state = AT_TRIAL_RUNNING;
+    return rc;
 }
 
 at_trial *at_schedule_leased(at_schedule *s, int64_t number, int64_t epoch)
