@@ -2,9 +2,10 @@
  * atoll bench train: images a second of whole training steps (forward, loss, backward, update) on
  * synthetic pixels, beside their floor, measured in the same run.
  *
- * The floor is the convolutions' own time (each primitive alone and warm, the fastest candidate) plus
- * the bytes that every other layer must move, each tensor once each way, at the bandwidth of a plain
- * copy with as many threads. Loss, update and every reorder are not in it: it cannot be reached.
+ * The floor is the convolutions' own time (each primitive alone and warm, the fastest candidate)
+ * plus the bytes that every other layer must move, each tensor once each way, at the bandwidth of a
+ * plain copy with as many threads. An activation done in another layer's pass moves nothing; update
+ * and reorders are not in it either: it cannot be reached.
  */
 #include <atoll/bench.h>
 

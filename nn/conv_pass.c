@@ -6,7 +6,7 @@
 
 static bool is_forward(const conv_pass *pass)
 {
-    return pass->spec.direction == DNN_FORWARD || pass->spec.direction == DNN_INFERENCE;
+    return pass->spec.direction == DNN_FORWARD;
 }
 
 /* A reorder between the tensor's layout and the primitive's. */

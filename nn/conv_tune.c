@@ -123,8 +123,8 @@ static int run_once(const conv_pass *pass, bool alone, double *seconds, at_error
 }
 
 /* The shortest time of each pass, or of its primitive alone. They take turns, so that a disturbance
- * from outside meets all of them; the first round only warms up, and who is far behind after another
- * one leaves. */
+ * from outside meets all of them; the first round only warms up, and who is far behind after the
+ * second leaves. */
 static int time_all(conv_pass *passes, int n, bool alone, double *best, at_error *err)
 {
     trial_memory trials[CANDIDATES] = {0};
@@ -172,12 +172,11 @@ static int make_candidates(conv_pass *out, int *number, at_plan *p, const dnn_co
     return drop_references(out, number, n);
 }
 
-/* Batches of nearly one size share a choice, and so do training's forward pass and inference. */
+/* Batches of nearly one size share a choice. */
 static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_spec *s,
                      int64_t src_lanes, int64_t dst_lanes)
 {
-    static const char *const directions[] = {"forward", "forward", "backward data",
-                                             "backward weights"};
+    static const char *const directions[] = {"forward", "backward data", "backward weights"};
     const nn_window *w = &s->window;
     int64_t n = 1;
     while (n < s->n)

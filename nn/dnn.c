@@ -66,14 +66,13 @@ typedef struct conv_descs {
 } conv_descs;
 
 static dnnl_status_t conv_desc_forward(dnnl_primitive_desc_t *out, const dnn_engine *e,
-                                       const conv_descs *d, bool bias, bool inference,
+                                       const conv_descs *d, bool bias,
                                        const_dnnl_primitive_attr_t attr)
 {
     dnnl_convolution_desc_t op;
-    dnnl_prop_kind_t kind = inference ? dnnl_forward_inference : dnnl_forward_training;
     dnnl_status_t status = dnnl_convolution_forward_desc_init(
-        &op, kind, d->algorithm, &d->src, &d->weights, bias ? &d->bias : NULL, &d->dst, d->strides,
-        d->padding, d->padding);
+        &op, dnnl_forward_training, d->algorithm, &d->src, &d->weights, bias ? &d->bias : NULL,
+        &d->dst, d->strides, d->padding, d->padding);
     return status ? status : dnnl_primitive_desc_create(out, &op, attr, e->engine, NULL);
 }
 
@@ -83,7 +82,7 @@ static dnnl_status_t conv_desc_backward(dnnl_primitive_desc_t *out, const dnn_en
 {
     dnnl_convolution_desc_t op;
     dnnl_primitive_desc_t hint = NULL;
-    dnnl_status_t status = conv_desc_forward(&hint, e, d, bias, false, NULL);
+    dnnl_status_t status = conv_desc_forward(&hint, e, d, bias, NULL);
     if (status)
         return status;
     if (direction == DNN_BACKWARD_DATA)
@@ -116,9 +115,8 @@ static dnnl_status_t dense_desc(dnnl_primitive_desc_t *out, const dnn_engine *e,
         status =
             dnnl_inner_product_backward_weights_desc_init(&op, &d->src, &d->weights, b, &d->dst);
     else
-        status = dnnl_inner_product_forward_desc_init(
-            &op, direction == DNN_FORWARD ? dnnl_forward_training : dnnl_forward_inference, &d->src,
-            &d->weights, b, &d->dst);
+        status = dnnl_inner_product_forward_desc_init(&op, dnnl_forward_training, &d->src,
+                                                      &d->weights, b, &d->dst);
     return status ? status : dnnl_primitive_desc_create(out, &op, attr, e->engine, hint);
 }
 
@@ -263,10 +261,8 @@ dnn_call *dnn_conv_new(dnn_engine *e, const dnn_conv_spec *s, at_error *err)
         add_bias(call);
     dnnl_primitive_attr_t attr = NULL;
     dnnl_status_t status = make_attr(&attr);
-    bool forward = s->direction == DNN_FORWARD || s->direction == DNN_INFERENCE;
-    if (!status && forward)
-        status =
-            conv_desc_forward(&call->desc, e, &d, s->bias, s->direction == DNN_INFERENCE, attr);
+    if (!status && s->direction == DNN_FORWARD)
+        status = conv_desc_forward(&call->desc, e, &d, s->bias, attr);
     else if (!status)
         status = conv_desc_backward(&call->desc, e, &d, s->bias, s->direction, attr);
     dnnl_primitive_attr_destroy(attr);

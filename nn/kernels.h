@@ -35,8 +35,8 @@ typedef struct nn_pool_shape {
     bool relu; /* of what comes out of a maximum */
 } nn_pool_shape;
 
-/* Convolution of groups of `lanes` samples (kernels_conv.h): a plane of the input has ih rows and iw
- * columns, padding included, of which [x0, x1) are real; a window's first row is `top` above its
+/* Convolution of groups of `lanes` samples (kernels_conv.h): a plane of the input has ih rows and
+ * iw columns, padding included, of which [x0, x1) are real; a window's first row is `top` above its
  * place. */
 typedef struct nn_conv_shape {
     int64_t ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, top, x0, x1;
@@ -85,8 +85,8 @@ typedef struct nn_kernels {
     /* One group of samples each; x and dy are fp32. Weights [oc][ic][kh][kw]. */
     void (*conv_group)(const nn_conv_shape *s, const float *weights, const float *bias,
                        const float *x, void *y);
-    /* Adds to sums [oc][ic][kh][kw][lanes] and bias [oc][lanes] (or NULL), of output channels [begin,
-     * end). */
+    /* Adds to sums [oc][ic][kh][kw][lanes] and bias [oc][lanes] (or NULL), of the output channels
+     * [begin, end). */
     void (*conv_weights_group)(const nn_conv_shape *s, const float *x, const float *dy, float *sums,
                                float *bias, int64_t begin, int64_t end);
     void (*sum_lanes)(const float *vectors, float *out, int64_t n);
@@ -94,7 +94,7 @@ typedef struct nn_kernels {
 
     void (*dropout)(const nn_view *v, const nn_dropout_keys *keys, const void *x, void *y,
                     int64_t begin, int64_t end);
-    /* Samples, or groups, [begin, end): uint8 [pixels][channels] → x*scale+offset in v's layout. */
+    /* Samples, or groups, [begin, end): uint8 [pixels][channels] to x*scale+offset, in v's layout. */
     void (*pixels)(const nn_view *v, const uint8_t *in, const float *scale, const float *offset,
                    void *out, int64_t begin, int64_t end);
     /* Samples [begin, end): planes → [channels*pixels] in NCHW order, and back. */

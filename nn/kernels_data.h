@@ -76,8 +76,8 @@ static void clear_padding(const nn_view *v, void *out, int64_t begin, int64_t en
     }
 }
 
-/* A group's samples, a vector a pixel and channel: `chunk` elements at a time are brought together as
- * bytes. Lanes beyond the last sample are zeros. */
+/* A group's samples, a vector a pixel and channel: `chunk` elements at a time are brought together
+ * as bytes. Lanes beyond the last sample are zeros. */
 static void pixels_group(const nn_view *v, const uint8_t *in, const float *scale,
                          const float *offset, void *out, int64_t group)
 {

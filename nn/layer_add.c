@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * add: the sum of two or more inputs of one shape. Its output has the first input's layout; others are
- * read in theirs. Every input's gradient is the output's.
+ * add: the sum of two or more inputs of one shape. Its output has the first input's layout;
+ * others are read in theirs. Every input's gradient is the output's.
  */
 #include "plan.h"
 

@@ -135,7 +135,7 @@ static int build(plan_op *op, at_error *err)
     op->forward = forward;
     op->measure = measure;
     op->keeps_input = true;
-    int status = add_pass(op, FORWARD, training ? DNN_FORWARD : DNN_INFERENCE, err);
+    int status = add_pass(op, FORWARD, DNN_FORWARD, err);
     if (status)
         return status;
     if (!plan_lanes(op->in[0]))

@@ -116,8 +116,7 @@ static int build(plan_op *op, at_error *err)
     op->bind = bind;
     op->forward = forward;
     op->keeps_input = true;
-    s->forward =
-        make(op, training ? DNN_FORWARD : DNN_INFERENCE, &s->scratch[0], LIVES_FORWARD, err);
+    s->forward = make(op, DNN_FORWARD, &s->scratch[0], LIVES_FORWARD, err);
     if (!s->forward)
         return AT_EFAIL;
     if (!dnn_weights_plain(s->forward)) {

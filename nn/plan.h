@@ -123,7 +123,7 @@ void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part pa
 /* value = (value so far) * scale[c] + offset[c]; the last such row writes numbers. */
 int plan_pixels_build(plan_op *op, const float *scale, const float *offset, at_error *err);
 
-/* ---- layer_pool.c ------------------------------------------------------------------------------------- */
+/* ---- layer_pool.c ---------------------------------------------------------------------------- */
 bool plan_is_max_pool(const nn_row *row);
 
 /* ---- plan_activation.c: the build() and bytes() of relu and gelu

@@ -106,8 +106,8 @@ static float *memory_for(int64_t n)
     return p;
 }
 
-/* The op's tensors in memory of their own, in the given layout (0: as compiled); a second input is in
- * another layout than the first. */
+/* The op's tensors in memory of their own, in the given layout (0: as compiled); a second input is
+ * in another layout than the first. */
 static void take_out(harness *h, int64_t lanes, const layer_case *c)
 {
     at_error err = {0};
@@ -252,7 +252,8 @@ static float *copy(const float *from, size_t n)
 
 /* ---- the checks ---- */
 
-/* Channels beyond the last are zero; samples that fill up a group may be anything, but have no gradient. */
+/* Channels beyond the last are zero; samples that fill up a group may be anything, but have no
+ * gradient. */
 static void check_padding(harness *h)
 {
     bool grouped = plan_view(h->plan, h->op->out).grouped;
