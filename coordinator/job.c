@@ -145,6 +145,63 @@ static int fill_cache(job *j, at_node **result, at_error *err)
     return rc;
 }
 
+/* Threads of a trial beside its neighbours on this machine. */
+static int64_t trial_threads(const job *j)
+{
+    const char *workers = j->options.workers;
+    if (!workers)
+        workers = at_node_string(at_node_path(j->config.sweep, "search.workers"), "");
+    int count = 1;
+    if (sscanf(workers, "local:%4d", &count) != 1 || count < 1)
+        count = 1;
+    int cpus = at_cpu_count();
+    return cpus > count ? cpus / count : 1;
+}
+
+static at_node *rehearsal_settings(const job *j, at_error *err)
+{
+    at_node *flat = at_node_new(AT_MAP);
+    int rc = flat ? at_settings_overlay(flat, at_node_get(j->config.sweep, "train"), err)
+                  : at_nomem(err);
+    if (!rc)
+        rc = at_settings_overlay(flat, at_node_path(j->config.sweep, "search.train"), err);
+    bool ok = !rc && at_set_int(flat, "epochs", 1) && at_set_int(flat, "train_limit", 1) &&
+              (at_node_get(flat, "threads") || at_set_int(flat, "threads", trial_threads(j)));
+    if (ok)
+        return flat;
+    if (!rc)
+        at_nomem(err);
+    at_node_free(flat);
+    return NULL;
+}
+
+/* One step of a trial, thrown away: it times the network's convolutions on this machine before the
+ * trials, which then start at once, and a training that cannot work fails here, in a second. */
+static int rehearse(job *j, at_node **result, at_error *err)
+{
+    (void)result;
+    if (!j->config.sweep)
+        return 0;
+    char *out = path_in(j, "rehearsal");
+    int rc = out ? at_remove_tree(out, err) : at_nomem(err);
+    at_node *settings = rc ? NULL : rehearsal_settings(j, err), *words = command(j, "train");
+    if (!rc && !settings)
+        rc = err->code;
+    bool ok = words && add_path(j, words, "--data", "data") && add(words, "--model") &&
+              add(words, j->config.model) && add_path(j, words, "--out", "rehearsal") &&
+              add(words, "--trial");
+    if (!rc)
+        rc = ok ? at_settings_args(settings, words, err) : at_nomem(err);
+    if (!rc)
+        rc = run_command(words, err);
+    if (!rc)
+        rc = at_remove_tree(out, err);
+    at_node_free(settings);
+    at_node_free(words);
+    free(out);
+    return rc;
+}
+
 static int search(job *j, at_node **result, at_error *err)
 {
     if (!j->config.sweep)
@@ -296,8 +353,9 @@ typedef struct stage {
     bool final;                                          /* depends on final: */
 } stage;
 static const stage stages[] = {{"ingest", ingest, false},      {"cache", fill_cache, false},
-                               {"search", search, false},      {"train", train, true},
-                               {"model", publish_model, true}, {"report", report, true}};
+                               {"rehearsal", rehearse, false}, {"search", search, false},
+                               {"train", train, true},         {"model", publish_model, true},
+                               {"report", report, true}};
 enum { STAGES = sizeof stages / sizeof *stages };
 
 /* ---- the record ---- */
