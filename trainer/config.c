@@ -24,7 +24,7 @@ const at_option at_train_options[] = {
      "L2 penalty on kernels, not on biases or scales", "W", .min = 0, .max = 10},
     {"schedule", AT_OPT_CHOICE, AT(schedule), "cosine", "of the learning rate, over all epochs",
      .choices = "constant|cosine|step|onecycle"},
-    {"warmup", AT_OPT_REAL, AT(warmup), "0", "epochs of linear warm-up", "EPOCHS", .min = 0,
+    {"warmup", AT_OPT_REAL, AT(warmup), "0.5", "epochs of linear warm-up", "EPOCHS", .min = 0,
      .max = 1e6},
     {"schedule.step_epochs", AT_OPT_INT, AT(step_epochs), "10",
      "schedule step: every so many epochs", "N", .min = 1, .max = 1e6},
