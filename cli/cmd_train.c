@@ -139,16 +139,15 @@ static void print_summary(const args *a, at_node *summary)
     at_node_free(summary);
 }
 
-/* All ranks failed in the same way: rank 0 tells it. A rank that failed alone tells it and ends the others. */
-static int tell_once(at_comm *comm, int code, at_error *err)
+/* A training fails on all ranks alike, and rank 0 tells it. Where communication broke, each tells what it saw, since
+ * at_comm_free() then ends all ranks. */
+static int tell_once(const at_comm *comm, int code, const at_error *err)
 {
-    if (at_comm_size(comm) == 1 || at_comm_rank(comm) == 0 || code == AT_OK)
+    if (at_comm_size(comm) == 1 || code == AT_OK)
         return code;
-    if (code == AT_EPEER || code == AT_EINTERRUPTED || code == AT_EINPUT || code == AT_EUSAGE || code == AT_ENOENT)
-        return at_error_exit_status(code);
-    fprintf(stderr, "atoll train: rank %d: %s\n", at_comm_rank(comm), err->message);
-    at_comm_abort(comm, at_error_exit_status(code));
-    return code;
+    if (code == AT_EPEER)
+        fprintf(stderr, "atoll train: %s\n", err->message);
+    return at_comm_rank(comm) == 0 && code != AT_EPEER ? code : at_error_exit_status(code);
 }
 
 /* A trial whose worker was killed leaves a checkpoint and ends: another worker waits for its folder. */

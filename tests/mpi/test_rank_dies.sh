@@ -41,3 +41,9 @@ timeout 60 "${mpirun[@]}" -np 3 \
 [ "$(grep -c '^atoll train: ' log)" = 1 ] || die "told more than once: $(cat log)"
 grep -q "cache/" log || die "the message does not name the cache: $(cat log)"
 grep '^atoll train: ' log
+
+# what all ranks see alike is told once: a diverging loss, an interruption in the middle
+status=0
+"${mpirun[@]}" -np 3 "${train[@]}" --out diverged -s lr=900 -s epochs=5 >log 2>&1 || status=$?
+[ $status = 1 ] || die "diverging: exit status $status, $(cat log)"
+[ "$(grep -c '^atoll train: ' log)" = 1 ] && grep -q 'lower lr' log || die "$(cat log)"
