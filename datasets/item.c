@@ -79,6 +79,10 @@ static void load_from(int fd, at_item *item, size_t limit)
         at_item_fail(item, AT_REASON_UNREADABLE, "%s", strerror(errno));
         return;
     }
+    if (!S_ISREG(st.st_mode)) {
+        at_item_fail(item, AT_REASON_UNREADABLE, "a pipe, a device or a folder, not a file");
+        return;
+    }
     item->mtime = st.st_mtime;
     size_t size = (size_t)st.st_size, first = size < AT_SNIFF_BYTES ? size : AT_SNIFF_BYTES;
     if (!at_buffer_reserve(&item->bytes, AT_SNIFF_BYTES)) {
@@ -93,10 +97,11 @@ static void load_from(int fd, at_item *item, size_t limit)
         read_up_to(fd, item, size);
 }
 
+/* O_NONBLOCK: a pipe that nobody writes to would be waited for, before it can be seen to be one. */
 void at_item_load(at_item *item, size_t limit)
 {
     item->bytes.size = 0;
-    int fd = open(item->file.data, O_RDONLY | O_CLOEXEC);
+    int fd = open(item->file.data, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         at_item_fail(item, AT_REASON_UNREADABLE, "%s", strerror(errno));
         return;

@@ -130,6 +130,22 @@ static void test_links(void **state)
     free(dead);
 }
 
+/* A pipe that nobody writes to, a device without end: never waited for. */
+static void test_no_files(void **state)
+{
+    struct place *p = *state;
+    put_picture(p->source, "a/1.png", 1);
+    char *pipe = at_path_join(p->source, "a/pipe.png"), *zero = at_path_join(p->source, "a/zero.png");
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(symlink("/dev/zero", zero), 0);
+    at_ingest_result r = ingest_must(p->source, p->out, 0);
+    assert_int_equal(r.images, 1);
+    expect(p, "SELECT group_concat(path || ' ' || reason, ', ') FROM errors ORDER BY path",
+           "a/pipe.png unreadable, a/zero.png unreadable");
+    free(pipe);
+    free(zero);
+}
+
 /* ---- contents -------------------------------------------------------------------------------- */
 
 static void test_a_content_is_stored_once(void **state)
@@ -396,6 +412,7 @@ int main(void)
         CASE(test_numbers_sort_by_value),
         CASE(test_names_that_are_no_utf8),
         CASE(test_links),
+        CASE(test_no_files),
         CASE(test_a_content_is_stored_once),
         CASE(test_statistics),
         CASE(test_statistics_of_a_large_picture),
