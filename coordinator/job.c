@@ -189,7 +189,7 @@ static int rehearse(job *j, at_node **result, at_error *err)
         rc = err->code;
     bool ok = words && add_path(j, words, "--data", "data") && add(words, "--model") &&
               add(words, j->config.model) && add_path(j, words, "--out", "rehearsal") &&
-              add(words, "--trial");
+              add(words, "--trial") && add(words, "--quiet");
     if (!rc)
         rc = ok ? at_settings_args(settings, words, err) : at_nomem(err);
     if (!rc)
