@@ -307,6 +307,26 @@ static const char *expected(const at_option *o)
     return words[o->type];
 }
 
+/* The items of a list with commas between, as one string. */
+static int join_items(const at_option *o, void *config, const at_node *n, at_error *err)
+{
+    at_text joined = {0};
+    int status = 0;
+    for (size_t i = 0; i < at_node_count(n) && status == 0; i++) {
+        const at_node *item = at_node_at(n, i);
+        if (at_node_kind(item) == AT_LIST || at_node_kind(item) == AT_MAP)
+            status = at_fail(err, AT_EINPUT, "%s: an item is a list or a map", o->name);
+        else
+            at_text_add(&joined, "%s%s", i ? "," : "", at_node_text(item));
+    }
+    if (status == 0)
+        status = joined.failed
+                     ? at_nomem(err)
+                     : at_option_assign(o, config, o->name, joined.data ? joined.data : "", err);
+    at_text_fini(&joined);
+    return status;
+}
+
 static int set_from_node(const at_option *o, void *config, const at_node *n, at_error *err)
 {
     at_kind kind = at_node_kind(n);
@@ -314,6 +334,8 @@ static int set_from_node(const at_option *o, void *config, const at_node *n, at_
     int status;
     if (o->type == AT_OPT_PAIRS && container)
         status = read_pairs(o, config, n, err);
+    else if (o->list && kind == AT_LIST)
+        status = join_items(o, config, n, err);
     else if (container)
         status = at_fail(err, AT_EINPUT, "%s: expected %s, got a %s", o->name, expected(o),
                          kind == AT_LIST ? "list" : "map");

@@ -16,11 +16,21 @@ typedef struct arguments {
     int argc, next;
     char **argv;
     at_error *err;
+    bool *given; /* by the table's rows: was here before */
 } arguments;
 
 static int assign(arguments *a, const at_option *o, const char *label, const char *value)
 {
-    int status = at_option_assign(o, a->config, label, value, a->err);
+    bool *given = &a->given[o - a->table];
+    char *joined = NULL;
+    if (o->list && *given) {
+        joined = at_format("%s,%s", *(char **)((char *)a->config + o->offset), value);
+        if (!joined)
+            return at_nomem(a->err);
+    }
+    *given = true;
+    int status = at_option_assign(o, a->config, label, joined ? joined : value, a->err);
+    free(joined);
     if (status != AT_EINPUT)
         return status;
     if (a->err)
@@ -100,12 +110,14 @@ static int parse_short(arguments *a, const char *text)
 
 int at_options_parse(const at_option *table, void *config, int argc, char **argv, at_error *err)
 {
-    arguments a = {table, config, argc, 0, argv, err};
-    int operands = 0;
+    size_t rows = 1;
+    while (table[rows - 1].name)
+        rows++;
+    arguments a = {table, config, argc, 0, argv, err, calloc(rows, sizeof(bool))};
+    int operands = 0, status = a.given ? 0 : at_nomem(err);
     bool only_operands = false;
-    while (a.next < argc) {
+    while (status == 0 && a.next < argc) {
         char *text = argv[a.next++];
-        int status = 0;
         if (only_operands || text[0] != '-' || !text[1])
             argv[operands++] = text;
         else if (strcmp(text, "--") == 0)
@@ -114,10 +126,9 @@ int at_options_parse(const at_option *table, void *config, int argc, char **argv
             status = parse_long(&a, text + 2);
         else
             status = parse_short(&a, text + 1);
-        if (status)
-            return status;
     }
-    return operands;
+    free(a.given);
+    return status ? status : operands;
 }
 
 /* ---- help ---- */
@@ -167,12 +178,13 @@ static void add_explanation(at_text *t, const at_option *o, bool on)
     bool flag = o->type == AT_OPT_BOOL;
     bool has_default = !flag && o->fallback && *o->fallback;
     at_text_add(t, "%s%s", on ? "switches off: " : "", o->help ? o->help : "");
-    if (!o->choices && !has_default && o->type != AT_OPT_PAIRS)
+    bool repeatable = o->type == AT_OPT_PAIRS || o->list;
+    if (!o->choices && !has_default && !repeatable)
         return;
     at_text_add(t, " (");
     if (o->choices)
         add_choices(t, o->choices);
-    if (o->type == AT_OPT_PAIRS)
+    if (repeatable)
         at_text_add(t, "repeatable");
     if (has_default)
         at_text_add(t, "%sdefault %s", o->choices ? "; " : "", o->fallback);

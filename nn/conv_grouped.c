@@ -137,7 +137,8 @@ static int backward(plan_op *op, at_error *err)
     const grouped_state *s = op->state;
     if (s->dy)
         plan_parallel(op->plan, s->groups, widen_part, op);
-    plan_parallel(op->plan, s->shape.oc, weights_part, op);
+    if (op->trains)
+        plan_parallel(op->plan, s->shape.oc, weights_part, op);
     if (!op->in_grad[0])
         return 0;
     turn_filters(op);
@@ -216,7 +217,7 @@ static int want_backward(plan_op *op, grouped_state *s, at_error *err)
     size_t filters = op->row->params[0].info.count;
     size_t sums = (filters + (size_t)(s->shape.oc)) * (size_t)s->lanes,
            threads = (size_t)op->plan->options.threads;
-    int status = want_floats(op, &s->sums, sums, LIVES_BACKWARD, err);
+    int status = op->trains ? want_floats(op, &s->sums, sums, LIVES_BACKWARD, err) : 0;
     if (!status && s->shape.bf16)
         status = want_floats(op, &s->dy, (size_t)(s->groups * group_floats(op->out)),
                              LIVES_BACKWARD, err);
@@ -230,7 +231,6 @@ static int want_backward(plan_op *op, grouped_state *s, at_error *err)
 
 int conv_grouped_build(plan_op *op, at_error *err)
 {
-    bool training = op->plan->options.training;
     grouped_state *s = plan_state(op, sizeof *s, err);
     if (!s)
         return AT_ENOMEM;
@@ -246,10 +246,10 @@ int conv_grouped_build(plan_op *op, at_error *err)
     int status = 0;
     if (s->shape.iw != op->row->in[0].w || s->shape.bf16)
         status = want_floats(op, &s->x, (size_t)(s->groups * s->spread_x_floats),
-                             training ? LIVES_BOTH : LIVES_FORWARD, err);
+                             op->trains ? LIVES_BOTH : LIVES_FORWARD, err);
     else
-        op->keeps_input = true;
-    if (status || !training)
+        op->keeps_input = op->trains;
+    if (status || !op->out->wants_grad)
         return status;
     op->backward = backward;
     return want_backward(op, s, err);

@@ -88,6 +88,7 @@ typedef struct nn_row {
     int inputs[NN_INPUTS];  /* earlier rows */
     nn_shape in[NN_INPUTS]; /* their outputs' shapes */
     nn_shape out;
+    bool frozen; /* not trained; its moving statistics are used and stay */
     int param_count, state_count;
     nn_param params[NN_PARAMS];
     nn_state states[NN_STATES];

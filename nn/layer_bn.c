@@ -7,6 +7,7 @@
  *     g = dy * act'(x*a + b),  dbeta = sum g,  dgamma = inv * sum g*(x-mean)
  *     dx = a*g + m*(x-mean) + c,  m = -a*inv*dgamma/M,  c = -a*dbeta/M
  *
+ * Frozen or not in training, mean and variance are the moving ones, which then stay as they are.
  * Sums are taken of x less its first value in the channel: no cancellation where the mean is large.
  */
 #include "plan.h"
@@ -141,7 +142,7 @@ static int forward(plan_op *op, at_error *err)
 {
     (void)err;
     bn_state *s = op->state;
-    if (op->plan->options.training) {
+    if (op->trains) {
         first_values(op);
         clear_sums(op);
         for_planes(op, sums_part);
@@ -178,9 +179,9 @@ static void back_part(void *context, int64_t begin, int64_t end, int thread)
                                    s->b, s->mean, s->m, s->c, op->activation, begin, end);
 }
 
-static int backward(plan_op *op, at_error *err)
+/* What the batch's statistics add to the gradient, and the parameters' own gradients. */
+static void back_statistics(plan_op *op)
 {
-    (void)err;
     bn_state *s = op->state;
     clear_sums(op);
     for_planes(op, back_sums_part);
@@ -195,6 +196,14 @@ static int backward(plan_op *op, at_error *err)
         s->m[c] = (float)(-a * (double)s->inv[c] * dg / count);
         s->c[c] = (float)(-a * db / count);
     }
+}
+
+/* Frozen, it is a fixed scale and offset: m and c stay 0. */
+static int backward(plan_op *op, at_error *err)
+{
+    (void)err;
+    if (op->trains)
+        back_statistics(op);
     if (op->in_grad[0])
         for_planes(op, back_part);
     return 0;
@@ -215,8 +224,8 @@ static int build(plan_op *op, at_error *err)
         *arrays[i] = next;
     plan_follow(op);
     op->forward = forward;
-    op->value_in_place = !op->plan->options.training;
-    op->backward = backward;
+    op->value_in_place = !op->out->wants_grad;
+    op->backward = op->out->wants_grad ? backward : NULL;
     op->keeps_input = op->grad_in_place = true;
     return 0;
 }

@@ -55,8 +55,8 @@ static int forward(plan_op *op, at_error *err)
 static int backward(plan_op *op, at_error *err)
 {
     const conv_state *s = op->state;
-    int status = conv_pass_run(&s->passes[WEIGHTS], err);
-    return status || !s->passes[DATA].main ? status : conv_pass_run(&s->passes[DATA], err);
+    int status = op->trains ? conv_pass_run(&s->passes[WEIGHTS], err) : 0;
+    return status || !op->in_grad[0] ? status : conv_pass_run(&s->passes[DATA], err);
 }
 
 static int bind(plan_op *op, at_error *err)
@@ -125,7 +125,6 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
 
 static int build(plan_op *op, at_error *err)
 {
-    bool training = op->plan->options.training;
     if (op->plan->grouped)
         return conv_grouped_build(op, err);
     conv_state *s = plan_state(op, sizeof *s, err);
@@ -134,17 +133,16 @@ static int build(plan_op *op, at_error *err)
     op->bind = bind;
     op->forward = forward;
     op->measure = measure;
-    op->keeps_input = true;
+    op->keeps_input = op->trains;
     int status = add_pass(op, FORWARD, DNN_FORWARD, err);
     if (status)
         return status;
     if (!plan_lanes(op->in[0]))
         plan_set_lanes(op->in[0], dnn_call_lanes(s->passes[FORWARD].main, DNN_SRC));
     op->out->lanes = dnn_call_lanes(s->passes[FORWARD].main, DNN_DST);
-    if (!training)
-        return 0;
-    op->backward = backward;
-    status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, err);
+    op->backward = op->out->wants_grad ? backward : NULL;
+    if (op->trains)
+        status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, err);
     return status || !op->in[0]->wants_grad ? status : add_pass(op, DATA, DNN_BACKWARD_DATA, err);
 }
 

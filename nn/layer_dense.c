@@ -50,7 +50,7 @@ static int forward(plan_op *op, at_error *err)
 static int backward(plan_op *op, at_error *err)
 {
     const dense_state *s = op->state;
-    int status = dnn_call_run(s->weights, err);
+    int status = s->weights ? dnn_call_run(s->weights, err) : 0;
     return status || !s->data ? status : dnn_call_run(s->data, err);
 }
 
@@ -109,13 +109,12 @@ static dnn_call *make(plan_op *op, dnn_direction direction, void **scratch, plan
 
 static int build(plan_op *op, at_error *err)
 {
-    bool training = op->plan->options.training;
     dense_state *s = plan_state(op, sizeof *s, err);
     if (!s)
         return AT_ENOMEM;
     op->bind = bind;
     op->forward = forward;
-    op->keeps_input = true;
+    op->keeps_input = op->trains;
     s->forward = make(op, DNN_FORWARD, &s->scratch[0], LIVES_FORWARD, err);
     if (!s->forward)
         return AT_EFAIL;
@@ -125,13 +124,14 @@ static int build(plan_op *op, at_error *err)
             plan_want(op, &s->narrowed, dnn_call_bytes(s->forward, DNN_WEIGHTS), LIVES_BOTH, err))
             return AT_EFAIL;
     }
-    if (!training)
-        return 0;
-    op->backward = backward;
-    s->weights = make(op, DNN_BACKWARD_WEIGHTS, &s->scratch[1], LIVES_BACKWARD, err);
-    if (s->weights && op->in[0]->wants_grad)
-        s->data = make(op, DNN_BACKWARD_DATA, &s->scratch[2], LIVES_BACKWARD, err);
-    return s->weights && (s->data || !op->in[0]->wants_grad) ? 0 : AT_EFAIL;
+    op->backward = op->out->wants_grad ? backward : NULL;
+    if (op->trains &&
+        !(s->weights = make(op, DNN_BACKWARD_WEIGHTS, &s->scratch[1], LIVES_BACKWARD, err)))
+        return AT_EFAIL;
+    if (op->in[0]->wants_grad &&
+        !(s->data = make(op, DNN_BACKWARD_DATA, &s->scratch[2], LIVES_BACKWARD, err)))
+        return AT_EFAIL;
+    return 0;
 }
 
 static void fini(plan_op *op)

@@ -49,7 +49,8 @@ static int make_ops(at_plan *p, at_error *err)
         op->out->precision = p->options.precision;
         op->out->producer = op;
         op->out->lanes = op->row->out.vector ? op->row->out.c : 0;
-        op->out->wants_grad = op->row->param_count > 0;
+        op->trains = p->options.training && op->row->param_count > 0 && !op->row->frozen;
+        op->out->wants_grad = op->trains;
         for (int k = 0; k < op->row->input_count; k++) {
             op->in[k] = &p->tensors[op->row->inputs[k]];
             op->in[k]->consumers++;
@@ -168,6 +169,8 @@ static int compile(at_plan *p, at_error *err)
         plan_op *op = &p->ops[i];
         if (!op->absorbed)
             status = op->row->layer->build(op, err);
+        if (!op->backward)
+            op->keeps_input = op->keeps_output = false;
         if (status)
             return at_fail_in(err, "row \"%s\" (%s)", op->row->row.name, op->row->row.layer);
     }

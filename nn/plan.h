@@ -33,7 +33,7 @@ struct plan_tensor {
     plan_op *producer;
     plan_op *consumer; /* the last one */
     int consumers;
-    bool wants_grad;
+    bool wants_grad; /* of a training, where a row up to here trains; else no backward comes here */
     /* value = pixel * scale[c] + offset[c], in the rows between uint8 and the first numbers. */
     float scale[NN_CHANNELS], offset[NN_CHANNELS];
     bool no_value;                   /* nobody reads it from memory */
@@ -49,6 +49,7 @@ struct plan_op {
     void *state;              /* the layer's own; its fini frees it */
     nn_activation activation; /* of another row, done in the same pass */
     bool absorbed;            /* another op does this row's work */
+    bool trains;              /* its parameters want gradients: of a training, and not frozen */
     /* Set by build(). */
     bool keeps_input, keeps_output; /* backward reads them */
     bool value_in_place;            /* output may lie over the input */

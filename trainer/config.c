@@ -44,6 +44,8 @@ const at_option at_train_options[] = {
      "only the first N samples of each epoch's plan; 0: all", "N", .min = 0, .max = 9e15},
     {"normalize", AT_OPT_BOOL, AT(normalize), "true",
      "by the data set's own mean and deviation, inside the model"},
+    {"freeze", AT_OPT_STRING, AT(freeze), "", "rows that are not trained, such as 'block[1-4]_*'",
+     "GLOB,...", .list = true},
     {"size", AT_OPT_STRING, AT(size), "auto",
      "height and width of the network's input; auto: the data set's", "HxW"},
     {"cache", AT_OPT_STRING, AT(cache), "",

@@ -88,7 +88,7 @@ typedef struct at_training {
     at_cache *cache;
     at_net *net;
     at_plan *plan;
-    float *grads; /* [param_count + state_count + AT_TAIL] in the node's shared window */
+    float *grads; /* [trained_count + state_count + AT_TAIL] in the node's shared window */
     at_reducer *reducer;
     at_optimizer *optimizer;
     at_progress_point at;

@@ -74,7 +74,7 @@ static int compute(at_training *t, at_loader *loader, size_t real, at_plan_stats
 static void put_tail(at_training *t, const at_plan_stats *stats, bool failed)
 {
     size_t states = at_net_state_count(t->net);
-    float *state = t->grads + at_net_param_count(t->net), *tail = state + states;
+    float *state = t->grads + at_net_trained_count(t->net), *tail = state + states;
     memcpy(state, at_net_state(t->net), states * sizeof *state);
     tail[AT_TAIL_INTERRUPTED] = at_interrupted();
     tail[AT_TAIL_FAILED] = failed;
@@ -86,10 +86,11 @@ static void put_tail(at_training *t, const at_plan_stats *stats, bool failed)
 static void take_tail(at_training *t, float tail[AT_TAIL])
 {
     size_t states = at_net_state_count(t->net);
-    const float *sum = t->grads + at_net_param_count(t->net), size = (float)at_comm_size(t->comm);
+    const float *sum = t->grads + at_net_trained_count(t->net), size = (float)at_comm_size(t->comm);
     float *state = at_net_state(t->net);
-    for (size_t i = 0; i < states; i++)
-        state[i] = sum[i] / size;
+    for (size_t begin = 0, end = 0; at_net_next_moving(t->net, &begin, &end);)
+        for (size_t i = begin; i < end; i++)
+            state[i] = sum[i] / size;
     memcpy(tail, sum + states, AT_TAIL * sizeof *tail);
 }
 

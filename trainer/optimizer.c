@@ -49,6 +49,8 @@ static bool cut_segments(at_optimizer *o, at_net *net, float decay)
         return false;
     for (size_t i = 0; i < at_net_params_listed(net); i++) {
         const at_param *p = at_net_param(net, i);
+        if (p->frozen)
+            continue;
         for (size_t at = p->offset; at < p->offset + p->count; at += SEGMENT) {
             size_t end = p->offset + p->count < at + SEGMENT ? p->offset + p->count : at + SEGMENT;
             o->segments[o->count++] = (segment){at, end, p->decay ? decay : 0};

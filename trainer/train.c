@@ -113,13 +113,13 @@ static int build_net(at_training *t, at_error *err)
         return failed(err);
     t->net = at_net_new(graph, (uint64_t)t->job->config->seed, err);
     at_graph_free(graph);
-    return t->net ? 0 : failed(err);
+    return t->net ? at_net_freeze(t->net, t->job->config->freeze, err) : failed(err);
 }
 
 /* Before the plan: its gradients lie in the node's window. */
 static int build_reducer(at_training *t, at_error *err)
 {
-    size_t count = at_net_param_count(t->net) + at_net_state_count(t->net) + AT_TAIL;
+    size_t count = at_net_trained_count(t->net) + at_net_state_count(t->net) + AT_TAIL;
     t->grads = at_comm_alloc(t->comm, count, err);
     if (!t->grads)
         return failed(err);

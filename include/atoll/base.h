@@ -222,6 +222,7 @@ typedef struct at_option {
     const char *choices; /* a|b|c */
     double min, max;     /* both 0: no bounds; max < min: only the lower bound */
     char letter;         /* short form, 0: none */
+    bool list; /* of a string: items with commas between; a YAML list, or the option repeated, joins them */
 } at_option;
 int at_options_init(const at_option *table, void *config, at_error *err); /* defaults */
 void at_options_fini(const at_option *table, void *config);               /* frees strings */

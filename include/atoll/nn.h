@@ -50,6 +50,7 @@ typedef struct at_param {
     int64_t dims[4]; /* kernel of conv: [O,I,KH,KW]; of dense: [O,I]; others [O] */
     size_t offset, count;
     bool decay; /* weight decay applies (kernels) */
+    bool frozen; /* its gradient stays 0: at_net_freeze */
 } at_param;
 typedef struct at_net at_net;
 at_net *at_net_new(const at_graph *g, uint64_t seed, at_error *err); /* copies g; initialised weights */
@@ -69,6 +70,16 @@ const at_param *at_net_find_param(const at_net *net, const char *layer, const ch
 size_t at_net_state_count(const at_net *net);
 float *at_net_state(at_net *net);
 at_node *at_net_describe(const at_net *net); /* layers, shapes, parameters, FLOPs */
+
+/* ---- transfer learning (transfer*.c) -------------------------------------------------------------- */
+/* Rows whose names match one of the globs (fnmatch's, with commas between) are not trained: their parameters get no
+ * gradient, their batch normalisation uses its moving statistics and leaves them, and backward ends behind the first
+ * row that trains. Before any plan. AT_EINPUT: a glob without a row (names the nearest), or nothing left to train. */
+int at_net_freeze(at_net *net, const char *globs, at_error *err);
+/* Gradients that training may fill are at_net_grads()[0, this): what lies behind is of frozen rows. */
+size_t at_net_trained_count(const at_net *net);
+/* The next run [*begin, *end) behind *end of moving statistics that training changes; false: none. Begin with 0, 0. */
+bool at_net_next_moving(const at_net *net, size_t *begin, size_t *end);
 
 /* ---- plans (plan.c): a network compiled for one batch size and precision ------------------------- */
 typedef enum { AT_FP32, AT_BF16 } at_precision;

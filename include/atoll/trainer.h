@@ -71,6 +71,7 @@ typedef struct at_train_config {
     char *size;                        /* HxW of the network's input; "auto" */
     char *cache;                       /* cache folder; "" : default */
     bool normalize;                    /* by the data set's own mean and deviation */
+    char *freeze;                      /* globs of rows that are not trained */
     int64_t log_every;                 /* log.every, steps */
     int64_t bucket_kib;                /* allreduce buckets */
 } at_train_config;

@@ -17,6 +17,7 @@ typedef struct config {
     bool flip, quiet, bar;
     int64_t shift;
     char **set;
+    char *freeze;
 } config;
 
 static const at_option table[] = {
@@ -34,6 +35,7 @@ static const at_option table[] = {
     {"quiet", AT_OPT_BOOL, offsetof(config, quiet), NULL, "no progress", NULL, .letter = 'q'},
     {"bar", AT_OPT_BOOL, offsetof(config, bar), "true", "the bar", NULL, .letter = 'b'},
     {"set", AT_OPT_PAIRS, offsetof(config, set), NULL, "sets a key", NULL, .letter = 's'},
+    {"freeze", AT_OPT_STRING, offsetof(config, freeze), NULL, "globs", "GLOB,...", .list = true},
     {0}};
 
 static config fresh(void)
@@ -249,7 +251,7 @@ static void the_tree_is_nested(void **state)
     char *text = at_yaml_print(n);
     assert_string_equal(text, "epochs: 8\nlr: 0.05\nmomentum: 0.0\nschedule: cosine\ndata: \"\"\n"
                               "augment:\n  flip: false\n  shift_by: 4\n"
-                              "quiet: false\nbar: true\nset: []\n");
+                              "quiet: false\nbar: true\nset: []\nfreeze: \"\"\n");
     free(text);
     at_node_free(n);
     at_options_fini(table, &c);
@@ -315,6 +317,28 @@ static void flags_take_values_by_equals_only(void **state)
     char *again[] = {"--bar=off", NULL};
     assert_int_equal(parse(&c, again, NULL), 0);
     assert_false(c.bar);
+    at_options_fini(table, &c);
+}
+
+static void lists_are_joined(void **state)
+{
+    (void)state;
+    at_error err = {0};
+    config c = fresh();
+    char *argv[] = {"--freeze", "a,b", "--lr", "1", "--freeze=c*", NULL};
+    assert_string_equal(c.freeze, "");
+    for (int i = 0; i < 2; i++) { /* again: a command line replaces what was there */
+        assert_int_equal(at_options_parse(table, &c, 5, argv, &err), 0);
+        assert_string_equal(c.freeze, "a,b,c*");
+    }
+    assert_int_equal(load(&c, "freeze: [x, 'y[12]*']", &err), 0);
+    assert_string_equal(c.freeze, "x,y[12]*");
+    assert_int_equal(load(&c, "freeze: []", &err), 0);
+    assert_string_equal(c.freeze, "");
+    assert_int_equal(load(&c, "freeze: x", &err), 0);
+    assert_string_equal(c.freeze, "x");
+    assert_int_equal(load(&c, "freeze: [x, [y]]", &err), AT_EINPUT);
+    assert_int_equal(load(&c, "data: [x, y]", &err), AT_EINPUT);
     at_options_fini(table, &c);
 }
 
@@ -430,6 +454,7 @@ static void help_is_aligned_and_narrow(void **state)
         "      --augment.shift_by PIXELS\n                              shift images (default 4)\n",
         "  -b, --no-bar                switches off: the bar\n",
         "  -s, --set KEY=VALUE         sets a key (repeatable)\n",
+        "      --freeze GLOB,...       globs (repeatable)\n",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         if (!strstr(text, lines[i]))
@@ -452,6 +477,7 @@ int main(void)
         cmocka_unit_test(the_tree_is_nested),
         cmocka_unit_test(the_command_line_is_read),
         cmocka_unit_test(flags_take_values_by_equals_only),
+        cmocka_unit_test(lists_are_joined),
         cmocka_unit_test(wrong_command_lines_are_usage_errors),
         cmocka_unit_test(random_command_lines_do_no_harm),
         cmocka_unit_test(names_are_near_or_not),
