@@ -120,5 +120,8 @@ typedef struct at_schedule_state {
 at_schedule_state at_schedule_look(const at_schedule *s);
 void at_trial_describe(const at_sweep *sweep, const at_trial *t,
                        at_text *out); /* "0.87 (lr=0.03)" */
+/* Flat settings of the trial's training; threads: where the sweep does not say. NULL: *err tells. */
+at_node *at_trial_settings(const at_sweep *sweep, const at_trial *t, int64_t threads,
+                           at_error *err);
 
 #endif

@@ -4,9 +4,8 @@
  * Invariants: a recorded stage is never run again, an unrecorded one may be run twice without harm;
  * one process works in OUT at a time (OUT/lock). */
 #include "job.h"
-#include "child.h"
+#include "command.h"
 #include "launcher.h"
-#include "process.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -27,12 +26,6 @@ typedef struct job {
     bool slurm;         /* within an allocation */
     bool fresh;         /* nothing in OUT is of an earlier run of this job */
 } job;
-
-/* The stages are as quiet as we are. */
-static bool is_quiet(void)
-{
-    return at_log_get_level() < AT_LOG_INFO;
-}
 
 static char *path_in(const job *j, const char *name)
 {
@@ -58,54 +51,18 @@ static int write_json(const job *j, const char *name, const at_node *tree, at_er
 
 /* ---- child processes ---- */
 
-static bool add(at_node *words, const char *word)
-{
-    return at_node_add(words, at_node_new_string(word)) != NULL;
-}
-
 /* "--name" and the path of OUT/name. */
 static bool add_path(const job *j, at_node *words, const char *option, const char *name)
 {
     char *path = path_in(j, name);
-    bool added = path && (!*option || add(words, option)) && add(words, path);
+    bool added = path && (!*option || at_command_add(words, option)) && at_command_add(words, path);
     free(path);
     return added;
 }
 
-static int run_words(const at_node *words, bool clean, int interrupt, at_error *err)
-{
-    size_t n = at_node_count(words);
-    const char **list = calloc(n + 1, sizeof *list);
-    char **environment = clean ? at_child_environment() : NULL;
-    int rc = list && (environment || !clean) ? 0 : at_nomem(err);
-    for (size_t i = 0; i < n && !rc; i++)
-        list[i] = at_node_text(at_node_at(words, i));
-    if (!rc)
-        rc = at_process_run(
-            &(at_process){.words = list, .environment = environment, .interrupt = interrupt}, err);
-    free(list);
-    free(environment);
-    return rc;
-}
-
-/* `atoll NAME ...`, alone: it must not take itself for a rank of whatever started the job. */
-static int run_command(at_node *words, at_error *err)
-{
-    if (is_quiet() && !add(words, "--quiet"))
-        return at_nomem(err);
-    int rc = run_words(words, true, SIGTERM, err);
-    return rc && rc != AT_EINTERRUPTED
-               ? at_fail(err, rc, "%s failed: %s", at_node_text(at_node_at(words, 1)), err->message)
-               : rc;
-}
-
 static at_node *command(const job *j, const char *name)
 {
-    at_node *words = at_node_new(AT_LIST);
-    if (words && add(words, j->options.program) && add(words, name))
-        return words;
-    at_node_free(words);
-    return NULL;
+    return at_command_new(j->options.program, name);
 }
 
 /* ---- stages ---- */
@@ -116,16 +73,17 @@ static int ingest(job *j, at_node **result, at_error *err)
     if (!j->fresh && is_there(j, "data")) /* it has its name only when it is complete */
         return 0;
     at_node *words = command(j, "ingest");
-    bool ok = words && add(words, j->config.source) && add_path(j, words, "--out", "data");
+    bool ok =
+        words && at_command_add(words, j->config.source) && add_path(j, words, "--out", "data");
     for (size_t i = 0; i < at_node_count(j->config.ingest) && ok; i++) {
         char *word = at_format("--%s=%s", at_node_key(j->config.ingest, i),
                                at_node_text(at_node_at(j->config.ingest, i)));
-        ok = word && add(words, word);
+        ok = word && at_command_add(words, word);
         free(word);
     }
     if (ok && !j->fresh && is_there(j, "data.partial"))
-        ok = add(words, "--resume");
-    int rc = ok ? run_command(words, err) : at_nomem(err);
+        ok = at_command_add(words, "--resume");
+    int rc = ok ? at_command_run(words, err) : at_nomem(err);
     at_node_free(words);
     return rc;
 }
@@ -137,68 +95,11 @@ static int fill_cache(job *j, at_node **result, at_error *err)
     if (!j->config.size)
         return 0;
     at_node *words = command(j, "cache");
-    bool ok = words && add(words, "build") && add_path(j, words, "", "data") &&
-              add(words, "--size") && add(words, j->config.size) &&
+    bool ok = words && at_command_add(words, "build") && add_path(j, words, "", "data") &&
+              at_command_add(words, "--size") && at_command_add(words, j->config.size) &&
               add_path(j, words, "--out", "cache");
-    int rc = ok ? run_command(words, err) : at_nomem(err);
+    int rc = ok ? at_command_run(words, err) : at_nomem(err);
     at_node_free(words);
-    return rc;
-}
-
-/* Threads of a trial beside its neighbours on this machine. */
-static int64_t trial_threads(const job *j)
-{
-    const char *workers = j->options.workers;
-    if (!workers)
-        workers = at_node_string(at_node_path(j->config.sweep, "search.workers"), "");
-    int count = 1;
-    if (sscanf(workers, "local:%4d", &count) != 1 || count < 1)
-        count = 1;
-    int cpus = at_cpu_count();
-    return cpus > count ? cpus / count : 1;
-}
-
-static at_node *rehearsal_settings(const job *j, at_error *err)
-{
-    at_node *flat = at_node_new(AT_MAP);
-    int rc = flat ? at_settings_overlay(flat, at_node_get(j->config.sweep, "train"), err)
-                  : at_nomem(err);
-    if (!rc)
-        rc = at_settings_overlay(flat, at_node_path(j->config.sweep, "search.train"), err);
-    bool ok = !rc && at_set_int(flat, "epochs", 1) && at_set_int(flat, "train_limit", 1) &&
-              (at_node_get(flat, "threads") || at_set_int(flat, "threads", trial_threads(j)));
-    if (ok)
-        return flat;
-    if (!rc)
-        at_nomem(err);
-    at_node_free(flat);
-    return NULL;
-}
-
-/* One step of a trial, thrown away: it times the network's convolutions on this machine before the
- * trials, which then start at once, and a training that cannot work fails here, in a second. */
-static int rehearse(job *j, at_node **result, at_error *err)
-{
-    (void)result;
-    if (!j->config.sweep)
-        return 0;
-    char *out = path_in(j, "rehearsal");
-    int rc = out ? at_remove_tree(out, err) : at_nomem(err);
-    at_node *settings = rc ? NULL : rehearsal_settings(j, err), *words = command(j, "train");
-    if (!rc && !settings)
-        rc = err->code;
-    bool ok = words && add_path(j, words, "--data", "data") && add(words, "--model") &&
-              add(words, j->config.model) && add_path(j, words, "--out", "rehearsal") &&
-              add(words, "--trial") && add(words, "--quiet");
-    if (!rc)
-        rc = ok ? at_settings_args(settings, words, err) : at_nomem(err);
-    if (!rc)
-        rc = run_command(words, err);
-    if (!rc)
-        rc = at_remove_tree(out, err);
-    at_node_free(settings);
-    at_node_free(words);
-    free(out);
     return rc;
 }
 
@@ -234,18 +135,19 @@ static bool add_launcher(const job *j, at_node *words)
     const char **mpirun = j->slurm ? NULL : at_mpirun_words(ranks);
     bool ok = j->slurm || mpirun;
     for (const char *const *w = j->slurm ? srun : (const char *const *)mpirun; ok && *w; w++)
-        ok = add(words, *w);
+        ok = at_command_add(words, *w);
     free(mpirun);
-    return ok && (!j->slurm || add(words, ranks));
+    return ok && (!j->slurm || at_command_add(words, ranks));
 }
 
 static bool add_training(const job *j, at_node *words, const at_node *settings, at_error *err)
 {
-    return add(words, j->options.program) && add(words, "train") &&
-           add_path(j, words, "--data", "data") && add(words, "--model") &&
-           add(words, j->config.model) && add_path(j, words, "--out", "train") &&
-           (j->fresh || !is_there(j, "train/config.yaml") || add(words, "--resume")) &&
-           (!is_quiet() || add(words, "--quiet")) && at_settings_args(settings, words, err) == 0;
+    return at_command_add(words, j->options.program) && at_command_add(words, "train") &&
+           add_path(j, words, "--data", "data") && at_command_add(words, "--model") &&
+           at_command_add(words, j->config.model) && add_path(j, words, "--out", "train") &&
+           (j->fresh || !is_there(j, "train/config.yaml") || at_command_add(words, "--resume")) &&
+           (!at_command_quiet() || at_command_add(words, "--quiet")) &&
+           at_settings_args(settings, words, err) == 0;
 }
 
 /* A job that was killed may have left a training that is still writing its checkpoint. */
@@ -267,6 +169,18 @@ static int wait_for_folder(const job *j, at_error *err)
     return rc;
 }
 
+/* A launcher that could not start a single rank may still end with 0. */
+static int check_training(const job *j, const char *launcher, at_error *err)
+{
+    if (is_there(j, "train/summary.json") && is_there(j, "train/model.h5"))
+        return 0;
+    return at_fail(
+        err, AT_EFAIL,
+        "%s ended with exit status 0, but left no model in %s/train: see its own message "
+        "above; --resume tries again",
+        launcher, j->options.out);
+}
+
 /* Ranks are interrupted by SIGUSR1, which mpirun and srun hand on; on SIGTERM they would kill. */
 static int train(job *j, at_node **result, at_error *err)
 {
@@ -284,7 +198,9 @@ static int train(job *j, at_node **result, at_error *err)
              !add_training(j, words, settings, err))
         rc = at_nomem(err);
     if (!rc)
-        rc = run_words(words, !launched, launched ? SIGUSR1 : SIGTERM, err);
+        rc = at_command_launch(words, !launched, launched ? SIGUSR1 : SIGTERM, err);
+    if (!rc)
+        rc = check_training(j, at_node_text(at_node_at(words, 0)), err);
     at_node_free(words);
     at_node_free(settings);
     return rc && rc != AT_EINTERRUPTED ? at_fail_in(err, "the final training failed") : rc;
@@ -321,7 +237,7 @@ static int report(job *j, at_node **result, at_error *err)
     bool ok = words && add_path(j, words, "--run", "train") &&
               (!j->config.sweep || add_path(j, words, "--study", "study")) &&
               add_path(j, words, "--data", "data") && add_path(j, words, "--out", "report.html");
-    int rc = ok ? run_command(words, err) : at_nomem(err);
+    int rc = ok ? at_command_run(words, err) : at_nomem(err);
     at_node_free(words);
     return rc;
 }
@@ -353,9 +269,8 @@ typedef struct stage {
     bool final;                                          /* depends on final: */
 } stage;
 static const stage stages[] = {{"ingest", ingest, false},      {"cache", fill_cache, false},
-                               {"rehearsal", rehearse, false}, {"search", search, false},
-                               {"train", train, true},         {"model", publish_model, true},
-                               {"report", report, true}};
+                               {"search", search, false},      {"train", train, true},
+                               {"model", publish_model, true}, {"report", report, true}};
 enum { STAGES = sizeof stages / sizeof *stages };
 
 /* ---- the record ---- */

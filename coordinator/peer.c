@@ -42,14 +42,9 @@ static int add_args(const at_hub *h, const at_peer *p, const at_trial *t, at_nod
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!at_node_add(args, at_node_new_string(words[i])))
             return at_nomem(err);
-    at_node *flat = at_node_copy(sweep->train), *params = at_space_params(sweep->space, t->values);
-    int rc = flat && params ? at_settings_overlay(flat, params, err) : at_nomem(err);
-    if (!rc && !at_node_get(flat, "threads") && !at_set_int(flat, "threads", threads_of(h, p)))
-        rc = at_nomem(err);
-    if (!rc)
-        rc = at_settings_args(flat, args, err);
+    at_node *flat = at_trial_settings(sweep, t, threads_of(h, p), err);
+    int rc = flat ? at_settings_args(flat, args, err) : err->code;
     at_node_free(flat);
-    at_node_free(params);
     return rc;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A sweep from SWEEP.yaml to the best trial: reads, opens or makes STUDY/, runs the hub. */
 #include "hub.h"
+#include "rehearsal.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -64,6 +65,19 @@ static int open_study(tune *t, at_error *err)
     return t->schedule ? 0 : err->code;
 }
 
+static int rehearse(tune *t, at_error *err)
+{
+    at_trial *next;
+    int rc = at_schedule_next(t->schedule, &next, err);
+    return rc || !next ? rc
+                       : at_rehearse(&(at_rehearsal){.sweep = t->sweep,
+                                                     .trial = next,
+                                                     .workers = &t->workers,
+                                                     .program = t->options->program,
+                                                     .out = t->out},
+                                     err);
+}
+
 static int run_hub(tune *t, int64_t *most, at_error *err)
 {
     at_hub_options hub = {.sweep = t->sweep,
@@ -73,6 +87,8 @@ static int run_hub(tune *t, int64_t *most, at_error *err)
                           .program = t->options->program};
     hub.key_path = t->key_path = at_path_join(t->out, "worker.key");
     int rc = t->key_path ? at_key_load(t->key_path, true, &hub.key, err) : at_nomem(err);
+    if (!rc)
+        rc = rehearse(t, err);
     if (!rc)
         rc = at_hub_run(&hub, most, err);
     at_key_wipe(&hub.key);

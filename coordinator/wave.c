@@ -320,3 +320,16 @@ void at_trial_describe(const at_sweep *sweep, const at_trial *t, at_text *out)
     at_text_add(out, ")");
     at_node_free(params);
 }
+
+at_node *at_trial_settings(const at_sweep *sweep, const at_trial *t, int64_t threads, at_error *err)
+{
+    at_node *flat = at_node_copy(sweep->train), *params = at_space_params(sweep->space, t->values);
+    int rc = flat && params ? at_settings_overlay(flat, params, err) : at_nomem(err);
+    if (!rc && !at_node_get(flat, "threads") && !at_set_int(flat, "threads", threads))
+        rc = at_nomem(err);
+    at_node_free(params);
+    if (!rc)
+        return flat;
+    at_node_free(flat);
+    return NULL;
+}

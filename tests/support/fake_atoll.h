@@ -16,7 +16,7 @@
 
 /* Plays `ingest`, `cache build`, `report`, the final `train` and `run JOB OUT` of a job;
  * `train --trial` (the metric comes from -s lr alone; -s nap_ms, fail_at, fail_all, status,
- * crash_at and kill_worker_of make trouble), `worker` and `tune SWEEP STUDY WORKERS new|resume`. */
+ * crash_at and kill_worker_of make trouble; a rehearsal is noted), `worker` and `tune SWEEP STUDY WORKERS new|resume`. */
 int fake_main(int argc, char **argv);
 double fake_metric(double lr);
 at_node *fake_tune(const char *sweep, const char *out, const char *workers, bool resume,

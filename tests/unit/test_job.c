@@ -130,6 +130,10 @@ static void the_whole_way(void **state)
                                  "cache build ",
                                  "--size auto --out ",
                                  "train --data ",
+                                 "--out ",
+                                 "/study/rehearsal ",
+                                 "-s epochs=1 ",
+                                 "train --data ",
                                  "--model fake",
                                  "-s batch=32 ",
                                  "-s augment.flip=true ",
@@ -140,7 +144,9 @@ static void the_whole_way(void **state)
                                  "--study ",
                                  NULL};
     assert_in_order(notes, order);
-    assert_null(strstr(notes, "nap_ms")); /* search.train is for the trials alone */
+    char *final = strstr(notes, "/train ");
+    assert_non_null(final);
+    assert_null(strstr(final, "nap_ms")); /* search.train is for the trials alone */
     assert_true(is_there(&p, "model.h5") && is_there(&p, "report.html") &&
                 is_there(&p, "summary.json"));
     free(notes);
@@ -245,6 +251,21 @@ static void a_failed_stage_is_run_again(void **state)
     place_fini(&p);
 }
 
+/* srun was seen to end with 0 where it had launched nothing. */
+static void a_training_that_was_never_launched_is_told(void **state)
+{
+    (void)state;
+    place p;
+    place_init(&p, "epochs: 3", "epochs: 3, not_launched: 1");
+    expect_failure(&p, false, AT_EFAIL,
+                   "the final training failed: mpirun ended with exit status 0, but left no model");
+    assert_false(is_there(&p, "model.h5") || is_there(&p, "summary.json"));
+    write_job(&p, "", "");
+    at_node_free(run(&p, true));
+    assert_true(is_there(&p, "model.h5") && is_there(&p, "summary.json"));
+    place_fini(&p);
+}
+
 /* SIGINT to the job must reach ranks under mpirun in a way that lets them leave a checkpoint. */
 static void an_interrupted_training_is_resumed(void **state)
 {
@@ -317,6 +338,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(changes_are_noticed),
         cmocka_unit_test(what_is_not_of_this_job_is_left_alone),
         cmocka_unit_test(a_failed_stage_is_run_again),
+        cmocka_unit_test(a_training_that_was_never_launched_is_told),
         cmocka_unit_test(an_interrupted_training_is_resumed),
         cmocka_unit_test(bad_jobs_are_refused_with_their_place),
     };

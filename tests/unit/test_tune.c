@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,45 @@ static void a_killed_workers_trial_runs_again(void **state)
     at_node_free(all);
     free(params);
     free(alone);
+    sweep_place_fini(&p);
+}
+
+/* The first trial's settings for one step, once, before any lease; not where nothing is left to do. */
+static void a_trial_is_rehearsed(void **state)
+{
+    (void)state;
+    sweep_place p;
+    at_error err = {0};
+    sweep_place_init(&p, "nap_ms: 10, batch: 24, epochs: 7", "");
+    char *path = at_path_join(p.dir, "notes"), *notes, *out = at_path_join(p.study, "rehearsal");
+    setenv("FAKE_ATOLL_NOTES", path, 1);
+    at_node *best = fake_tune(p.sweep, p.study, "local:1", false, &err);
+    if (!best)
+        fail_msg("%s", err.message);
+    at_node_free(best);
+    assert_int_equal(at_file_read(path, 10000, &notes, NULL, &err), 0);
+    at_node *all = sweep_trials(&p);
+    char *rate =
+        at_format(" -s lr=%s ", at_node_text(at_node_get(sweep_cell(all, 0, "params"), "lr")));
+    const char *const wanted[] = {"train --data ",     rate,
+                                  " -s batch=24 ",     " -s epochs=1 ",
+                                  " -s train_limit=1", " -s threads="};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (!strstr(notes, wanted[i]))
+            fail_msg("\"%s\" is not in %s", wanted[i], notes);
+    assert_ptr_equal(strchr(notes, '\n'), notes + strlen(notes) - 1);
+    assert_false(at_dir_exists(out));
+    assert_int_equal(remove(path), 0);
+    best = fake_tune(p.sweep, p.study, "local:1", true, &err);
+    assert_non_null(best);
+    assert_false(at_file_exists(path));
+    unsetenv("FAKE_ATOLL_NOTES");
+    at_node_free(best);
+    at_node_free(all);
+    free(rate);
+    free(notes);
+    free(path);
+    free(out);
     sweep_place_fini(&p);
 }
 
@@ -203,6 +243,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_waves_on_two_workers),
         cmocka_unit_test(a_killed_workers_trial_runs_again),
+        cmocka_unit_test(a_trial_is_rehearsed),
         cmocka_unit_test(a_failed_trial_keeps_its_last_words),
         cmocka_unit_test(a_wrong_sweep_ends_early),
         cmocka_unit_test(workers_that_cannot_run_end_the_sweep),
