@@ -98,24 +98,22 @@ static int copy_bandwidth(int threads, double *bandwidth, at_error *err)
     return status;
 }
 
-static int prepare(bench *b, const char *model, at_precision precision, at_error *err)
+static int prepare(bench *b, const at_bench_train_options *o, at_error *err)
 {
-    bool grey = !strcmp(model, "lenet");
-    at_model_spec spec = {.classes = 10, .channels = grey ? 1 : 3, .height = 32, .width = 32};
-    if (grey)
-        spec.height = spec.width = 28;
-    at_graph *g = at_model_graph(model, &spec, err);
+    const at_model_spec *spec = &o->spec;
+    at_graph *g = at_model_graph(o->model, spec, err);
     b->net = g ? at_net_new(g, 1, err) : NULL;
     at_graph_free(g);
     at_plan_options options = {.batch = b->batch,
-                               .precision = precision,
+                               .precision = o->precision,
                                .training = true,
                                .threads = b->threads,
                                .seed = 1};
     b->plan = b->net ? at_plan_new(b->net, &options, err) : NULL;
     if (!b->plan)
         return AT_EFAIL;
-    size_t bytes = (size_t)(b->batch * spec.channels * spec.height * spec.width);
+    size_t bytes = (size_t)b->batch * (size_t)spec->channels * (size_t)spec->height;
+    bytes *= (size_t)spec->width;
     b->pixels = malloc(bytes);
     b->labels = malloc((size_t)b->batch * sizeof *b->labels);
     b->velocity = at_alloc_aligned(at_net_param_count(b->net) * sizeof(float));
@@ -125,7 +123,7 @@ static int prepare(bench *b, const char *model, at_precision precision, at_error
     for (size_t i = 0; i < bytes; i++)
         b->pixels[i] = (uint8_t)at_rng_next(&rng);
     for (int i = 0; i < b->batch; i++)
-        b->labels[i] = (int32_t)at_rng_below(&rng, (uint64_t)spec.classes);
+        b->labels[i] = (int32_t)at_rng_below(&rng, (uint64_t)spec->classes);
     return 0;
 }
 
@@ -138,14 +136,18 @@ static void finish(bench *b)
     at_free_aligned(b->velocity);
 }
 
-static at_node *report(const bench *b, const char *model, at_precision precision, double median,
-                       double best, const at_plan_floor *floor, double bandwidth)
+static at_node *report(const bench *b, const at_bench_train_options *o, double median, double best,
+                       const at_plan_floor *floor, double bandwidth)
 {
     double images = (double)b->batch;
     double least = floor->conv_seconds + floor->other_bytes / bandwidth;
     at_node *out = at_node_new(AT_MAP);
-    at_set_string(out, "model", model);
-    at_set_string(out, "precision", precision == AT_BF16 ? "bf16" : "fp32");
+    at_set_string(out, "model", o->model);
+    at_set_string(out, "precision", o->precision == AT_BF16 ? "bf16" : "fp32");
+    at_set_int(out, "channels", o->spec.channels);
+    at_set_int(out, "height", o->spec.height);
+    at_set_int(out, "width", o->spec.width);
+    at_set_int(out, "classes", o->spec.classes);
     at_set_int(out, "batch", b->batch);
     at_set_int(out, "threads", b->threads);
     at_set_real(out, "images_per_second", images / median);
@@ -161,24 +163,23 @@ static at_node *report(const bench *b, const char *model, at_precision precision
     return out;
 }
 
-at_node *at_bench_train(const char *model, at_precision precision, int batch, int threads,
-                        int steps, at_error *err)
+at_node *at_bench_train(const at_bench_train_options *o, at_error *err)
 {
-    bench b = {.batch = batch, .threads = threads > 0 ? threads : at_cpu_count()};
+    bench b = {.batch = o->batch, .threads = o->threads > 0 ? o->threads : at_cpu_count()};
     double median = 0, best = 0, bandwidth = 0;
     at_plan_floor floor = {0};
     at_node *result = NULL;
-    int status = steps > 0 ? 0 : at_fail(err, AT_EUSAGE, "bench train: needs a step at least");
+    int status = o->steps > 0 ? 0 : at_fail(err, AT_EUSAGE, "bench train: needs a step at least");
     if (!status)
-        status = prepare(&b, model, precision, err);
+        status = prepare(&b, o, err);
     if (!status)
-        status = time_steps(&b, steps, &median, &best, err);
+        status = time_steps(&b, o->steps, &median, &best, err);
     if (!status)
         status = copy_bandwidth(b.threads, &bandwidth, err);
     if (!status)
         status = at_plan_measure_floor(b.plan, &floor, err);
     if (!status)
-        result = report(&b, model, precision, median, best, &floor, bandwidth);
+        result = report(&b, o, median, best, &floor, bandwidth);
     finish(&b);
     return result;
 }

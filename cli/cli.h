@@ -35,5 +35,7 @@ void cli_print_json(at_node *tree);
 void cli_print_table(const at_node *rows);
 /* The model file of a RUN folder, or the file itself; malloc'd, NULL and *err where there is none. */
 char *cli_model_path(const char *run_or_file, at_error *err);
+/* The value of --size, "224x224", into height and width; else AT_EUSAGE. */
+int cli_parse_size(const char *text, int *height, int *width, at_error *err);
 
 #endif

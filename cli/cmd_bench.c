@@ -8,14 +8,17 @@
 #include <string.h>
 
 typedef struct args {
-    char *model, *precision, *cache;
-    int64_t batch, threads, steps, repeats;
+    char *model, *size, *precision, *cache;
+    int64_t channels, classes, batch, threads, steps, repeats;
     double seconds;
     bool json;
 } args;
 
 static const at_option options[] = {
     {"model", AT_OPT_STRING, offsetof(args, model), "airnet", "train: architecture", "NAME"},
+    {"size", AT_OPT_STRING, offsetof(args, size), "", "train: of the images; 32x32 (lenet: 28x28) unless told", "HxW"},
+    {"channels", AT_OPT_INT, offsetof(args, channels), "0", "train: 3 (lenet: 1) unless told", "N", .min = 0, .max = 64},
+    {"classes", AT_OPT_INT, offsetof(args, classes), "10", "train: outputs of the network", "N", .min = 2, .max = 1e6},
     {"precision", AT_OPT_CHOICE, offsetof(args, precision), "fp32", "train: of activations", .choices = "fp32|bf16"},
     {"batch", AT_OPT_INT, offsetof(args, batch), "256", "train, loader: samples a step", "N", .min = 1, .max = 65536},
     {"threads", AT_OPT_INT, offsetof(args, threads), "0", "train, loader: 0: one a CPU", "N", .min = 0, .max = 4096},
@@ -28,10 +31,19 @@ static const at_option options[] = {
 
 static at_node *bench_train(const args *a, at_error *err)
 {
-    at_precision precision;
-    if (at_precision_parse(a->precision, &precision, err) < 0)
+    bool digits = !strcmp(a->model, "lenet");
+    int64_t side = digits ? 28 : 32, channels = a->channels ? a->channels : digits ? 1 : 3;
+    at_bench_train_options o = {
+        .model = a->model,
+        .spec = {.classes = (int)a->classes, .channels = (int)channels, .height = (int)side, .width = (int)side},
+        .batch = (int)a->batch,
+        .threads = (int)a->threads,
+        .steps = (int)a->steps};
+    if (a->size[0] && cli_parse_size(a->size, &o.spec.height, &o.spec.width, err) < 0)
         return NULL;
-    return at_bench_train(a->model, precision, (int)a->batch, (int)a->threads, (int)a->steps, err);
+    if (at_precision_parse(a->precision, &o.precision, err) < 0)
+        return NULL;
+    return at_bench_train(&o, err);
 }
 
 static at_node *bench_loader(const args *a, at_error *err)
@@ -85,6 +97,7 @@ const cli_command cmd_bench = {.name = "bench",
                                .usage = "train|loader|allreduce [options] --json",
                                .summary = "measure training, loading and allreduce beside their floors",
                                .help = "  atoll bench train --model airnet --precision fp32 --batch 256 --threads 2\n"
+                                       "  atoll bench train --model resnet50 --size 224x224 --classes 1000 --batch 32\n"
                                        "  atoll bench loader --cache out/demo/cache\n"
                                        "  mpirun -np 2 atoll bench allreduce",
                                .options = options,

@@ -25,18 +25,6 @@ static const at_option options[] = {
     {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object"},
     {0}};
 
-/* "auto" leaves 0x0, which the data set decides. */
-static int parse_size(const char *text, at_cache_spec *spec, at_error *err)
-{
-    int end = 0;
-    if (strcmp(text, "auto") == 0)
-        return 0;
-    if (sscanf(text, "%5dx%5d%n", &spec->height, &spec->width, &end) != 2 || text[end] ||
-        spec->height < 1 || spec->width < 1)
-        return at_fail(err, AT_EUSAGE, "--size: \"%s\" is not HxW, as in 32x32, nor auto", text);
-    return 0;
-}
-
 static void print_info(const at_cache *c, bool json)
 {
     at_node *n = at_cache_describe(c);
@@ -64,7 +52,8 @@ static int info(const char *path, const args *a, at_error *err)
 static int build(const char *dataset, const args *a, at_error *err)
 {
     at_cache_spec spec = {.channels = (int)a->channels, .threads = (int)a->jobs};
-    int code = parse_size(a->size, &spec, err);
+    bool told = strcmp(a->size, "auto") != 0; /* else 0x0: the data set decides */
+    int code = told ? cli_parse_size(a->size, &spec.height, &spec.width, err) : 0;
     if (code)
         return code;
     if (!a->out[0])

@@ -21,7 +21,7 @@ typedef struct args {
 
 static const at_option options[] = {
     {"data", AT_OPT_STRING, offsetof(args, data), NULL, "data set, as `atoll ingest` made it", "DATASET"},
-    {"model", AT_OPT_STRING, offsetof(args, model), NULL, "architecture: lenet, airnet", "NAME"},
+    {"model", AT_OPT_STRING, offsetof(args, model), NULL, "architecture: lenet, resnet20, vgg16-bn, ...", "NAME"},
     {"out", AT_OPT_STRING, offsetof(args, out), NULL, "folder of this training", "RUN"},
     {"config", AT_OPT_STRING, offsetof(args, config_file), NULL, "keys of training as YAML", "FILE"},
     {"set", AT_OPT_PAIRS, offsetof(args, set), NULL, "one key of training, over the file's", "KEY=VALUE", .letter = 's'},

@@ -22,6 +22,14 @@ int cli_parse(const at_option *table, void *args, int argc, char **argv, int min
     return operands;
 }
 
+int cli_parse_size(const char *text, int *height, int *width, at_error *err)
+{
+    int end = 0;
+    if (sscanf(text, "%5dx%5d%n", height, width, &end) != 2 || text[end] || *height < 1 || *width < 1)
+        return at_fail(err, AT_EUSAGE, "--size: \"%s\" is not HxW, as in 32x32", text);
+    return 0;
+}
+
 void cli_print_json(at_node *tree)
 {
     char *text = at_json_print(tree, isatty(STDOUT_FILENO));

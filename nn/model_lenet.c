@@ -1,38 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0
- * LeNet-5 (LeCun et al., "Gradient-based learning applied to document recognition", 1998) with ReLU
- * and max pooling: 61,706 parameters for ten classes on 1x32x32. A smaller image is padded by 2 in
- * the first convolution, as the paper pads its 28x28 digits to 32x32, which leaves the number of
- * parameters as it is.
+ * lenet: LeNet-5 (LeCun et al., "Gradient-based learning applied to document recognition", 1998)
+ * with ReLU and max pooling: 61,706 parameters for ten classes on 1x32x32. A smaller image is
+ * padded by 2 in the first convolution, as the paper pads its 28x28 digits to 32x32, which leaves
+ * the number of parameters as it is.
+ *
+ * lenet-wide: the same plan with 32 and 64 channels, padding in both convolutions and one hidden
+ * layer of 512, as frameworks' first examples have it.
  */
 #include "models.h"
 
-static const char *emit(at_graph *g, const at_model_spec *spec, const char *data, at_error *err)
+static void add_stage(nn_rows *r, int i, int out, int pad)
 {
-    int smaller = spec->height < spec->width ? spec->height : spec->width;
-    int pad = smaller < 32 ? 2 : 0;
-    int left = ((smaller + 2 * pad - 4) / 2 - 4) / 2;
-    if (left < 1) {
-        at_fail(err, AT_EINPUT, "model lenet: images of %dx%d are too small, 12x12 is the least",
-                spec->height, spec->width);
-        return NULL;
-    }
-    at_graph_add(g, "c1", "conv", data, "out=6 k=5 stride=1 pad=%d bias=1", pad);
-    at_graph_add(g, "r1", "relu", "c1", "%s", "");
-    at_graph_add(g, "p1", "pool", "r1", "kind=max k=2 stride=2 pad=0");
-    at_graph_add(g, "c2", "conv", "p1", "out=16 k=5 stride=1 pad=0 bias=1");
-    at_graph_add(g, "r2", "relu", "c2", "%s", "");
-    at_graph_add(g, "p2", "pool", "r2", "kind=max k=2 stride=2 pad=0");
-    at_graph_add(g, "flat", "flatten", "p2", "%s", "");
-    at_graph_add(g, "d1", "dense", "flat", "out=120 bias=1");
-    at_graph_add(g, "r3", "relu", "d1", "%s", "");
-    at_graph_add(g, "d2", "dense", "r3", "out=84 bias=1");
-    at_graph_add(g, "r4", "relu", "d2", "%s", "");
-    at_graph_add(g, "logits", "dense", "r4", "out=%d bias=1", spec->classes);
-    return "logits";
+    char name[8];
+    snprintf(name, sizeof name, "c%d", i);
+    rows_add(r, name, "conv", "out=%d k=5 stride=1 pad=%d bias=1", out, pad);
+    name[0] = 'r';
+    rows_plain(r, name, "relu");
+    name[0] = 'p';
+    rows_add(r, name, "pool", "kind=max k=2 stride=2 pad=0");
 }
 
-const at_model at_model_lenet = {
-    .name = "lenet",
-    .summary = "LeNet-5 with ReLU and max pooling; 61,706 parameters on 1x32x32 and 1x28x28",
-    .emit = emit,
+static void add_hidden(nn_rows *r, int i, int out)
+{
+    char name[8];
+    snprintf(name, sizeof name, "d%d", i);
+    rows_add(r, name, "dense", "out=%d bias=1", out);
+    snprintf(name, sizeof name, "r%d", i + 2);
+    rows_plain(r, name, "relu");
+}
+
+static void emit_lenet(nn_rows *r, const void *variant)
+{
+    (void)variant;
+    add_stage(r, 1, 6, rows_smaller_side(r) < 32 ? 2 : 0);
+    add_stage(r, 2, 16, 0);
+    rows_plain(r, "flat", "flatten");
+    add_hidden(r, 1, 120);
+    add_hidden(r, 2, 84);
+    rows_add(r, "logits", "dense", "out=%d bias=1", r->spec->classes);
+}
+
+static void emit_wide(nn_rows *r, const void *variant)
+{
+    (void)variant;
+    add_stage(r, 1, 32, 2);
+    add_stage(r, 2, 64, 2);
+    rows_plain(r, "flat", "flatten");
+    add_hidden(r, 1, 512);
+    rows_add(r, "logits", "dense", "out=%d bias=1", r->spec->classes);
+}
+
+const at_model at_models_lenet[] = {
+    {.name = "lenet",
+     .summary = "LeNet-5 with ReLU and max pooling; 61,706 parameters on 1x32x32 and 1x28x28",
+     .smallest = 12,
+     .emit = emit_lenet},
+    {.name = "lenet-wide",
+     .summary =
+         "two 5x5 convolutions of 32 and 64 channels, 512 hidden; 2.2 M parameters on 3x32x32",
+     .smallest = 4,
+     .emit = emit_wide},
+    {0},
 };

@@ -2,44 +2,68 @@
  * The table of built-in models, and the rows that all of them begin and end with: raw pixels are
  * scaled and normalised inside the network, so a model file needs no preprocessing told beside it.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "models.h"
 
-static const at_model *const models[] = {
-#define MODEL(x) &at_model_##x,
+static const at_model *const families[] = {
+#define MODELS(x) at_models_##x,
 #include "models.def"
-#undef MODEL
+#undef MODELS
 };
+enum { FAMILIES = sizeof families / sizeof *families };
+
+static const at_model *model_at(size_t i)
+{
+    for (size_t f = 0; f < FAMILIES; f++)
+        for (const at_model *m = families[f]; m->name; m++)
+            if (i-- == 0)
+                return m;
+    return NULL;
+}
 
 size_t at_model_count(void)
 {
-    return sizeof models / sizeof *models;
+    size_t n = 0;
+    while (model_at(n))
+        n++;
+    return n;
 }
 
 const char *at_model_name(size_t i)
 {
-    return i < at_model_count() ? models[i]->name : NULL;
+    const at_model *m = model_at(i);
+    return m ? m->name : NULL;
 }
 
 const char *at_model_summary(size_t i)
 {
-    return i < at_model_count() ? models[i]->summary : NULL;
+    const at_model *m = model_at(i);
+    return m ? m->summary : NULL;
 }
 
-static const at_model *find_model(const char *name, at_error *err)
+static void refuse_name(const char *name, at_error *err)
 {
-    const char *names[sizeof models / sizeof *models];
-    for (size_t i = 0; i < at_model_count(); i++) {
-        names[i] = models[i]->name;
-        if (strcmp(name, names[i]) == 0)
-            return models[i];
-    }
-    const char *near = at_nearest(name, names, at_model_count());
+    size_t n = at_model_count();
+    const char **names = calloc(n, sizeof *names);
+    for (size_t i = 0; names && i < n; i++)
+        names[i] = at_model_name(i);
+    const char *near = names ? at_nearest(name, names, n) : NULL;
     if (near)
         at_fail(err, AT_EINPUT, "unknown model '%s'; did you mean '%s'?", name, near);
     else
         at_fail(err, AT_EINPUT, "unknown model '%s'; see atoll train --help for the models", name);
+    free(names);
+}
+
+static const at_model *find_model(const char *name, at_error *err)
+{
+    const at_model *m;
+    for (size_t i = 0; (m = model_at(i)); i++)
+        if (!strcmp(name, m->name))
+            return m;
+    refuse_name(name, err);
     return NULL;
 }
 
@@ -49,55 +73,58 @@ static void add_numbers(at_text *text, const float *values, int n)
         at_text_add(text, "%s%.9g", i ? "," : "", (double)values[i]);
 }
 
-/* input, rescale to 0..1, normalise if the statistics are known. Returns the last row's name. */
-static const char *emit_input(at_graph *g, const at_model_spec *spec, at_error *err)
+/* input, rescale to 0..1, normalise if the statistics are known. */
+static int emit_input(nn_rows *r, at_error *err)
 {
-    at_graph_add(g, "data", "input", "", "channels=%d height=%d width=%d", spec->channels,
+    const at_model_spec *spec = r->spec;
+    at_graph_add(r->graph, "data", "input", "", "channels=%d height=%d width=%d", spec->channels,
                  spec->height, spec->width);
-    at_graph_add(g, "rescale", "rescale", "data", "scale=%.17g offset=0", 1.0 / 255);
+    r->last = (row_name){"data"};
+    rows_add(r, "rescale", "rescale", "scale=%.17g offset=0", 1.0 / 255);
     if (!spec->mean || !spec->deviation)
-        return "rescale";
+        return AT_OK;
     at_text attrs = {0};
     at_text_add(&attrs, "mean=");
     add_numbers(&attrs, spec->mean, spec->channels);
     at_text_add(&attrs, " deviation=");
     add_numbers(&attrs, spec->deviation, spec->channels);
-    if (attrs.failed)
-        at_nomem(err);
-    else
-        at_graph_add(g, "normalize", "normalize", "rescale", "%s", attrs.data);
-    const char *last = attrs.failed ? NULL : "normalize";
+    if (!attrs.failed)
+        at_graph_add(r->graph, "normalize", "normalize", r->last.text, "%s", attrs.data);
+    r->last = (row_name){"normalize"};
+    int status = attrs.failed ? at_nomem(err) : AT_OK;
     at_text_fini(&attrs);
-    return last;
+    return status;
 }
 
-static int check_spec(const char *name, const at_model_spec *spec, at_error *err)
+static int check_spec(const at_model *m, const at_model_spec *spec, at_error *err)
 {
     if (spec->classes < 1)
-        return at_fail(err, AT_EINPUT, "model %s: %d classes", name, spec->classes);
+        return at_fail(err, AT_EINPUT, "model %s: %d classes", m->name, spec->classes);
     if (spec->channels < 1 || spec->height < 1 || spec->width < 1)
         return at_fail(err, AT_EINPUT, "model %s: an input of %dx%dx%d (channels, height, width)",
-                       name, spec->channels, spec->height, spec->width);
+                       m->name, spec->channels, spec->height, spec->width);
+    if (spec->height < m->smallest || spec->width < m->smallest)
+        return at_fail(err, AT_EINPUT,
+                       "model %s: images of %dx%d are too small, %dx%d is the least", m->name,
+                       spec->height, spec->width, m->smallest, m->smallest);
     return AT_OK;
 }
 
 at_graph *at_model_graph(const char *name, const at_model_spec *spec, at_error *err)
 {
     const at_model *model = find_model(name, err);
-    if (!model || check_spec(name, spec, err) != AT_OK)
+    if (!model || check_spec(model, spec, err) != AT_OK)
         return NULL;
-    at_graph *g = at_graph_new();
-    if (!g) {
+    nn_rows rows = {.graph = at_graph_new(), .spec = spec};
+    if (!rows.graph) {
         at_nomem(err);
         return NULL;
     }
-    const char *last = emit_input(g, spec, err);
-    if (last)
-        last = model->emit(g, spec, last, err);
-    if (!last) {
-        at_graph_free(g);
+    if (emit_input(&rows, err) != AT_OK) {
+        at_graph_free(rows.graph);
         return NULL;
     }
-    at_graph_add(g, "loss", "softmax_loss", last, "%s", "");
-    return g;
+    model->emit(&rows, model->variant);
+    rows_plain(&rows, "loss", "softmax_loss");
+    return rows.graph;
 }

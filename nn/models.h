@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
- * models: what a file model_x.c defines, and what all of them share.
+ * models: what a file model_x.c defines: a family of models that one function writes down.
  *
- *     const at_model at_model_lenet = {.name = "lenet", .summary = "...", .emit = emit};
+ *     const at_model at_models_lenet[] = {{.name = "lenet", .summary = "...", .smallest = 12, .emit = emit}, {0}};
  */
 #ifndef NN_MODELS_H
 #define NN_MODELS_H
 
-#include <atoll/nn.h>
+#include "rows.h"
 
 typedef struct at_model {
     const char *name, *summary;
-    /* Adds rows behind `data`, which are normalised pixels, and returns the name of the row of
-     * logits. A size that the model cannot take: NULL with AT_EINPUT. */
-    const char *(*emit)(at_graph *g, const at_model_spec *spec, const char *data, at_error *err);
+    int smallest; /* height and width that it can take */
+    /* Adds the rows behind the normalised pixels; the last one is of the logits. */
+    void (*emit)(nn_rows *r, const void *variant);
+    const void *variant; /* what emit tells the family's models apart by */
 } at_model;
 
-#define MODEL(x) extern const at_model at_model_##x;
+/* Each list ends with a model without name. */
+#define MODELS(x) extern const at_model at_models_##x[];
 #include "models.def"
-#undef MODEL
+#undef MODELS
 
 #endif

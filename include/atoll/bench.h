@@ -7,8 +7,14 @@
 
 #include <atoll/nn.h>
 
-/* Forward, backward and a Nesterov update on synthetic pixels. threads 0: one a CPU of the cpuset. */
-at_node *at_bench_train(const char *model, at_precision precision, int batch, int threads, int steps, at_error *err);
+typedef struct at_bench_train_options {
+    const char *model;
+    at_model_spec spec;
+    at_precision precision;
+    int batch, threads, steps; /* threads 0: one a CPU of the cpuset */
+} at_bench_train_options;
+/* Forward, backward and a Nesterov update on synthetic pixels. */
+at_node *at_bench_train(const at_bench_train_options *o, at_error *err);
 /* One pass after another over the train split of a CACHE folder, flip and shift-crop on. */
 at_node *at_bench_loader(const char *cache, int batch, int threads, double seconds, at_error *err);
 /* Our allreduce against MPI_Allreduce for sizes from 64 KiB to 64 MiB; under mpirun; the result on rank 0, else an
