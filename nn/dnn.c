@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * dnn: the only file that includes oneDNN's headers. Written to the C API of 2.6; what 3.x spells
- * otherwise (descriptors of operations, memory descriptors as values) is in the functions between
- * the two rulers below, the rest is the same in both.
+ * dnn: oneDNN's objects as calls. Written to what the C APIs of 2.x and 3.x have in common; where
+ * they differ, dnn_version.h stands between.
  *
  * Primitives get their scratch memory from the caller (scratchpad_mode_user), so that it comes from
  * the plan's arena. All memory is bound before the first run: a step makes no oneDNN object.
  */
-#include "dnn.h"
+#include "dnn_version.h"
 
-#include <oneapi/dnnl/dnnl.h>
-#include <oneapi/dnnl/dnnl_debug.h>
 #include <stdlib.h>
-#include <string.h>
-
-#if DNNL_VERSION_MAJOR != 2
-#error "nn/dnn.c speaks oneDNN 2.x"
-#endif
 
 struct dnn_engine {
     dnnl_engine_t engine;
@@ -28,10 +20,12 @@ struct dnn_call {
     dnn_engine *engine;
     call_kind kind;
     dnn_direction direction;
+    at_precision precision;
+    int64_t n;
     nn_shape src, dst;
     dnnl_primitive_desc_t desc;
     dnnl_primitive_t primitive;
-    dnnl_memory_desc_t plain; /* the weights as in at_net_params */
+    dnn_layout plain; /* the weights as in at_net_params */
     int args;
     dnnl_exec_arg_t arg[DNN_SLOTS];
     int arg_of[DNN_SLOTS]; /* DNNL_ARG_*; 0: no such slot */
@@ -47,87 +41,6 @@ static dnnl_data_type_t type_of(at_precision precision)
 {
     return precision == AT_BF16 ? dnnl_bf16 : dnnl_f32;
 }
-
-/* ---- 2.x ------------------------------------------------------------------------------------- */
-
-static dnnl_memory_desc_t make_desc(int ndims, const dnnl_dims_t dims, dnnl_data_type_t type,
-                                    dnnl_format_tag_t tag)
-{
-    dnnl_memory_desc_t desc = {0};
-    /* Dimensions and tags are the callers' constants: it cannot fail on them. */
-    dnnl_memory_desc_init_by_tag(&desc, ndims, dims, type, tag);
-    return desc;
-}
-
-typedef struct conv_descs {
-    dnnl_memory_desc_t src, weights, bias, dst;
-    dnnl_dims_t strides, padding;
-    dnnl_alg_kind_t algorithm;
-} conv_descs;
-
-static dnnl_status_t conv_desc_forward(dnnl_primitive_desc_t *out, const dnn_engine *e,
-                                       const conv_descs *d, bool bias,
-                                       const_dnnl_primitive_attr_t attr)
-{
-    dnnl_convolution_desc_t op;
-    dnnl_status_t status = dnnl_convolution_forward_desc_init(
-        &op, dnnl_forward_training, d->algorithm, &d->src, &d->weights, bias ? &d->bias : NULL,
-        &d->dst, d->strides, d->padding, d->padding);
-    return status ? status : dnnl_primitive_desc_create(out, &op, attr, e->engine, NULL);
-}
-
-static dnnl_status_t conv_desc_backward(dnnl_primitive_desc_t *out, const dnn_engine *e,
-                                        const conv_descs *d, bool bias, dnn_direction direction,
-                                        const_dnnl_primitive_attr_t attr)
-{
-    dnnl_convolution_desc_t op;
-    dnnl_primitive_desc_t hint = NULL;
-    dnnl_status_t status = conv_desc_forward(&hint, e, d, bias, NULL);
-    if (status)
-        return status;
-    if (direction == DNN_BACKWARD_DATA)
-        status = dnnl_convolution_backward_data_desc_init(
-            &op, d->algorithm, &d->src, &d->weights, &d->dst, d->strides, d->padding, d->padding);
-    else
-        status = dnnl_convolution_backward_weights_desc_init(
-            &op, d->algorithm, &d->src, &d->weights, bias ? &d->bias : NULL, &d->dst, d->strides,
-            d->padding, d->padding);
-    if (!status)
-        status = dnnl_primitive_desc_create(out, &op, attr, e->engine, hint);
-    dnnl_primitive_desc_destroy(hint);
-    return status;
-}
-
-typedef struct dense_descs {
-    dnnl_memory_desc_t src, weights, bias, dst;
-} dense_descs;
-
-static dnnl_status_t dense_desc(dnnl_primitive_desc_t *out, const dnn_engine *e,
-                                const dense_descs *d, bool bias, dnn_direction direction,
-                                const_dnnl_primitive_attr_t attr, const_dnnl_primitive_desc_t hint)
-{
-    dnnl_inner_product_desc_t op;
-    const dnnl_memory_desc_t *b = bias ? &d->bias : NULL;
-    dnnl_status_t status = dnnl_success;
-    if (direction == DNN_BACKWARD_DATA)
-        status = dnnl_inner_product_backward_data_desc_init(&op, &d->src, &d->weights, &d->dst);
-    else if (direction == DNN_BACKWARD_WEIGHTS)
-        status =
-            dnnl_inner_product_backward_weights_desc_init(&op, &d->src, &d->weights, b, &d->dst);
-    else
-        status = dnnl_inner_product_forward_desc_init(&op, dnnl_forward_training, &d->src,
-                                                      &d->weights, b, &d->dst);
-    return status ? status : dnnl_primitive_desc_create(out, &op, attr, e->engine, hint);
-}
-
-static const dnnl_memory_desc_t *query_desc(const dnn_call *call, dnn_slot slot)
-{
-    if (slot == DNN_SCRATCH)
-        return dnnl_primitive_desc_query_md(call->desc, dnnl_query_scratchpad_md, 0);
-    return dnnl_primitive_desc_query_md(call->desc, dnnl_query_exec_arg_md, call->arg_of[slot]);
-}
-
-/* ---- both ------------------------------------------------------------------------------------ */
 
 dnn_engine *dnn_engine_new(at_error *err)
 {
@@ -178,10 +91,17 @@ static dnnl_format_tag_t tag_of(int64_t lanes, int64_t channels)
     return lanes == 16 ? dnnl_nChw16c : lanes == 8 ? dnnl_nChw8c : dnnl_nchw;
 }
 
-static dnnl_memory_desc_t image_desc(int64_t n, nn_shape s, at_precision precision, int64_t lanes)
+static dnn_layout image_layout(int64_t n, nn_shape s, at_precision precision, int64_t lanes)
 {
     dnnl_dims_t dims = {n, s.c, s.h, s.w};
-    return make_desc(4, dims, type_of(precision), tag_of(lanes, s.c));
+    return dnn_layout_new(4, dims, type_of(precision), tag_of(lanes, s.c));
+}
+
+static dnn_layout query_layout(const dnn_call *call, dnn_slot slot)
+{
+    if (slot == DNN_SCRATCH)
+        return dnnl_primitive_desc_query_md(call->desc, dnnl_query_scratchpad_md, 0);
+    return dnnl_primitive_desc_query_md(call->desc, dnnl_query_exec_arg_md, call->arg_of[slot]);
 }
 
 static dnn_call *new_call(dnn_engine *e, call_kind kind, dnn_direction direction, at_error *err)
@@ -236,36 +156,82 @@ static bool known_layouts(const dnn_call *call)
     return dnn_call_lanes(call, DNN_SRC) > 0 && dnn_call_lanes(call, DNN_DST) > 0;
 }
 
+/* The layouts of the forward direction, and that of the weights' gradient, which is fp32. */
+typedef struct call_layouts {
+    dnn_layouts forward;
+    dnn_layout gradient;
+} call_layouts;
+
+static dnnl_status_t check_layouts(const dnn_call *call, const call_layouts *l, bool bias)
+{
+    const dnn_layouts *f = &l->forward;
+    bool all = f->src && f->weights && f->dst && l->gradient && call->plain;
+    return all && (f->bias || !bias) ? dnnl_success : dnnl_out_of_memory;
+}
+
+static void free_layouts(const call_layouts *l)
+{
+    dnn_layout_free(l->forward.src);
+    dnn_layout_free(l->forward.weights);
+    dnn_layout_free(l->forward.bias);
+    dnn_layout_free(l->forward.dst);
+    dnn_layout_free(l->gradient);
+}
+
+/* call->desc, of a convolution, or without a window of a fully connected layer. */
+static dnnl_status_t describe(dnn_call *call, const call_layouts *l, const dnn_conv_window *window)
+{
+    dnnl_engine_t engine = call->engine->engine;
+    dnn_layouts own = l->forward;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_primitive_desc_t hint = NULL;
+    dnnl_status_t status = make_attr(&attr);
+    if (call->direction == DNN_BACKWARD_WEIGHTS)
+        own.weights = l->gradient;
+    if (!status && call->direction != DNN_FORWARD)
+        status = window ? dnn_conv_desc(&hint, engine, DNN_FORWARD, &l->forward, window, NULL, NULL)
+                        : dnn_dense_desc(&hint, engine, DNN_FORWARD, &l->forward, NULL, NULL);
+    if (!status)
+        status = window
+                     ? dnn_conv_desc(&call->desc, engine, call->direction, &own, window, attr, hint)
+                     : dnn_dense_desc(&call->desc, engine, call->direction, &own, attr, hint);
+    if (hint)
+        dnnl_primitive_desc_destroy(hint);
+    if (attr)
+        dnnl_primitive_attr_destroy(attr);
+    return status;
+}
+
 dnn_call *dnn_conv_new(dnn_engine *e, const dnn_conv_spec *s, at_error *err)
 {
     dnn_call *call = new_call(e, KIND_CONV, s->direction, err);
     if (!call)
         return NULL;
+    call->precision = s->precision;
+    call->n = s->n;
     call->src = s->src;
     call->dst = s->dst;
-    const nn_window *w = &s->window;
-    dnnl_dims_t kernel = {s->dst.c, s->src.c, w->kh, w->kw}, bias = {s->dst.c};
-    dnnl_data_type_t weights =
-        s->direction == DNN_BACKWARD_WEIGHTS ? dnnl_f32 : type_of(s->precision);
-    conv_descs d = {
-        .src = image_desc(s->n, s->src, s->precision, s->src_lanes),
-        .dst = image_desc(s->n, s->dst, s->precision, s->dst_lanes),
-        .weights = make_desc(4, kernel, weights, dnnl_format_tag_any),
-        .bias = make_desc(1, bias, dnnl_f32, dnnl_x),
-        .strides = {w->sh, w->sw},
-        .padding = {w->ph, w->pw},
-        .algorithm = s->winograd ? dnnl_convolution_auto : dnnl_convolution_direct,
-    };
-    call->plain = make_desc(4, kernel, dnnl_f32, dnnl_oihw);
     if (s->bias)
         add_bias(call);
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status = make_attr(&attr);
-    if (!status && s->direction == DNN_FORWARD)
-        status = conv_desc_forward(&call->desc, e, &d, s->bias, attr);
-    else if (!status)
-        status = conv_desc_backward(&call->desc, e, &d, s->bias, s->direction, attr);
-    dnnl_primitive_attr_destroy(attr);
+    const nn_window *w = &s->window;
+    dnnl_dims_t kernel = {s->dst.c, s->src.c, w->kh, w->kw}, bias = {s->dst.c};
+    dnn_conv_window window = {
+        .algorithm = s->winograd ? dnnl_convolution_auto : dnnl_convolution_direct,
+        .strides = {w->sh, w->sw},
+        .padding = {w->ph, w->pw},
+    };
+    call_layouts l = {
+        .forward.src = image_layout(s->n, s->src, s->precision, s->src_lanes),
+        .forward.weights = dnn_layout_new(4, kernel, type_of(s->precision), dnnl_format_tag_any),
+        .forward.bias = s->bias ? dnn_layout_new(1, bias, dnnl_f32, dnnl_x) : NULL,
+        .forward.dst = image_layout(s->n, s->dst, s->precision, s->dst_lanes),
+        .gradient = dnn_layout_new(4, kernel, dnnl_f32, dnnl_format_tag_any),
+    };
+    call->plain = dnn_layout_new(4, kernel, dnnl_f32, dnnl_oihw);
+    dnnl_status_t status = check_layouts(call, &l, s->bias);
+    if (!status)
+        status = describe(call, &l, &window);
+    free_layouts(&l);
     if (!status && !known_layouts(call))
         status = dnnl_unimplemented;
     return finish(call, status, "convolution", err);
@@ -276,71 +242,67 @@ dnn_call *dnn_dense_new(dnn_engine *e, const dnn_dense_spec *s, at_error *err)
     dnn_call *call = new_call(e, KIND_DENSE, s->direction, err);
     if (!call)
         return NULL;
+    call->precision = s->precision;
+    call->n = s->n;
     call->src = (nn_shape){s->in, 1, 1};
     call->dst = (nn_shape){s->out, 1, 1};
+    if (s->bias)
+        add_bias(call);
     dnnl_dims_t src = {s->n, s->in}, weights = {s->out, s->in}, bias = {s->out},
                 dst = {s->n, s->out};
     dnnl_data_type_t type = type_of(s->precision);
-    bool gradient = s->direction == DNN_BACKWARD_WEIGHTS;
-    dense_descs d = {
-        .src = make_desc(2, src, type, dnnl_ab),
-        .weights = make_desc(2, weights, type, dnnl_ab),
-        .bias = make_desc(1, bias, dnnl_f32, dnnl_x),
-        .dst = make_desc(2, dst, type, dnnl_ab),
+    call_layouts l = {
+        .forward.src = dnn_layout_new(2, src, type, dnnl_ab),
+        .forward.weights = dnn_layout_new(2, weights, type, dnnl_ab),
+        .forward.bias = s->bias ? dnn_layout_new(1, bias, dnnl_f32, dnnl_x) : NULL,
+        .forward.dst = dnn_layout_new(2, dst, type, dnnl_ab),
+        .gradient = dnn_layout_new(2, weights, dnnl_f32, dnnl_ab),
     };
-    call->plain = make_desc(2, weights, dnnl_f32, dnnl_ab);
-    if (s->bias)
-        add_bias(call);
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_primitive_desc_t hint = NULL;
-    dnnl_status_t status = make_attr(&attr);
-    bool backward = s->direction == DNN_BACKWARD_DATA || gradient;
-    if (!status && backward)
-        status = dense_desc(&hint, e, &d, s->bias, DNN_FORWARD, NULL, NULL);
-    if (gradient)
-        d.weights = call->plain;
+    call->plain = dnn_layout_new(2, weights, dnnl_f32, dnnl_ab);
+    dnnl_status_t status = check_layouts(call, &l, s->bias);
     if (!status)
-        status = dense_desc(&call->desc, e, &d, s->bias, s->direction, attr, hint);
-    if (hint)
-        dnnl_primitive_desc_destroy(hint);
-    dnnl_primitive_attr_destroy(attr);
+        status = describe(call, &l, NULL);
+    free_layouts(&l);
     return finish(call, status, "inner product", err);
 }
 
-static dnn_call *new_reorder(dnn_engine *e, const dnnl_memory_desc_t *from,
-                             const dnnl_memory_desc_t *to, at_error *err)
+static dnn_call *new_reorder(dnn_engine *e, dnn_layout from, dnn_layout to, at_error *err)
 {
     dnn_call *call = new_call(e, KIND_REORDER, DNN_FORWARD, err);
     if (!call)
         return NULL;
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status = make_attr(&attr);
+    dnnl_status_t status = from && to ? make_attr(&attr) : dnnl_out_of_memory;
     if (!status)
         status =
             dnnl_reorder_primitive_desc_create(&call->desc, from, e->engine, to, e->engine, attr);
-    dnnl_primitive_attr_destroy(attr);
+    if (attr)
+        dnnl_primitive_attr_destroy(attr);
     return finish(call, status, "reorder", err);
 }
 
 dnn_call *dnn_weights_reorder_new(dnn_engine *e, const dnn_call *of, at_error *err)
 {
-    const dnnl_memory_desc_t *theirs = query_desc(of, DNN_WEIGHTS);
+    dnn_layout theirs = query_layout(of, DNN_WEIGHTS);
     if (of->direction == DNN_BACKWARD_WEIGHTS)
-        return new_reorder(e, theirs, &of->plain, err);
-    return new_reorder(e, &of->plain, theirs, err);
+        return new_reorder(e, theirs, of->plain, err);
+    return new_reorder(e, of->plain, theirs, err);
 }
 
 bool dnn_weights_plain(const dnn_call *call)
 {
-    return dnnl_memory_desc_equal(query_desc(call, DNN_WEIGHTS), &call->plain);
+    return dnnl_memory_desc_equal(query_layout(call, DNN_WEIGHTS), call->plain);
 }
 
 dnn_call *dnn_tensor_reorder_new(dnn_engine *e, int64_t n, nn_shape shape, at_precision precision,
                                  int64_t from_lanes, int64_t to_lanes, at_error *err)
 {
-    dnnl_memory_desc_t from = image_desc(n, shape, precision, from_lanes);
-    dnnl_memory_desc_t to = image_desc(n, shape, precision, to_lanes);
-    return new_reorder(e, &from, &to, err);
+    dnn_layout from = image_layout(n, shape, precision, from_lanes);
+    dnn_layout to = image_layout(n, shape, precision, to_lanes);
+    dnn_call *call = new_reorder(e, from, to, err);
+    dnn_layout_free(from);
+    dnn_layout_free(to);
+    return call;
 }
 
 void dnn_call_free(dnn_call *call)
@@ -353,6 +315,7 @@ void dnn_call_free(dnn_call *call)
         dnnl_primitive_destroy(call->primitive);
     if (call->desc)
         dnnl_primitive_desc_destroy(call->desc);
+    dnn_layout_free(call->plain);
     free(call);
 }
 
@@ -360,8 +323,8 @@ size_t dnn_call_bytes(const dnn_call *call, dnn_slot slot)
 {
     if (!call->arg_of[slot])
         return 0;
-    const dnnl_memory_desc_t *desc = query_desc(call, slot);
-    return desc ? dnnl_memory_desc_get_size(desc) : 0;
+    dnn_layout layout = query_layout(call, slot);
+    return layout ? dnnl_memory_desc_get_size(layout) : 0;
 }
 
 int64_t dnn_call_lanes(const dnn_call *call, dnn_slot slot)
@@ -369,13 +332,13 @@ int64_t dnn_call_lanes(const dnn_call *call, dnn_slot slot)
     nn_shape s = slot == DNN_SRC ? call->src : call->dst;
     if (call->kind != KIND_CONV)
         return s.c;
-    const dnnl_memory_desc_t *desc = query_desc(call, slot);
+    dnn_layout layout = query_layout(call, slot);
     const int64_t tries[] = {s.c, 16, 8, 1};
     for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
-        dnnl_dims_t dims;
-        memcpy(dims, desc->dims, sizeof dims);
-        dnnl_memory_desc_t like = make_desc(4, dims, desc->data_type, tag_of(tries[i], s.c));
-        if (dnnl_memory_desc_equal(desc, &like))
+        dnn_layout like = image_layout(call->n, s, call->precision, tries[i]);
+        bool same = like && dnnl_memory_desc_equal(layout, like);
+        dnn_layout_free(like);
+        if (same)
             return tries[i];
     }
     return -1;
@@ -393,8 +356,8 @@ int dnn_call_bind(dnn_call *call, dnn_slot slot, const void *memory, at_error *e
     if (!dnn_call_bytes(call, slot))
         return 0;
     dnnl_memory_t object = NULL;
-    dnnl_status_t status = dnnl_memory_create(&object, query_desc(call, slot), call->engine->engine,
-                                              (void *)(uintptr_t)memory);
+    dnnl_status_t status = dnnl_memory_create(&object, query_layout(call, slot),
+                                              call->engine->engine, (void *)(uintptr_t)memory);
     if (status)
         return fail(err, status, "memory");
     for (int i = 0; i < call->args; i++) {
