@@ -58,8 +58,10 @@ static bool next_event(reader *r, yaml_event_t *event)
         at_fail(r->err, AT_EINPUT, "%s:%zu:%zu: %s", r->name, line, column, problem);
     } else {
         const char *context = p->context ? p->context : "";
-        at_fail(r->err, AT_EINPUT, "%s:%zu:%zu: %s%s%s", r->name, p->problem_mark.line + 1,
-                p->problem_mark.column + 1, problem, *context ? ", " : "", context);
+        bool tab = strstr(problem, "character that cannot start any token") != NULL;
+        at_fail(r->err, AT_EINPUT, "%s:%zu:%zu: %s%s%s%s", r->name, p->problem_mark.line + 1,
+                p->problem_mark.column + 1, problem, *context ? ", " : "", context,
+                tab ? " (a tab? YAML indents with spaces)" : "");
     }
     return false;
 }
@@ -311,9 +313,9 @@ static at_node *read_stream(reader *r)
         if (!done)
             goto fail;
     }
-    if (!root && !(root = at_node_new(AT_NULL)))
-        at_nomem(r->err);
-    return root;
+    if (root || ((root = at_node_new(AT_NULL)) && at_node_place(root, r->name, 1, 1)))
+        return root;
+    at_nomem(r->err);
 fail:
     at_node_free(root);
     return NULL;

@@ -38,7 +38,11 @@ static void print_summary(const at_node *s, const char *out)
            at_node_text(at_node_get(s, "epochs")), at_node_text(at_node_get(s, "ranks")),
            at_node_real(at_node_get(s, "images_per_second"), 0));
     printf("model         %s/model.h5\nreport        %s/report.html\n", out, out);
-    printf("test accuracy %.4f\n", at_node_real(at_node_get(s, "test_accuracy"), 0));
+    const at_node *test = at_node_get(s, "test_accuracy");
+    if (at_node_kind(test) == AT_REAL)
+        printf("test accuracy %.4f\n", at_node_real(test, 0));
+    else
+        printf("test accuracy not measured: the data set has no test split\n");
 }
 
 static int run_job(const args *a, const char *job, at_error *err)

@@ -23,7 +23,7 @@ static const at_option options[] = {
     {"data", AT_OPT_STRING, offsetof(args, data), NULL, "data set, as `atoll ingest` made it", "DATASET"},
     {"model", AT_OPT_STRING, offsetof(args, model), NULL, "architecture: lenet, resnet20, vgg16-bn, ...", "NAME"},
     {"out", AT_OPT_STRING, offsetof(args, out), NULL, "folder of this training", "RUN"},
-    {"config", AT_OPT_STRING, offsetof(args, config_file), NULL, "keys of training as YAML", "FILE"},
+    {"config", AT_OPT_STRING, offsetof(args, config_file), NULL, "keys of training as YAML; also another RUN/config.yaml", "FILE"},
     {"set", AT_OPT_PAIRS, offsetof(args, set), NULL, "one key of training, over the file's", "KEY=VALUE", .letter = 's'},
     {"resume", AT_OPT_BOOL, offsetof(args, resume), NULL, "go on from RUN's newest checkpoint, with its keys"},
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print the summary as JSON"},
@@ -61,7 +61,8 @@ static int apply_file(args *a, const char *path, bool resumed, at_error *err)
     at_node *tree = at_yaml_read(path, err);
     if (!tree)
         return err->code;
-    const at_node *keys = resumed ? at_node_get(tree, "train") : tree;
+    bool of_run = resumed || at_node_get(tree, "atoll"); /* a RUN/config.yaml holds them under train: */
+    const at_node *keys = of_run ? at_node_get(tree, "train") : tree;
     int code = at_options_from_node(at_train_options, &a->config, keys, err);
     if (resumed && code == 0) {
         code = take_missing(&a->data, at_node_get(tree, "data"), err);

@@ -70,6 +70,7 @@ typedef struct at_trial {
     double value;   /* NaN unless complete */
     double latest;  /* the metric of the latest epoch, also of an earlier lease: a trial that is
                      * resumed at its end reports none again; NaN: none */
+    bool measured;  /* an epoch has reported the metric, be it NaN */
     int losses;     /* leases lost in this run because a worker died */
 } at_trial;
 typedef struct at_study at_study;

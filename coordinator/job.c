@@ -294,6 +294,12 @@ static char *change_of(const at_node *before, const at_node *now, bool final)
     return key;
 }
 
+/* Nothing that could differ from the changed job is there yet: it begins anew. */
+static bool is_unbegun(const job *j)
+{
+    return at_node_count(at_node_get(j->record, "stages")) == 0 && !is_there(j, "data");
+}
+
 /* The final training begins anew when its part of the job has changed. */
 static int forget_final(job *j, at_error *err)
 {
@@ -312,7 +318,9 @@ static int compare(job *j, at_error *err)
     const at_node *before = at_node_get(j->record, "job");
     char *key = change_of(before, j->config.tree, true);
     int rc = 0;
-    if (key)
+    if (key && is_unbegun(j))
+        j->fresh = true;
+    else if (key)
         rc = at_fail(err, AT_EINPUT,
                      "%s: %s has changed since %s was begun; put it back or use another --out",
                      j->options.job, key, j->options.out);

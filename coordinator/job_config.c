@@ -38,7 +38,7 @@ static int read_final(at_job_config *c, const at_job_options *o, at_error *err)
 {
     const at_node *final = at_node_get(c->tree, "final"), *ranks = at_node_get(final, "ranks");
     c->ranks = 1;
-    int rc = final ? at_keys_check(final, final_names, err) : 0;
+    int rc = final && at_node_kind(final) != AT_NULL ? at_keys_check(final, final_names, err) : 0;
     if (rc)
         return rc;
     if (ranks)

@@ -50,7 +50,9 @@ int at_workers_parse(const char *text, at_workers *out, at_error *err)
         return 0;
     }
     return at_fail(err, AT_EUSAGE,
-                   "workers \"%s\": expected local:N, mpi:N, slurm:N or listen:HOST:PORT", text);
+                   "workers \"%s\": expected local:N, mpi:N, slurm:N (N from 1 to %d) or "
+                   "listen:HOST:PORT",
+                   text, WORKERS_MAX);
 }
 
 /* ---- command lines ---- */

@@ -16,9 +16,10 @@ static const at_option search_keys[] = {
     {"wave", AT_OPT_INT, AT(wave), "4", "trials proposed together", "N", .min = 1, .max = 10000},
     {"workers", AT_OPT_STRING, AT(workers), "local:1", "local:N, mpi:N, slurm:N, listen:HOST:PORT"},
     {"sampler", AT_OPT_STRING, AT(sampler), "tpe", "what proposes: samplers.def"},
-    {"metric", AT_OPT_STRING, AT(metric), "val_accuracy", "key of a trial's epoch events"},
-    {"direction", AT_OPT_CHOICE, AT(direction), "maximize", "what is better",
-     .choices = "maximize|minimize"},
+    {"metric", AT_OPT_CHOICE, AT(metric), "val_accuracy", "key of a trial's epoch events",
+     .choices = "val_accuracy|val_loss|train_accuracy|train_loss"},
+    {"direction", AT_OPT_CHOICE, AT(direction), "auto", "what is better; auto: as the metric says",
+     .choices = "auto|maximize|minimize"},
     {"seed", AT_OPT_INT, AT(seed), "1", "of the proposals", "N", .min = 0, .max = -1},
     {0}};
 #undef AT
@@ -26,6 +27,16 @@ static const at_option search_keys[] = {
 static const char *const sweep_names[] = {"data", "model", "train", "search", NULL};
 static const char *const search_names[] = {"trials",    "wave", "workers", "sampler", "metric",
                                            "direction", "seed", "train",   "space",   NULL};
+
+/* Of a loss less is better, unless the file says otherwise. */
+static int resolve_direction(at_search *search, at_error *err)
+{
+    if (strcmp(search->direction, "auto") != 0)
+        return 0;
+    free(search->direction);
+    search->direction = strdup(strstr(search->metric, "_loss") ? "minimize" : "maximize");
+    return search->direction ? 0 : at_nomem(err);
+}
 
 /* The scalar keys of search: by the table. */
 static int read_search(at_sweep *s, const at_node *search, at_error *err)
@@ -40,12 +51,25 @@ static int read_search(at_sweep *s, const at_node *search, at_error *err)
     at_node_remove(scalars, "space");
     rc = at_options_from_node(search_keys, &s->search, scalars, err);
     at_node_free(scalars);
+    if (!rc)
+        rc = resolve_direction(&s->search, err);
     if (rc)
         return rc;
     s->maximize = strcmp(s->search.direction, "maximize") == 0;
     s->sampler = at_sampler_find(s->search.sampler, err);
     const char *where = at_node_where(at_node_get(search, "sampler"));
     return s->sampler ? 0 : *where ? at_fail_in(err, "%s", where) : err->code;
+}
+
+/* A choice has a place of its own, which the message then names. */
+static int check_example(const at_sweep *s, const at_dist *d, const at_node *flat,
+                         const at_checks *checks, at_error *err)
+{
+    int rc = checks->train(s->model, flat, err);
+    const char *where = at_node_where(at_node_get(flat, d->name));
+    if (rc && (!*where || !strstr(err->message, where)))
+        at_fail_in(err, "%s", *d->where ? d->where : "search.space");
+    return rc;
 }
 
 /* An example of every parameter: a misspelled or impossible one is found before any trial. */
@@ -60,8 +84,8 @@ static int check_params(const at_sweep *s, const at_checks *checks, at_error *er
             double value = d->kind == AT_DIST_CHOICE ? (double)k : k ? d->high : d->low;
             if (!at_node_set(flat, d->name, at_dist_external(d, value)))
                 rc = at_nomem(err);
-            else if ((rc = checks->train(s->model, flat, err)))
-                at_fail_in(err, "%s", *d->where ? d->where : "search.space");
+            else
+                rc = check_example(s, d, flat, checks, err);
         }
         at_node_remove(flat, d->name);
         const at_node *fixed = at_node_get(s->train, d->name);

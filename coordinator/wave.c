@@ -216,6 +216,7 @@ int at_schedule_event(at_schedule *s, at_trial *t, const at_node *event, double 
     if (strcmp(kind, "epoch") != 0 || !value)
         return 0;
     t->latest = at_node_real(value, NAN);
+    t->measured = true;
     return at_study_step(s->study, t, at_node_int(at_node_get(event, "epoch"), 0), t->latest, err);
 }
 
@@ -229,7 +230,10 @@ static char *failure_of(const at_schedule *s, const at_trial *t, const at_outcom
     if (o->status)
         return at_format("exit status %d%s%s", o->status, *tail ? ": " : "", tail);
     if (!isfinite(t->latest))
-        return at_format("its epochs reported no finite %s", s->sweep->search.metric);
+        return at_format("its epochs reported no finite %s%s", s->sweep->search.metric,
+                         !t->measured && strncmp(s->sweep->search.metric, "val_", 4) == 0
+                             ? "; has the data set a val split (ingest's val-fraction makes one)?"
+                             : "");
     return NULL;
 }
 
@@ -237,6 +241,8 @@ static char *failure_of(const at_schedule *s, const at_trial *t, const at_outcom
 static int judge(at_schedule *s, const at_trial *t, const at_outcome *o, at_error *err)
 {
     bool misfit = !o->signal && (o->status == STATUS_USAGE || o->status == STATUS_INPUT);
+    if (t->state == AT_TRIAL_FAIL && !o->signal && !o->status && !t->measured) /* nor will others */
+        return at_fail(err, AT_EINPUT, "trial %" PRId64 ": %s", t->number, s->failure);
     if (t->state == AT_TRIAL_COMPLETE || !misfit) {
         s->misfits = 0;
         return 0;

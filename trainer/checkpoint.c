@@ -196,7 +196,8 @@ static int check_rows(at_h5 *h, at_net *net, at_error *err)
     char *theirs = at_h5_read_text(h, "rows", err), *ours = at_graph_print(at_net_graph(net));
     int code = !theirs ? AT_EINPUT : !ours ? at_nomem(err) : 0;
     if (code == 0 && strcmp(theirs, ours) != 0)
-        code = at_fail(err, AT_EINPUT, "it is of another network than the one to be trained");
+        code = at_fail(err, AT_EINPUT, "it is of another network than the one to be trained: resume with the same "
+                       "model, size and data set");
     free(theirs);
     free(ours);
     return code;

@@ -65,6 +65,9 @@ status=0
 "$ATOLL" train --out file "${good[@]}" 2>message || status=$?
 [ $status = 3 ] && grep -q 'file is a file' message && [ ! -s file ] || die "--out file: $status, $(cat message)"
 "$ATOLL" train --out used "${good[@]}" --quiet -s epochs=1 -s threads=1 >/dev/null
+"$ATOLL" train --out again "${good[@]}" --quiet --config used/config.yaml >/dev/null
+[ "$(grep -A 99 '^train:' used/config.yaml)" = "$(grep -A 99 '^train:' again/config.yaml)" ] ||
+    die "--config used/config.yaml gave other keys: $(diff used/config.yaml again/config.yaml)"
 find used -type f -exec sha256sum {} + | sort >before
 status=0
 "$ATOLL" train --out used "${good[@]}" 2>message || status=$?

@@ -102,6 +102,15 @@ echo
 "$ATOLL" study trials quiet | head -n 1 | grep -q 'number  wave  state' || die "no table of trials"
 "$ATOLL" study best quiet | grep -q '^value' || die "no best trial"
 
+# ---- data without validation or test images ----
+mkdir plain
+take train 60 plain
+printf 'data: {source: plain}\nmodel: lenet\ntrain: {epochs: 1}\n' > plain.yaml
+"$ATOLL" run plain.yaml --out unmeasured --quiet > out.txt
+grep -q '^test accuracy not measured' out.txt || die "a test accuracy without test images: $(cat out.txt)"
+printf 'search: {trials: 9, space: {lr: {uniform: [0.01, 0.1]}}}\n' >> plain.yaml
+refused 3 'trial 0: .*no finite val_accuracy; has the data set a val split' "$ATOLL" run plain.yaml --out blind --quiet
+
 # ---- a key that is another's ----
 "$ATOLL" tune sweep.yaml --out door --workers listen:127.0.0.1:0 2> door.txt &
 coordinator=$!

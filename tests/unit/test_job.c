@@ -236,6 +236,8 @@ static void a_failed_stage_is_run_again(void **state)
     place_init(&p, "source: pictures", "source: missing");
     expect_failure(&p, false, AT_EINPUT, "ingest failed");
     assert_false(is_there(&p, "summary.json"));
+    write_job(&p, "", ""); /* nothing is there yet that could not be of the mended job */
+    at_node_free(run(&p, true));
     place_fini(&p);
 
     place_init(&p, "epochs: 3", "epochs: 3, fail: 1");
@@ -313,6 +315,9 @@ static void bad_jobs_are_refused_with_their_place(void **state)
         {"local:2", "locl:2", "search.workers \"locl:2\""},
         {"wave: 2", "waves: 2", "job.yaml:6:3: unknown key \"waves\"; did you mean \"wave\"?"},
         {"model: fake", "model: [fake", "job.yaml:3"},
+        {"model: fake", "\tmodel: fake", "a tab?"},
+        {"  wave: 2\n", "  metric: accuracy\n",
+         "job.yaml:6:11: metric: \"accuracy\" is not one of"},
     };
     size_t n = sizeof cases / sizeof *cases;
     for (size_t i = 0; i < n; i++) {

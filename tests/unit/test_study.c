@@ -404,6 +404,8 @@ static void bad_sweeps_are_refused_with_their_place(void **state)
         {"trials: 22", "trials: many", "sweep.yaml:5:11: trials: expected an integer"},
         {"trials: 22", "trials: 0", "sweep.yaml:5:11: trials: 0 is below the minimum 1"},
         {"direction: minimize", "direction: down", "direction: \"down\" is not one of"},
+        {"metric: val_loss", "metric: val_los",
+         "sweep.yaml:7:11: metric: \"val_los\" is not one of val_accuracy, val_loss"},
         {"seed: 7", "sampler: tpee", "unknown sampler \"tpee\"; did you mean \"tpe\"?"},
         {"data: data/x", "data: {source: x}", "sweep.yaml:1:7: data: expected a word"},
         {"model: lenet", "", "sweep.yaml:1:1: model: this key is needed"},
@@ -421,6 +423,34 @@ static void bad_sweeps_are_refused_with_their_place(void **state)
     assert_int_equal(scratch_count(dir), 0);
     print_message("%zu bad sweeps refused\n", n);
     scratch_free(dir);
+}
+
+static void less_of_a_loss_is_better(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *to;
+        bool maximize;
+    } cases[] = {{"direction: minimize", false},
+                 {"direction: maximize", true},
+                 {"direction: auto", false},
+                 {"metric: val_accuracy", true},
+                 {"metric: train_loss", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        at_error err = {0};
+        char *yaml =
+            at_format("data: d\nmodel: m\nsearch:\n  %s%s\n  space: {lr: {uniform: [0, 1]}}\n",
+                      strstr(cases[i].to, "metric") ? "" : "metric: val_loss\n  ", cases[i].to);
+        at_node *tree = at_yaml_parse(yaml, strlen(yaml), "sweep.yaml", &err);
+        at_sweep *s = at_sweep_read(tree, "sweep.yaml", &(at_checks){0}, &err);
+        if (!s)
+            fail_msg("%s", err.message);
+        assert_int_equal(s->maximize, cases[i].maximize);
+        assert_string_equal(s->search.direction, cases[i].maximize ? "maximize" : "minimize");
+        at_sweep_free(s);
+        at_node_free(tree);
+        free(yaml);
+    }
 }
 
 static void not_a_study(void **state)
@@ -450,6 +480,7 @@ int main(void)
         cmocka_unit_test(what_was_written_is_read_back),
         cmocka_unit_test(only_the_same_sweep_continues),
         cmocka_unit_test(bad_sweeps_are_refused_with_their_place),
+        cmocka_unit_test(less_of_a_loss_is_better),
         cmocka_unit_test(not_a_study),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,6 +160,7 @@ static void nothing_is_null(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         at_node *n = parse(cases[i]);
         assert_int_equal(at_node_kind(n), AT_NULL);
+        assert_memory_equal(at_node_where(n), "f:", 2);
         at_node_free(n);
     }
 }
