@@ -24,6 +24,9 @@ typedef struct cli_command {
     const at_option *keys;    /* NULL, or keys of training that are options too, for the help */
     bool computes;            /* runs a network: see spin_briefly in main.c */
     int (*run)(int argc, char **argv, at_error *err); /* an AT_ code, or the exit status if it was told already */
+    /* NULL, or what follows the command's name, each named "model describe" and with help of its own; the last one has
+     * no name. Such a command has no run. */
+    const struct cli_command *actions;
 } cli_command;
 
 /* at_options_init + at_options_parse + operand count in [min, max] (max -1: any); fills operands via argv[0..].

@@ -18,7 +18,7 @@ static const cli_command *const commands[] = {
 #include "commands.def"
 #undef COMMAND
 };
-enum { COMMANDS = sizeof commands / sizeof *commands };
+enum { COMMANDS = sizeof commands / sizeof *commands, MAX_ACTIONS = 64 };
 
 static const cli_command *find(const char *name)
 {
@@ -46,9 +46,22 @@ static void print_help(FILE *out)
           out);
 }
 
+static void print_actions(const cli_command *c, FILE *out)
+{
+    for (const cli_command *a = c->actions; a && a->name; a++)
+        fprintf(out, "  atoll %s %s\n      %s\n", a->name, a->usage, a->summary);
+}
+
+static void print_usage(const cli_command *c)
+{
+    fprintf(stderr, "usage: atoll %s %s\n", c->name, c->usage);
+    print_actions(c, stderr);
+}
+
 static void print_command_help(const cli_command *c)
 {
     printf("atoll %s: %s\n\nUsage: atoll %s %s\n", c->name, c->summary, c->name, c->usage);
+    print_actions(c, stdout);
     if (c->help)
         printf("\n%s\n", c->help);
     if (c->options) {
@@ -60,6 +73,27 @@ static void print_command_help(const cli_command *c)
         at_options_help(c->keys, stdout);
     }
     puts("\nEverywhere:\n  --quiet    errors only on stderr\n  --help     this text");
+}
+
+/* The action that argv[0] names, which is taken out; c itself where it has none. NULL and *err: no such action. */
+static const cli_command *take_action(const cli_command *c, int *argc, char ***argv, at_error *err)
+{
+    const char *names[MAX_ACTIONS], *word = *argc > 0 && (*argv)[0][0] != '-' ? (*argv)[0] : NULL;
+    size_t n = 0;
+    if (!c->actions || !word)
+        return c;
+    for (const cli_command *a = c->actions; a->name; a++) {
+        names[n] = strrchr(a->name, ' ') + 1;
+        if (!strcmp(word, names[n++])) {
+            (*argc)--;
+            (*argv)++;
+            return a;
+        }
+    }
+    const char *near = at_nearest(word, names, n);
+    at_fail(err, AT_EUSAGE, "there is no \"%s\"%s%s%s", word, near ? "; did you mean \"" : "", near ? near : "",
+            near ? "\"?" : "");
+    return NULL;
 }
 
 static int unknown_command(const char *name)
@@ -132,17 +166,24 @@ int main(int argc, char **argv)
     spin_briefly(command, argv);
     argc -= 2;
     argv += 2;
-    if (take_common(&argc, argv)) {
-        print_command_help(command);
+    bool help = take_common(&argc, argv);
+    at_error err = {0};
+    const cli_command *action = take_action(command, &argc, &argv, &err);
+    if (help) {
+        print_command_help(action ? action : command);
         return 0;
     }
     at_interrupt_install();
-    at_error err = {0};
-    int code = command->run(argc, argv, &err);
+    int code = action ? AT_OK : AT_EUSAGE;
+    command = action ? action : command;
+    if (action && action->run)
+        code = action->run(argc, argv, &err);
+    else if (action)
+        code = at_fail(&err, AT_EUSAGE, "one of these is missing");
     if (code < 0 && fflush(stdout) == 0)
         fprintf(stderr, "atoll %s: %s\n", command->name, err.message[0] ? err.message : at_error_name(code));
     if (code == AT_EUSAGE)
-        fprintf(stderr, "usage: atoll %s %s\n", command->name, command->usage);
+        print_usage(command);
     if (fflush(stdout) != 0 && code >= 0) {
         fprintf(stderr, "atoll %s: writing to stdout failed\n", command->name);
         code = AT_EIO;

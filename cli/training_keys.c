@@ -17,24 +17,6 @@ extern const cli_command cmd_ingest;
 
 enum { SCRATCH = 4096 }; /* more than the struct of any option table */
 
-static int check_model(const char *model, at_error *err)
-{
-    size_t n = at_model_count();
-    const char **names = calloc(n + 1, sizeof *names);
-    if (!names)
-        return at_nomem(err);
-    bool known = false;
-    for (size_t i = 0; i < n; i++) {
-        names[i] = at_model_name(i);
-        known |= strcmp(names[i], model) == 0;
-    }
-    const char *near = known ? NULL : at_nearest(model, names, n);
-    free(names);
-    return known ? 0
-                 : at_fail(err, AT_EINPUT, "unknown model \"%s\"%s%s%s", model,
-                           near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-}
-
 /* Reads the settings into a struct that is thrown away. */
 static int check_keys(const at_option *table, const at_node *settings, at_error *err)
 {
@@ -52,7 +34,7 @@ static int check_keys(const at_option *table, const at_node *settings, at_error 
 
 static int check_train(const char *model, const at_node *settings, at_error *err)
 {
-    int code = check_model(model, err);
+    int code = at_model_check(model, err);
     return code ? code : check_keys(at_train_options, settings, err);
 }
 

@@ -131,8 +131,9 @@ static int read_all(at_sweep *s, const at_node *tree, const at_checks *checks, a
     if (!search)
         return at_fail(err, AT_EINPUT, "search: this key is needed");
     char real[PATH_MAX];
-    s->data = strdup(realpath(data, real) ? real : data); /* workers may start elsewhere */
-    s->model = strdup(model);
+    /* Workers may start elsewhere. A model that is a file has a dot, a built-in one none. */
+    s->data = strdup(realpath(data, real) ? real : data);
+    s->model = strdup(strchr(model, '.') && realpath(model, real) ? real : model);
     s->train = at_node_new(AT_MAP);
     if (!s->data || !s->model || !s->train)
         return at_nomem(err);

@@ -10,9 +10,15 @@
 
 enum { MOST_ROWS = 10000, MOST_TEXT = 10000 };
 
+typedef struct graph_row {
+    at_row row;  /* owned strings */
+    char *place; /* "my-model.yaml:7:3"; NULL where it has none */
+} graph_row;
+
 struct at_graph {
     size_t count, capacity;
-    at_row *rows;   /* owned strings */
+    graph_row *rows;
+    char *place;    /* of the rows to come */
     at_error first; /* the first bad row, reported by nn_graph_check */
 };
 
@@ -21,12 +27,13 @@ at_graph *at_graph_new(void)
     return calloc(1, sizeof(at_graph));
 }
 
-static void free_row(at_row row)
+static void free_row(graph_row *r)
 {
-    free((char *)row.name);
-    free((char *)row.layer);
-    free((char *)row.inputs);
-    free((char *)row.attrs);
+    free((char *)r->row.name);
+    free((char *)r->row.layer);
+    free((char *)r->row.inputs);
+    free((char *)r->row.attrs);
+    free(r->place);
 }
 
 void at_graph_free(at_graph *g)
@@ -34,8 +41,9 @@ void at_graph_free(at_graph *g)
     if (!g)
         return;
     for (size_t i = 0; i < g->count; i++)
-        free_row(g->rows[i]);
+        free_row(&g->rows[i]);
     free(g->rows);
+    free(g->place);
     free(g);
 }
 
@@ -46,7 +54,7 @@ size_t at_graph_rows(const at_graph *g)
 
 at_row at_graph_row(const at_graph *g, size_t i)
 {
-    return g->rows[i];
+    return g->rows[i].row;
 }
 
 static bool good_name(const char *s)
@@ -58,7 +66,7 @@ static bool good_name(const char *s)
 static bool has_row(const at_graph *g, const char *name, size_t length)
 {
     for (size_t i = 0; i < g->count; i++)
-        if (strlen(g->rows[i].name) == length && !memcmp(g->rows[i].name, name, length))
+        if (strlen(g->rows[i].row.name) == length && !memcmp(g->rows[i].row.name, name, length))
             return true;
     return false;
 }
@@ -85,27 +93,30 @@ static int check_row(const at_graph *g, at_row row, at_error *err)
     return 0;
 }
 
-static bool copy_row(at_row *to, at_row from)
+static bool copy_row(graph_row *to, at_row from, const char *place)
 {
-    *to = (at_row){strdup(from.name), strdup(from.layer), strdup(from.inputs), strdup(from.attrs)};
-    return to->name && to->layer && to->inputs && to->attrs;
+    *to = (graph_row){
+        {strdup(from.name), strdup(from.layer), strdup(from.inputs), strdup(from.attrs)},
+        place ? strdup(place) : NULL};
+    const at_row *r = &to->row;
+    return r->name && r->layer && r->inputs && r->attrs && (to->place || !place);
 }
 
 static int add_row(at_graph *g, at_row row, at_error *err)
 {
     int status = check_row(g, row, err);
     if (status)
-        return status;
+        return g->place ? at_fail_in(err, "%s", g->place) : status;
     if (g->count == g->capacity) {
         size_t capacity = g->capacity ? 2 * g->capacity : 16;
-        at_row *rows = realloc(g->rows, capacity * sizeof *rows);
+        graph_row *rows = realloc(g->rows, capacity * sizeof *rows);
         if (!rows)
             return at_nomem(err);
         g->rows = rows;
         g->capacity = capacity;
     }
-    if (!copy_row(&g->rows[g->count], row)) {
-        free_row(g->rows[g->count]);
+    if (!copy_row(&g->rows[g->count], row, g->place)) {
+        free_row(&g->rows[g->count]);
         return at_nomem(err);
     }
     g->count++;
@@ -130,6 +141,24 @@ void at_graph_add(at_graph *g, const char *name, const char *layer, const char *
     free(attrs);
 }
 
+int nn_graph_place(at_graph *g, const char *place)
+{
+    char *copy = place ? strdup(place) : NULL;
+    if (place && !copy)
+        return AT_ENOMEM;
+    free(g->place);
+    g->place = copy;
+    return 0;
+}
+
+int nn_graph_blame(const at_graph *g, size_t i, at_error *err)
+{
+    const char *place = g->rows[i].place;
+    if (place)
+        at_fail_in(err, "%s", place);
+    return err ? err->code : AT_EINPUT;
+}
+
 int nn_graph_check(const at_graph *g, at_error *err)
 {
     if (!g)
@@ -143,7 +172,7 @@ at_graph *nn_graph_copy(const at_graph *g)
 {
     at_graph *copy = at_graph_new();
     for (size_t i = 0; copy && i < g->count; i++) {
-        if (add_row(copy, g->rows[i], NULL)) {
+        if (nn_graph_place(copy, g->rows[i].place) || add_row(copy, g->rows[i].row, NULL)) {
             at_graph_free(copy);
             return NULL;
         }
@@ -155,9 +184,10 @@ char *at_graph_print(const at_graph *g)
 {
     at_text text = {0};
     at_text_add(&text, "%s", "");
-    for (size_t i = 0; i < g->count; i++)
-        at_text_add(&text, "%s | %s | %s | %s\n", g->rows[i].name, g->rows[i].layer,
-                    g->rows[i].inputs, g->rows[i].attrs);
+    for (size_t i = 0; i < g->count; i++) {
+        const at_row *r = &g->rows[i].row;
+        at_text_add(&text, "%s | %s | %s | %s\n", r->name, r->layer, r->inputs, r->attrs);
+    }
     if (text.failed) {
         at_text_fini(&text);
         return NULL;

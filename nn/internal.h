@@ -149,6 +149,10 @@ void nn_add_state(nn_row *row, const char *name, int64_t count, float initial);
  */
 at_graph *nn_graph_copy(const at_graph *g);           /* NULL: out of memory */
 int nn_graph_check(const at_graph *g, at_error *err); /* the first bad row, if any */
+/* Where the rows to come are written, "my-model.yaml:7:3", for messages; NULL: nowhere. */
+int nn_graph_place(at_graph *g, const char *place);
+/* Puts row i's place before the message in err; returns err's code. */
+int nn_graph_blame(const at_graph *g, size_t i, at_error *err);
 
 /* ---- net.c -------------------------------------------------------------------------------------
  */

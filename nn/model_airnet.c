@@ -38,6 +38,7 @@ const at_model at_models_airnet[] = {
     {.name = "airnet",
      .summary =
          "six 3x3 convolutions with batch normalisation and GELU; 1.97 M parameters on 3x32x32",
+     .published = {.classes = 10, .channels = 3, .height = 32, .width = 32},
      .smallest = 9,
      .emit = emit},
     {0},

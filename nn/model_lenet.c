@@ -53,11 +53,13 @@ static void emit_wide(nn_rows *r, const void *variant)
 const at_model at_models_lenet[] = {
     {.name = "lenet",
      .summary = "LeNet-5 with ReLU and max pooling; 61,706 parameters on 1x32x32 and 1x28x28",
+     .published = {.classes = 10, .channels = 1, .height = 28, .width = 28},
      .smallest = 12,
      .emit = emit_lenet},
     {.name = "lenet-wide",
      .summary =
          "two 5x5 convolutions of 32 and 64 channels, 512 hidden; 2.2 M parameters on 3x32x32",
+     .published = {.classes = 10, .channels = 3, .height = 32, .width = 32},
      .smallest = 4,
      .emit = emit_wide},
     {0},

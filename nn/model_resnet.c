@@ -112,6 +112,10 @@ static const resnet resnet50_v1 = {
 static const resnet resnet20 = {.blocks = {3, 3, 3}, .width = 16, .cifar = true};
 static const resnet resnet56 = {.blocks = {9, 9, 9}, .width = 16, .cifar = true};
 
+#define CIFAR                                                                                      \
+    {                                                                                              \
+        .classes = 10, .channels = 3, .height = 32, .width = 32                                    \
+    }
 #define RESNET(x, text) .summary = text, .smallest = 4, .emit = emit, .variant = &x
 
 const at_model at_models_resnet[] = {
@@ -120,8 +124,10 @@ const at_model at_models_resnet[] = {
     {.name = "resnet50", RESNET(resnet50, "16 residual bottlenecks; 25.6 M parameters")},
     {.name = "resnet50-v1", RESNET(resnet50_v1, "Keras Applications' ResNet50; 25.6 M parameters")},
     {.name = "resnet20",
-     RESNET(resnet20, "the CIFAR network of 9 residual blocks; 0.27 M parameters")},
+     RESNET(resnet20, "the CIFAR network of 9 residual blocks; 0.27 M parameters"),
+     .published = CIFAR},
     {.name = "resnet56",
-     RESNET(resnet56, "the CIFAR network of 27 residual blocks; 0.86 M parameters")},
+     RESNET(resnet56, "the CIFAR network of 27 residual blocks; 0.86 M parameters"),
+     .published = CIFAR},
     {0},
 };

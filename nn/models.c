@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "internal.h"
 #include "models.h"
 
 static const at_model *const families[] = {
@@ -53,7 +54,10 @@ static void refuse_name(const char *name, at_error *err)
     if (near)
         at_fail(err, AT_EINPUT, "unknown model '%s'; did you mean '%s'?", name, near);
     else
-        at_fail(err, AT_EINPUT, "unknown model '%s'; see atoll train --help for the models", name);
+        at_fail(
+            err, AT_EINPUT,
+            "unknown model '%s'; `atoll model list` names them, and a file of rows ends with .yaml",
+            name);
     free(names);
 }
 
@@ -65,6 +69,20 @@ static const at_model *find_model(const char *name, at_error *err)
             return m;
     refuse_name(name, err);
     return NULL;
+}
+
+int at_model_published(const char *name, at_model_spec *out, at_error *err)
+{
+    static const at_model_spec cifar = {.classes = 10, .channels = 3, .height = 32, .width = 32};
+    static const at_model_spec imagenet = {
+        .classes = 1000, .channels = 3, .height = 224, .width = 224};
+    *out = cifar;
+    if (models_is_yaml(name))
+        return AT_OK;
+    const at_model *m = find_model(name, err);
+    if (m)
+        *out = m->published.classes ? m->published : imagenet;
+    return m ? AT_OK : AT_EINPUT;
 }
 
 static void add_numbers(at_text *text, const float *values, int n)
@@ -96,35 +114,64 @@ static int emit_input(nn_rows *r, at_error *err)
     return status;
 }
 
-static int check_spec(const at_model *m, const at_model_spec *spec, at_error *err)
+static int check_spec(const char *name, const at_model_spec *spec, int smallest, at_error *err)
 {
     if (spec->classes < 1)
-        return at_fail(err, AT_EINPUT, "model %s: %d classes", m->name, spec->classes);
+        return at_fail(err, AT_EINPUT, "model %s: %d classes", name, spec->classes);
     if (spec->channels < 1 || spec->height < 1 || spec->width < 1)
         return at_fail(err, AT_EINPUT, "model %s: an input of %dx%dx%d (channels, height, width)",
-                       m->name, spec->channels, spec->height, spec->width);
-    if (spec->height < m->smallest || spec->width < m->smallest)
+                       name, spec->channels, spec->height, spec->width);
+    if (spec->height < smallest || spec->width < smallest)
         return at_fail(err, AT_EINPUT,
-                       "model %s: images of %dx%d are too small, %dx%d is the least", m->name,
-                       spec->height, spec->width, m->smallest, m->smallest);
+                       "model %s: images of %dx%d are too small, %dx%d is the least", name,
+                       spec->height, spec->width, smallest, smallest);
     return AT_OK;
+}
+
+/* A built-in model's rows are right by test; those of a file are checked while their places are
+ * known. */
+static int check_rows(const char *path, const at_graph *g, const at_model_spec *spec, at_error *err)
+{
+    at_net *net = nn_net_resolve(g, err);
+    if (!net)
+        return err ? err->code : AT_EINPUT;
+    int outputs = at_net_classes(net);
+    at_net_free(net);
+    if (outputs == spec->classes)
+        return AT_OK;
+    return at_fail(err, AT_EINPUT,
+                   "%s: row \"%s\" gives %d scores, but there are %d classes; out=classes fits any "
+                   "number of them",
+                   path, at_graph_row(g, at_graph_rows(g) - 2).name, outputs, spec->classes);
 }
 
 at_graph *at_model_graph(const char *name, const at_model_spec *spec, at_error *err)
 {
-    const at_model *model = find_model(name, err);
-    if (!model || check_spec(model, spec, err) != AT_OK)
+    bool yaml = models_is_yaml(name);
+    const at_model *model = yaml ? NULL : find_model(name, err);
+    if ((!yaml && !model) || check_spec(name, spec, model ? model->smallest : 1, err) != AT_OK)
         return NULL;
     nn_rows rows = {.graph = at_graph_new(), .spec = spec};
-    if (!rows.graph) {
-        at_nomem(err);
-        return NULL;
-    }
-    if (emit_input(&rows, err) != AT_OK) {
-        at_graph_free(rows.graph);
-        return NULL;
-    }
-    model->emit(&rows, model->variant);
-    rows_plain(&rows, "loss", "softmax_loss");
-    return rows.graph;
+    int status = rows.graph ? emit_input(&rows, err) : at_nomem(err);
+    if (status == AT_OK && yaml)
+        status = models_read_yaml(&rows, name, err);
+    else if (status == AT_OK)
+        model->emit(&rows, model->variant);
+    if (status == AT_OK)
+        rows_plain(&rows, "loss", "softmax_loss");
+    if (status == AT_OK && yaml)
+        status = check_rows(name, rows.graph, spec, err);
+    if (status == AT_OK)
+        return rows.graph;
+    at_graph_free(rows.graph);
+    return NULL;
+}
+
+int at_model_check(const char *name, at_error *err)
+{
+    if (!models_is_yaml(name))
+        return find_model(name, err) ? AT_OK : AT_EINPUT;
+    at_node *file = at_yaml_read(name, err);
+    at_node_free(file);
+    return file ? AT_OK : err ? err->code : AT_EINPUT;
 }

@@ -107,9 +107,11 @@ static int check_consumers(const at_net *net, at_error *err)
         for (size_t j = i + 1; j < net->row_count && !used; j++)
             for (int k = 0; k < net->rows[j].input_count; k++)
                 used |= net->rows[j].inputs[k] == (int)i;
-        if (!used)
-            return at_fail(err, AT_EINPUT, "row \"%s\" (%s): no row uses its output",
-                           net->rows[i].row.name, net->rows[i].row.layer);
+        if (used)
+            continue;
+        at_fail(err, AT_EINPUT, "row \"%s\" (%s): no row uses its output", net->rows[i].row.name,
+                net->rows[i].row.layer);
+        return nn_graph_blame(net->graph, i, err);
     }
     return 0;
 }
@@ -178,8 +180,10 @@ at_net *nn_net_resolve(const at_graph *g, at_error *err)
         goto fail_net;
     }
     for (size_t i = 0; i < n; i++)
-        if (resolve_row(net, i, err))
+        if (resolve_row(net, i, err)) {
+            nn_graph_blame(net->graph, i, err);
             goto fail_net;
+        }
     if (check_consumers(net, err) || place(net, err))
         goto fail_net;
     return net;
@@ -294,39 +298,4 @@ const nn_state *nn_net_state(const at_net *net, const char *layer, const char *n
         if (!strcmp(row->states[k].name, name))
             return &row->states[k];
     return NULL;
-}
-
-static at_node *describe_row(const nn_row *row)
-{
-    at_node *item = at_node_new(AT_MAP), *shape = at_node_new(AT_LIST);
-    int64_t params = 0;
-    for (int k = 0; k < row->param_count; k++)
-        params += (int64_t)row->params[k].info.count;
-    at_node_add(shape, at_node_new_int(row->out.c));
-    at_node_add(shape, at_node_new_int(row->out.h));
-    at_node_add(shape, at_node_new_int(row->out.w));
-    at_set_string(item, "name", row->row.name);
-    at_set_string(item, "layer", row->row.layer);
-    at_set_string(item, "inputs", row->row.inputs);
-    at_set_string(item, "attrs", row->row.attrs);
-    at_node_set(item, "shape", shape);
-    at_set_int(item, "parameters", params);
-    at_set_real(item, "flops", row->layer->flops ? row->layer->flops(row) : 0);
-    return item;
-}
-
-at_node *at_net_describe(const at_net *net)
-{
-    at_node *out = at_node_new(AT_MAP), *layers = at_node_new(AT_LIST);
-    double flops = 0;
-    for (size_t i = 0; i < net->row_count; i++) {
-        const nn_row *row = &net->rows[i];
-        at_node_add(layers, describe_row(row));
-        flops += row->layer->flops ? row->layer->flops(row) : 0;
-    }
-    at_node_set(out, "layers", layers);
-    at_set_int(out, "parameters", (int64_t)net->param_count);
-    at_set_int(out, "state", (int64_t)net->state_count);
-    at_set_real(out, "flops", flops);
-    return out;
 }

@@ -88,16 +88,18 @@ int at_run_write_config(const at_train_job *job, const at_comm *comm, const at_c
                         at_error *err)
 {
     char *data = realpath(job->data, NULL); /* a training is resumed from any folder */
+    char *model = strchr(job->model, '.') ? realpath(job->model, NULL) : NULL; /* a file of rows */
     at_node *tree = at_node_new(AT_MAP);
     at_set_string(tree, "atoll", ATOLL_VERSION);
     at_set_string(tree, "data", data ? data : job->data);
-    at_set_string(tree, "model", job->model);
+    at_set_string(tree, "model", model ? model : job->model);
     at_set_int(tree, "ranks", at_comm_size(comm));
     at_set_string(tree, "cache_path", at_cache_path(cache));
     at_node_set(tree, "train", at_options_to_node(at_train_options, job->config));
     int code = at_run_write_node(job->out, "config.yaml", tree, err);
     at_node_free(tree);
     free(data);
+    free(model);
     return code;
 }
 

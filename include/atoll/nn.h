@@ -40,7 +40,11 @@ typedef struct at_model_spec {
 size_t at_model_count(void);
 const char *at_model_name(size_t i);
 const char *at_model_summary(size_t i); /* a line for --help */
-/* Unknown name: AT_EINPUT with the nearest. */
+/* The images and classes that the model was published with; unknown: AT_EINPUT. Of a file of rows: 3x32x32 and 10. */
+int at_model_published(const char *name, at_model_spec *out, at_error *err);
+/* Whether the name is a model's or that of a readable file of rows; unknown: AT_EINPUT with the nearest. */
+int at_model_check(const char *name, at_error *err);
+/* A built-in model, or the rows of a file NAME.yaml (docs/extending.md). */
 at_graph *at_model_graph(const char *name, const at_model_spec *spec, at_error *err);
 
 /* ---- networks (net.c): shapes, parameters, state ------------------------------------------------ */
@@ -69,7 +73,10 @@ const at_param *at_net_find_param(const at_net *net, const char *layer, const ch
 /* What training keeps but gradients do not change: moving means and variances. */
 size_t at_net_state_count(const at_net *net);
 float *at_net_state(at_net *net);
-at_node *at_net_describe(const at_net *net); /* layers, shapes, parameters, FLOPs */
+/* layers[] {name, layer, inputs, attrs, shape [c,h,w], parameters, flops}, and the sums: parameters (weights that
+ * training changes), state (moving statistics), flops (of one image forward, a multiply-add is two). */
+at_node *at_net_describe(const at_net *net);
+at_node *at_graph_describe(const at_graph *g, at_error *err); /* the same, without memory for the weights */
 
 /* ---- transfer learning (transfer*.c) -------------------------------------------------------------- */
 /* Rows whose names match one of the globs (fnmatch's, with commas between) are not trained: their parameters get no
