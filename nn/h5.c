@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  * HDF5 files: opening and closing them, and the one way into the library.
  *
- * Files come from outside, and libhdf5 does not bear hostile bytes everywhere, so only the little
- * that we write is ever read back:
+ * Files come from outside, and libhdf5 does not bear hostile bytes everywhere, so it sees only
  * - superblock version 2 or 3, in which every piece of metadata carries a checksum: the library
- *   finds damage before it believes a length (older layouts are refused before it sees them);
- * - hard links, and datasets stored plainly in this file: none external, virtual, chunked,
- * filtered;
- * - strings of fixed length, so none of the unchecked "global heap";
- * - nothing is allocated for more bytes than the file has.
+ *   finds damage before it believes a length (the first layout, which h5py writes, is read by
+ *   h5_classic.c and never reaches it; others are refused);
+ * - hard links, and datasets stored plainly in this file: none external, virtual, chunked or
+ *   filtered;
+ * - strings of fixed length, so none of the unchecked "global heap".
+ * Nothing is allocated for more bytes than the file has.
  * Files are written without time stamps, so equal contents give equal bytes.
  *
  * libhdf5 keeps global state and its serial build need not be thread-safe: one lock guards every
  * call into it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "h5_library.h"
 
@@ -70,6 +73,40 @@ static at_h5 *new_handle(const char *path, at_error *err)
     return h;
 }
 
+/* ---- lists of names ---------------------------------------------------------------------------- */
+int h5_names_add(h5_names *n, const char *text, size_t bytes, at_error *err)
+{
+    if ((n->count & (n->count - 1)) == 0) { /* full at every power of two */
+        char **items = realloc(n->items, (n->count ? 2 * n->count : 1) * sizeof *items);
+        if (!items)
+            return at_nomem(err);
+        n->items = items;
+    }
+    char *copy = strndup(text, bytes);
+    if (!copy)
+        return at_nomem(err);
+    n->bytes += bytes;
+    n->items[n->count++] = copy;
+    return AT_OK;
+}
+
+bool h5_names_have(const h5_names *n, const char *text)
+{
+    for (size_t i = 0; i < n->count; i++)
+        if (strcmp(n->items[i], text) == 0)
+            return true;
+    return false;
+}
+
+void h5_names_fini(h5_names *n)
+{
+    for (size_t i = 0; i < n->count; i++)
+        free(n->items[i]);
+    free(n->items);
+    *n = (h5_names){0};
+}
+
+/* ---- files -------------------------------------------------------------------------------------- */
 /* h, or NULL and h freed where no file was opened. */
 static at_h5 *opened(at_h5 *h)
 {
@@ -114,28 +151,50 @@ at_h5 *at_h5_create(const char *path, at_error *err)
     return opened(h);
 }
 
-/* Size, signature and superblock version, before the library sees the file. */
-static int check_head(at_h5 *h, at_error *err)
+/* Opens by the superblock's version; image: the whole file in memory, or NULL. */
+static int open_layout(at_h5 *h, const unsigned char *head, const void *image, at_error *err)
 {
     static const unsigned char signature[8] = "\211HDF\r\n\032\n";
+    if (h->bytes < 9 || memcmp(head, signature, sizeof signature) != 0)
+        return at_fail(err, AT_EINPUT, "%s: not an HDF5 file", h->path);
+    if (head[8] == 0) {
+        h->classic = (h5_classic){.data = image, .bytes = h->bytes, .path = h->path};
+        return AT_OK;
+    }
+    if (head[8] < 2 || head[8] > 3)
+        return at_fail(err, AT_EINPUT, "%s: an HDF5 file with superblock version %d, not 0, 2 or 3",
+                       h->path, head[8]);
+    h5_enter();
+    hid_t access = access_list();
+    if (image) {
+        H5Pset_fapl_core(access, 1 << 20, false);
+        H5Pset_file_image(access, (void *)image, h->bytes);
+    }
+    h->file = H5Fopen(h->path, H5F_ACC_RDONLY, access);
+    if (h->file < 0)
+        h5_fail(h, AT_EINPUT, "cannot open", h->path, err);
+    h5_drop(access);
+    return h5_leave(h->file < 0 ? AT_EINPUT : AT_OK);
+}
+
+static int open_file(at_h5 *h, int fd, at_error *err)
+{
     unsigned char head[9] = {0};
     struct stat st;
-    if (stat(h->path, &st) != 0)
-        return at_fail(err, AT_ENOENT, "%s: %m", h->path);
-    FILE *f = S_ISREG(st.st_mode) ? fopen(h->path, "rb") : NULL;
-    if (!f)
-        return at_fail(err, AT_EINPUT, "%s: %s", h->path,
-                       S_ISREG(st.st_mode) ? strerror(errno) : "not a file");
-    size_t got = fread(head, 1, sizeof head, f);
-    fclose(f);
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return at_fail(err, AT_EINPUT, "%s: not a file", h->path);
     h->bytes = (size_t)st.st_size;
-    if (got < sizeof head || memcmp(head, signature, sizeof signature) != 0)
-        return at_fail(err, AT_EINPUT, "%s: not an HDF5 file", h->path);
-    if (head[8] < 2 || head[8] > 3)
-        return at_fail(err, AT_EINPUT,
-                       "%s: an HDF5 file, but not atoll's (superblock version %d, not 2 or 3)",
-                       h->path, head[8]);
-    return AT_OK;
+    if (pread(fd, head, sizeof head, 0) < 0)
+        return at_fail_errno(err, errno, "%s", h->path);
+    int rc = open_layout(h, head, NULL, err);
+    if (rc != AT_OK || h->file >= 0)
+        return rc;
+    void *image = mmap(NULL, h->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (image == MAP_FAILED)
+        return at_fail_errno(err, errno, "%s", h->path);
+    h->mapped = image;
+    h->classic.data = image;
+    return classic_check(&h->classic, err);
 }
 
 at_h5 *at_h5_open(const char *path, at_error *err)
@@ -143,29 +202,44 @@ at_h5 *at_h5_open(const char *path, at_error *err)
     at_h5 *h = new_handle(path, err);
     if (!h)
         return NULL;
-    if (check_head(h, err) == AT_OK) {
-        h5_enter();
-        hid_t access = access_list();
-        h->file = H5Fopen(path, H5F_ACC_RDONLY, access);
-        if (h->file < 0)
-            h5_fail(h, AT_EINPUT, "cannot open", path, err);
-        h5_drop(access);
-        h5_leave(AT_OK);
-    }
-    return opened(h);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* nor waits for a pipe's writer */
+    int rc = fd < 0 ? at_fail_errno(err, errno, "%s", path) : open_file(h, fd, err);
+    if (fd >= 0)
+        close(fd);
+    if (rc == AT_OK)
+        return h;
+    at_h5_close(h, NULL);
+    return NULL;
+}
+
+at_h5 *at_h5_open_bytes(const char *path, const void *data, size_t bytes, at_error *err)
+{
+    at_h5 *h = new_handle(path, err);
+    if (!h)
+        return NULL;
+    h->bytes = bytes;
+    int rc = open_layout(h, data, data, err);
+    if (rc == AT_OK && h->classic.data)
+        rc = classic_check(&h->classic, err);
+    if (rc == AT_OK)
+        return h;
+    at_h5_close(h, NULL);
+    return NULL;
 }
 
 int at_h5_close(at_h5 *h, at_error *err)
 {
     if (!h)
         return AT_OK;
-    h5_enter();
     int rc = AT_OK;
-    if (H5Fflush(h->file, H5F_SCOPE_GLOBAL) < 0)
+    h5_enter();
+    if (h->file >= 0 && H5Fflush(h->file, H5F_SCOPE_GLOBAL) < 0)
         rc = h5_fail(h, AT_EIO, "cannot write", h->path, err);
-    if (H5Fclose(h->file) < 0 && rc == AT_OK)
+    if (h->file >= 0 && H5Fclose(h->file) < 0 && rc == AT_OK)
         rc = h5_fail(h, AT_EIO, "cannot close", h->path, err);
     h5_leave(rc);
+    if (h->mapped)
+        munmap(h->mapped, h->bytes);
     free(h);
     return rc;
 }

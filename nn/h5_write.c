@@ -42,7 +42,9 @@ int at_h5_make_group(at_h5 *h, const char *path, at_error *err)
     return rc;
 }
 
-static int write_dataset(at_h5 *h, const char *name, const float *data, hid_t space, at_error *err)
+/* stored: the type in the file; native: that of data. */
+static int write_dataset(at_h5 *h, const char *name, hid_t stored, hid_t native, const void *data,
+                         hid_t space, at_error *err)
 {
     int made = make_parents(h, name, err);
     if (made != AT_OK)
@@ -50,18 +52,16 @@ static int write_dataset(at_h5 *h, const char *name, const float *data, hid_t sp
     hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_obj_track_times(creation, false);
     H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
-    hid_t set =
-        H5Dcreate2(h->file, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, creation, H5P_DEFAULT);
-    bool done =
-        set >= 0 && H5Dwrite(set, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    hid_t set = H5Dcreate2(h->file, name, stored, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+    bool done = set >= 0 && H5Dwrite(set, native, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
     int rc = done ? AT_OK : h5_fail(h, AT_EIO, "cannot write dataset", name, err);
     h5_drop(set);
     h5_drop(creation);
     return rc;
 }
 
-int at_h5_write_floats(at_h5 *h, const char *name, const float *data, int ndims,
-                       const int64_t *dims, at_error *err)
+static int write_values(at_h5 *h, const char *name, bool integers, const void *data, int ndims,
+                        const int64_t *dims, at_error *err)
 {
     hsize_t extent[H5S_MAX_RANK];
     if (ndims < 0 || ndims > H5S_MAX_RANK)
@@ -70,10 +70,27 @@ int at_h5_write_floats(at_h5 *h, const char *name, const float *data, int ndims,
         extent[i] = (hsize_t)dims[i];
     h5_enter();
     hid_t space = H5Screate_simple(ndims, extent, NULL);
-    int rc = space < 0 ? h5_fail(h, AT_EIO, "cannot shape dataset", name, err)
-                       : write_dataset(h, name, data, space, err);
+    int rc = AT_OK;
+    if (space < 0)
+        rc = h5_fail(h, AT_EIO, "cannot shape dataset", name, err);
+    else if (integers)
+        rc = write_dataset(h, name, H5T_STD_I64LE, H5T_NATIVE_INT64, data, space, err);
+    else
+        rc = write_dataset(h, name, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, data, space, err);
     h5_drop(space);
     return h5_leave(rc);
+}
+
+int at_h5_write_floats(at_h5 *h, const char *name, const float *data, int ndims,
+                       const int64_t *dims, at_error *err)
+{
+    return write_values(h, name, false, data, ndims, dims, err);
+}
+
+int at_h5_write_integers(at_h5 *h, const char *name, const int64_t *data, int ndims,
+                         const int64_t *dims, at_error *err)
+{
+    return write_values(h, name, true, data, ndims, dims, err);
 }
 
 /* Writes data of type into a new attribute; n < 0: a scalar, otherwise an array of n. Closes type.

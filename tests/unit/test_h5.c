@@ -196,17 +196,8 @@ static void test_not_hdf5(void **state)
     assert_int_equal(mkfifo(path, 0600), 0);
     assert_null(at_h5_open(path, &err)); /* and does not wait for a writer */
     expect_refusal("not a file", err.code, AT_EINPUT, &err);
-    assert_null(at_h5_create("/nonexistent/a.h5", &err));
+    assert_null(at_h5_create("/dev/null/a.h5", &err));
     assert_int_equal(err.code, AT_EIO);
-}
-
-static void test_older_layout(void **state)
-{
-    (void)state;
-    at_error err = {0};
-    H5Fclose(H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
-    assert_null(at_h5_open(path, &err));
-    expect_refusal("superblock version 0", err.code, AT_EINPUT, &err);
 }
 
 /* What h5py and newer libraries make of our files when they change them is still read. */
@@ -223,11 +214,14 @@ static void test_newer_layout(void **state)
     assert_int_equal(at_h5_close(h, NULL), AT_OK);
 }
 
-/* A file in the accepted layout, made by the library itself; close it with H5Fclose. */
+/* A file made by the library itself, in the first layout if `classic` says so; close it with H5Fclose. */
+static bool classic;
+
 static hid_t stranger(void)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
+    if (!classic)
+        H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     H5Pclose(access);
     assert_true(file >= 0);
@@ -268,9 +262,8 @@ static hid_t chunked(void)
     return creation;
 }
 
-static void test_strange_datasets(void **state)
+static void try_strange_datasets(void)
 {
-    (void)state;
     hid_t file = stranger();
     expect_refused_set(file, "missing");
     file = stranger();
@@ -300,9 +293,8 @@ static void test_strange_datasets(void **state)
     expect_refused_set(file, "dataset 'x'");
 }
 
-static void test_links(void **state)
+static void try_links(void)
 {
-    (void)state;
     hid_t file = stranger();
     H5Lcreate_soft("/y", file, "x", H5P_DEFAULT, H5P_DEFAULT);
     expect_refused_set(file, "link");
@@ -319,6 +311,17 @@ static void test_links(void **state)
     expect_refusal("'soft' is a link", at_h5_read_floats(h, "soft/x", &value, 1, &err), AT_EINPUT,
                    &err);
     at_h5_close(h, NULL);
+}
+
+static void test_strange_datasets(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        classic = i == 1;
+        try_strange_datasets();
+        try_links();
+    }
+    classic = false;
 }
 
 static void test_shapes_and_counts(void **state)
@@ -419,10 +422,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_equal_contents_are_equal_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists_are_split_as_keras_does, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_hdf5, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_older_layout, setup, teardown),
         cmocka_unit_test_setup_teardown(test_newer_layout, setup, teardown),
         cmocka_unit_test_setup_teardown(test_strange_datasets, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_links, setup, teardown),
         cmocka_unit_test_setup_teardown(test_shapes_and_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_strange_attributes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
