@@ -121,6 +121,14 @@ static char *keyed_path(const char *dir, const at_cache_plan *p)
                      p->height, p->width, p->channels, AT_CACHE_VERSION);
 }
 
+static bool can_be_written(const char *dir, at_error *err)
+{
+    if (at_make_dirs(dir, err) == 0)
+        return true;
+    at_fail(err, err->code, "%s; ATOLL_CACHE_DIR names another folder for caches", err->message);
+    return false;
+}
+
 /* The keyed cache of a data set: with `head` only if it is there, for which the images need not be listed. */
 static at_cache *open_keyed(const char *dataset, bool head, const at_cache_spec *spec,
                             const char *dir, at_error *err)
@@ -136,7 +144,7 @@ static at_cache *open_keyed(const char *dataset, bool head, const at_cache_spec 
         at_nomem(err);
     else if (head)
         c = open_if_fits(path, &plan, err);
-    else
+    else if (can_be_written(dir, err))
         c = open_or_make(path, &plan, dir, spec->limit_bytes ? spec->limit_bytes : DEFAULT_LIMIT,
                          err);
 end:

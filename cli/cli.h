@@ -41,4 +41,9 @@ char *cli_model_path(const char *run_or_file, at_error *err);
 /* The value of --size, "224x224", into height and width; else AT_EUSAGE. */
 int cli_parse_size(const char *text, int *height, int *width, at_error *err);
 
+/* Whether mpirun or srun started this command as one of several processes. */
+bool cli_is_one_of_many(void);
+/* AT_EUSAGE where one did: for a command that starts ranks and workers by itself. */
+int cli_refuse_many(at_error *err);
+
 #endif

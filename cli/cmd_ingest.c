@@ -61,11 +61,12 @@ static int ingest(const char *source, const args *a, at_error *err)
                            .seed = (uint64_t)a->seed,
                            .jobs = (int)a->jobs,
                            .resume = a->resume,
+                           .together = cli_is_one_of_many(),
                            .allow_missing_classes = a->allow_missing_classes};
     if (!a->out[0])
         return at_fail(err, AT_EUSAGE, "--out DATASET is missing");
     int code = at_ingest(&o, &r, err);
-    if (code < 0)
+    if (code < 0 || (o.together && r.found)) /* one tells */
         return code;
     double rate = r.seconds > 0 ? (double)(r.images + r.errors - r.resumed) / r.seconds : 0;
     a->json ? print_json(&r, rate) : print_text(&r, rate, a->out);
@@ -94,7 +95,8 @@ const cli_command cmd_ingest = {
             "SQLite client "
             "reads, and the original bytes in shards/.\nA broken file goes to the table errors "
             "with its reason, "
-            "the rest is taken.\n\n"
+            "the rest is taken.\n"
+            "Under mpirun or srun one process makes the data set, the others wait for it.\n\n"
             "  atoll ingest photos/ --out data/photos --val-fraction 0.1\n"
             "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a crash, "
             "a time limit\n"

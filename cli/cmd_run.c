@@ -49,6 +49,8 @@ static int run_job(const args *a, const char *job, at_error *err)
 {
     if (!a->out[0])
         return at_fail(err, AT_EUSAGE, "--out DIR is missing");
+    if (cli_refuse_many(err))
+        return err->code;
     char *program = cli_program_path(err);
     if (!program)
         return err->code;

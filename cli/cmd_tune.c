@@ -38,6 +38,8 @@ static int tune(const args *a, const char *sweep, at_error *err)
 {
     if (!a->out[0])
         return at_fail(err, AT_EUSAGE, "--out STUDY is missing");
+    if (cli_refuse_many(err))
+        return err->code;
     char *program = cli_program_path(err);
     if (!program)
         return err->code;
@@ -74,30 +76,31 @@ const cli_command cmd_tune = {
     .name = "tune",
     .usage = "SWEEP.yaml --out STUDY [--workers local:N|mpi:N|slurm:N|listen:HOST:PORT] [--resume]",
     .summary = "search hyperparameters in waves of trials over workers",
-    .help = "A sweep names the data set, the model, what all trials share and what is searched:\n\n"
-            "  data: data/photos\n"
-            "  model: airnet\n"
-            "  train: {batch: 64, epochs: 5}\n"
-            "  search:\n"
-            "    trials: 24\n"
-            "    wave: 6                  # proposed together; the next wave learns from these\n"
-            "    workers: local:2         # or mpi:N, slurm:N, listen:HOST:PORT\n"
-            "    sampler: tpe             # or random\n"
-            "    metric: val_accuracy     # or val_loss, train_accuracy, train_loss\n"
-            "    direction: maximize      # what the metric says unless told\n"
-            "    seed: 1\n"
-            "    train: {train_limit: 20000}   # over train:, for the trials\n"
-            "    space:\n"
-            "      lr: {loguniform: [0.001, 0.3]}\n"
-            "      momentum: {uniform: [0.8, 0.99]}\n"
-            "      epochs: {int: [2, 8]}\n"
-            "      train_limit: {quniform: [5000, 20000, 5000]}\n"
-            "      optimizer:\n"
-            "        choice:              # what hangs on a choice exists only with it\n"
-            "          - sgd: {nesterov: {choice: [true, false]}}\n"
-            "          - adam: {beta2: {uniform: [0.9, 0.9999]}}\n\n"
-            "A trial is `atoll train --trial` in STUDY/trials/N. One whose worker dies runs again\n"
-            "elsewhere. The same seed gives the same trials whatever the workers. STUDY/study.db\n"
-            "is an Optuna storage. Ctrl-C keeps every result; the same command with --resume goes on.",
+    .help =
+        "A sweep names the data set, the model, what all trials share and what is searched:\n\n"
+        "  data: data/photos\n"
+        "  model: airnet\n"
+        "  train: {batch: 64, epochs: 5}\n"
+        "  search:\n"
+        "    trials: 24\n"
+        "    wave: 6                  # proposed together; the next wave learns from these\n"
+        "    workers: local:2         # or mpi:N, slurm:N, listen:HOST:PORT\n"
+        "    sampler: tpe             # or random\n"
+        "    metric: val_accuracy     # or val_loss, train_accuracy, train_loss\n"
+        "    direction: maximize      # what the metric says unless told\n"
+        "    seed: 1\n"
+        "    train: {train_limit: 20000}   # over train:, for the trials\n"
+        "    space:\n"
+        "      lr: {loguniform: [0.001, 0.3]}\n"
+        "      momentum: {uniform: [0.8, 0.99]}\n"
+        "      epochs: {int: [2, 8]}\n"
+        "      train_limit: {quniform: [5000, 20000, 5000]}\n"
+        "      optimizer:\n"
+        "        choice:              # what hangs on a choice exists only with it\n"
+        "          - sgd: {nesterov: {choice: [true, false]}}\n"
+        "          - adam: {beta2: {uniform: [0.9, 0.9999]}}\n\n"
+        "A trial is `atoll train --trial` in STUDY/trials/N. One whose worker dies runs again\n"
+        "elsewhere. The same seed gives the same trials whatever the workers. STUDY/study.db\n"
+        "is an Optuna storage. Ctrl-C keeps every result; the same command with --resume goes on.",
     .options = options,
     .run = run};

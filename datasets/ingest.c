@@ -23,7 +23,7 @@ struct ingest {
     const at_ingest_options *options;
     const at_ingest_tuning *tuning;
     char *out, *partial, *shards_folder;
-    at_lock *lock;
+    at_lock *lock, *turn; /* turn: among the processes of `together` */
     at_source *source;
     at_catalog *catalog;
     at_shard_writer *shards;
@@ -282,6 +282,48 @@ static void explain(struct ingest *g, at_error *err)
             message, (unsigned long long)(g->images + g->resumed), g->partial);
 }
 
+static char *turn_path(const struct ingest *g)
+{
+    return at_format("%s.lock", g->out);
+}
+
+static bool is_made(const struct ingest *g)
+{
+    return at_file_exists(g->out) || at_dir_exists(g->out);
+}
+
+/* The first to come makes the data set. Who had to wait finds it made, or fails: its lock may be of
+ * a file that is no longer there, so it must not take over. */
+static int take_turn(struct ingest *g, at_error *err)
+{
+    char *path = turn_path(g);
+    at_error local = {0};
+    if (!path)
+        return at_nomem(err);
+    int code = 0;
+    if (!(g->turn = at_lock_take(path, false, &local)))
+        code = local.code;
+    if (code == AT_EPEER) {
+        at_lock *end = at_lock_take(path, true, &local);
+        code = !end ? local.code
+               : is_made(g)
+                   ? 0
+                   : at_fail(&local, AT_EPEER, "another process was making %s and failed", g->out);
+        at_lock_release(end);
+    }
+    free(path);
+    return code < 0 ? at_fail(err, code, "%s", local.message) : 0;
+}
+
+static void end_turn(struct ingest *g)
+{
+    char *path = g->turn ? turn_path(g) : NULL;
+    if (path)
+        unlink(path);
+    free(path);
+    at_lock_release(g->turn);
+}
+
 static void ingest_fini(struct ingest *g)
 {
     at_shard_writer_close(g->shards);
@@ -289,6 +331,7 @@ static void ingest_fini(struct ingest *g)
     at_source_close(g->source);
     at_keys_free(g->done);
     at_lock_release(g->lock);
+    end_turn(g);
     free(g->shards_folder);
     free(g->partial);
     free(g->out);
@@ -328,10 +371,12 @@ static int was_made_so(at_db *db, const at_ingest_options *o, at_error *err)
     return code;
 }
 
-/* With `resume`, a job that is run again finds the finished data set and has nothing to do. */
+/* With `resume`, a job that is run again finds the finished data set and has nothing to do; so does
+ * one of several processes together. */
 static int accept_finished(const struct ingest *g, at_ingest_result *result, at_error *err)
 {
-    at_dataset *d = g->options->resume ? at_dataset_open(g->out, NULL) : NULL;
+    bool may = g->options->resume || g->options->together;
+    at_dataset *d = may ? at_dataset_open(g->out, NULL) : NULL;
     at_dataset_close(d);
     if (!d)
         return at_fail(err, AT_EINPUT, "%s exists already: remove it or choose another name",
@@ -345,6 +390,7 @@ static int accept_finished(const struct ingest *g, at_ingest_result *result, at_
         code = at_fail(err, AT_EINPUT,
                        "%s exists already, made from another source or with other options", g->out);
     result->resumed = result->images + result->errors;
+    result->found = code >= 0;
     at_db_close(db);
     free(catalog);
     return code;
@@ -375,7 +421,9 @@ int at_ingest_tuned(const at_ingest_options *o, const at_ingest_tuning *tuning,
     struct ingest g = {.options = o, .tuning = tuning};
     if (!name_folders(&g, o->out))
         code = at_nomem(err);
-    else if (at_file_exists(g.out) || at_dir_exists(g.out))
+    else if (o->together && (code = take_turn(&g, err)) < 0)
+        ;
+    else if (is_made(&g))
         code = accept_finished(&g, result, err);
     else if ((code = ingest(&g, result, err)) < 0)
         explain(&g, err);

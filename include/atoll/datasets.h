@@ -58,10 +58,13 @@ typedef struct at_ingest_options {
     int jobs; /* decoding threads; 0: one a CPU */
     bool resume;
     bool allow_missing_classes; /* a class that is in one split only is an error otherwise */
+    bool together; /* with others at the same ingest: the first makes the data set, the others wait
+                    * for it and take what it made */
 } at_ingest_options;
 typedef struct at_ingest_result {
     uint64_t images, errors, bytes; /* of the whole data set; bytes: of contents, each once */
     uint64_t resumed;               /* of images + errors, found done by an earlier run */
+    bool found;                     /* it was there, whole, before this process had its turn */
     double seconds;                 /* of this run */
 } at_ingest_result;
 /* Works in <out>.partial and renames it when complete; interrupted: AT_EINTERRUPTED and resume
