@@ -43,6 +43,8 @@ int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t d
 
 /* ---- conv_grouped.c
  * -------------------------------------------------------------------------------- */
+/* Not with dilation or groups of channels. */
+bool conv_grouped_can(const nn_row *row);
 int conv_grouped_build(plan_op *op, at_error *err);
 
 /* ---- conv_choice.c: what was found to be fastest, on disk

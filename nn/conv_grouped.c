@@ -165,6 +165,12 @@ static int measure(plan_op *op, double *seconds, at_error *err)
 
 /* ---- making ---- */
 
+bool conv_grouped_can(const nn_row *row)
+{
+    const nn_conv_attrs *a = row->attrs;
+    return a->groups == 1 && a->window.dh == 1 && a->window.dw == 1;
+}
+
 static int64_t spread_floats(const grouped_state *s, const nn_spread *spread)
 {
     return spread->planes * spread->oh * spread->ow * s->lanes;

@@ -98,7 +98,8 @@ static int prepare_trial(conv_pass *pass, trial_memory *trial, at_error *err)
 {
     void *src = NULL, *dst = NULL, *weights = NULL, *bias = NULL;
     const dnn_conv_spec *s = &pass->spec;
-    size_t kernel = (size_t)(s->src.c * s->dst.c * s->window.kh * s->window.kw) * sizeof(float);
+    size_t kernel =
+        (size_t)(s->src.c / s->groups * s->dst.c * s->window.kh * s->window.kw) * sizeof(float);
     int status = trial_want(trial, &src, tensor_bytes(pass, DNN_SRC, pass->src), err);
     if (!status)
         status = trial_want(trial, &dst, tensor_bytes(pass, DNN_DST, pass->dst), err);
@@ -183,13 +184,15 @@ static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_s
         n *= 2;
     snprintf(key, bytes,
              "threads %d, %s, %s%s, n %lld, %lldx%lldx%lld to %lldx%lldx%lld, "
-             "k %lldx%lld, stride %lldx%lld, pad %lldx%lld, lanes %lld %lld",
+             "k %lldx%lld, stride %lldx%lld, pad %lldx%lld, dilation %lldx%lld, groups %lld, "
+             "lanes %lld %lld",
              p->options.threads, directions[s->direction],
              s->precision == AT_BF16 ? "bf16" : "fp32", s->bias ? " bias" : "", (long long)n,
              (long long)s->src.c, (long long)s->src.h, (long long)s->src.w, (long long)s->dst.c,
              (long long)s->dst.h, (long long)s->dst.w, (long long)w->kh, (long long)w->kw,
              (long long)w->sh, (long long)w->sw, (long long)w->ph, (long long)w->pw,
-             (long long)src_lanes, (long long)dst_lanes);
+             (long long)w->dh, (long long)w->dw, (long long)s->groups, (long long)src_lanes,
+             (long long)dst_lanes);
 }
 
 /* The index of the fastest of n > 1 candidates. */

@@ -214,20 +214,27 @@ dnn_call *dnn_conv_new(dnn_engine *e, const dnn_conv_spec *s, at_error *err)
     if (s->bias)
         add_bias(call);
     const nn_window *w = &s->window;
-    dnnl_dims_t kernel = {s->dst.c, s->src.c, w->kh, w->kw}, bias = {s->dst.c};
+    /* Grouped weights [g,O/g,I/g,h,w] lie in memory as [O,I/g,h,w]. */
+    dnnl_dims_t one = {s->dst.c, s->src.c, w->kh, w->kw}, bias = {s->dst.c};
+    dnnl_dims_t several = {s->groups, s->dst.c / s->groups, s->src.c / s->groups, w->kh, w->kw};
+    bool grouped = s->groups > 1;
+    const dnnl_dim_t *kernel = grouped ? several : one;
+    int ndims = grouped ? 5 : 4;
     dnn_conv_window window = {
         .algorithm = s->winograd ? dnnl_convolution_auto : dnnl_convolution_direct,
         .strides = {w->sh, w->sw},
+        .dilation = {w->dh - 1, w->dw - 1},
         .padding = {w->ph, w->pw},
     };
     call_layouts l = {
         .forward.src = image_layout(s->n, s->src, s->precision, s->src_lanes),
-        .forward.weights = dnn_layout_new(4, kernel, type_of(s->precision), dnnl_format_tag_any),
+        .forward.weights =
+            dnn_layout_new(ndims, kernel, type_of(s->precision), dnnl_format_tag_any),
         .forward.bias = s->bias ? dnn_layout_new(1, bias, dnnl_f32, dnnl_x) : NULL,
         .forward.dst = image_layout(s->n, s->dst, s->precision, s->dst_lanes),
-        .gradient = dnn_layout_new(4, kernel, dnnl_f32, dnnl_format_tag_any),
+        .gradient = dnn_layout_new(ndims, kernel, dnnl_f32, dnnl_format_tag_any),
     };
-    call->plain = dnn_layout_new(4, kernel, dnnl_f32, dnnl_oihw);
+    call->plain = dnn_layout_new(ndims, kernel, dnnl_f32, grouped ? dnnl_goihw : dnnl_oihw);
     dnnl_status_t status = check_layouts(call, &l, s->bias);
     if (!status)
         status = describe(call, &l, &window);

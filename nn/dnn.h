@@ -27,6 +27,7 @@ typedef struct dnn_conv_spec {
     int64_t n;
     nn_shape src, dst;
     nn_window window;
+    int64_t groups;
     int64_t src_lanes, dst_lanes; /* 0: the library's choice */
 } dnn_conv_spec;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * nn, inside: what a network is made of before it is compiled (compiling it: plan.h).
  *
- *     const at_layer at_layer_x = {.name = "x", .probe = "k=2", .infer = infer, .build = build};
+ *     const at_layer at_layer_x = {.name = "x", .probes = {"k=2"}, .infer = infer, .build = build};
  *
  * A layer is one file layer_x.c and one row of layers.def. at_net_new() walks the graph's rows
  * once: it parses each row's attributes into the layer's own struct and calls infer(), which checks
@@ -13,7 +13,7 @@
 
 #include <atoll/nn.h>
 
-enum { NN_INPUTS = 8, NN_PARAMS = 2, NN_STATES = 2, NN_CHANNELS = 64 };
+enum { NN_INPUTS = 32, NN_PARAMS = 2, NN_STATES = 2, NN_CHANNELS = 64, NN_PROBES = 8 };
 #define NN_LIMIT ((size_t)1 << 40) /* bytes of any one thing */
 
 typedef struct nn_shape { /* of one sample */
@@ -21,15 +21,16 @@ typedef struct nn_shape { /* of one sample */
     bool vector; /* [c,1,1], made by flatten or dense */
 } nn_shape;
 
-typedef enum { NN_IDENTITY, NN_RELU, NN_GELU } nn_activation;
+typedef enum { NN_IDENTITY, NN_RELU, NN_GELU, NN_SIGMOID, NN_TANH, NN_SILU } nn_activation;
 
 typedef struct nn_window { /* of convolution and pooling */
     int64_t kh, kw, sh, sw, ph, pw;
+    int64_t dh, dw; /* 1: the window's elements are neighbours */
 } nn_window;
 
 /* ---- the layers' attributes ------------------------------------------------------------------ */
 typedef struct nn_window_text { /* as written: N or HxW */
-    char *k, *stride, *pad;
+    char *k, *stride, *pad, *dilation;
 } nn_window_text;
 typedef struct nn_input_attrs {
     int64_t channels, height, width;
@@ -42,16 +43,23 @@ typedef struct nn_normalize_attrs {
     float mean[NN_CHANNELS], deviation[NN_CHANNELS]; /* out = (in - mean) / deviation */
 } nn_normalize_attrs;
 typedef struct nn_conv_attrs {
-    int64_t out;
+    int64_t out, groups; /* groups: output channels read only their group's share of the input */
     bool bias;
     nn_window_text text;
     nn_window window;
 } nn_conv_attrs;
 typedef struct nn_pool_attrs {
-    char *kind; /* "max" or "avg"; the average counts padding, as PyTorch's does */
+    char *kind;     /* "max" or "avg" */
+    char *out_text; /* "" or HxW: an average over as many windows, PyTorch's adaptive pooling */
+    bool ceil;      /* the last window may go beyond the padding */
+    bool count_pad; /* the average counts padding, as PyTorch's does */
     nn_window_text text;
-    nn_window window;
+    nn_window window; /* k=global: the whole plane; unused where out_text is given */
 } nn_pool_attrs;
+typedef struct nn_lrn_attrs {
+    int64_t size;
+    double alpha, beta, k; /* y = x / (k + alpha / size * sum of squares) ^ beta */
+} nn_lrn_attrs;
 typedef struct nn_bn_attrs {
     double eps, momentum; /* moving = (1 - momentum) * moving + momentum * batch's */
 } nn_bn_attrs;
@@ -105,13 +113,13 @@ struct at_net {
 
 struct at_layer {
     const char *name;
-    const char *probe;           /* attributes that the gradient check of this layer uses */
-    const at_option *attributes; /* what the row may say; NULL: nothing */
-    size_t attributes_bytes;     /* of the layer's struct */
-    int inputs_min, inputs_max;  /* 0: exactly one */
-    bool pixels;                 /* a step from uint8 towards numbers; has no gradient */
-    nn_activation activation;    /* which one this layer is */
-    bool absorbs;                /* its kernels can do the activation behind it */
+    const char *probes[NN_PROBES]; /* attributes that the gradient check of this layer uses */
+    const at_option *attributes;   /* what the row may say; NULL: nothing */
+    size_t attributes_bytes;       /* of the layer's struct */
+    int inputs_min, inputs_max;    /* 0: exactly one */
+    bool pixels;                   /* a step from uint8 towards numbers; has no gradient */
+    nn_activation activation;      /* which one this layer is */
+    bool absorbs;                  /* its kernels can do the activation behind it */
     /* Attributes and inputs' shapes → output's shape, parameters, state. */
     int (*infer)(nn_row *row, at_error *err);
     double (*flops)(const nn_row *row); /* multiply-adds x 2 of a sample, forward; NULL: 0 */
@@ -131,11 +139,17 @@ struct at_layer {
 size_t nn_layer_count(void);
 const at_layer *nn_layer_at(size_t i);
 const at_layer *nn_layer_find(const char *name, at_error *err); /* AT_EINPUT with the nearest */
-/* "k" or "HxW" each; stride "" is k where stride_is_k, else 1. Names the row on error. */
+/* "5" or "5x3", each in [least, 65535]. */
+int nn_pair_parse(const nn_row *row, const char *key, const char *text, int64_t least, int64_t *a,
+                  int64_t *b, at_error *err);
+/* "k" or "HxW" each, k=global is the input's plane; stride "" is k where stride_is_k, else 1;
+ * dilation NULL: 1. Names the row on error. */
 int nn_window_parse(const nn_row *row, const nn_window_text *text, bool stride_is_k, nn_window *out,
                     at_error *err);
-/* [c,h,w] → [channels,h',w']; AT_EINPUT where the window does not fit. */
-int nn_window_apply(nn_row *row, const nn_window *window, int64_t channels, at_error *err);
+/* [c,h,w] → [channels,h',w']; AT_EINPUT where the window does not fit. ceil: a last window that
+ * begins inside the plane counts although it ends behind the padding. */
+int nn_window_apply(nn_row *row, const nn_window *window, int64_t channels, bool ceil,
+                    at_error *err);
 /* AT_EINPUT: row "c1" (conv) on 3x32x32 needs <what>. */
 int nn_misfit(const nn_row *row, at_error *err, const char *needs, ...) AT_PRINTF(3, 4);
 int64_t nn_elements(nn_shape s);

@@ -26,13 +26,23 @@ typedef struct nn_dropout_keys {
     float scale; /* of what is kept */
 } nn_dropout_keys;
 
-enum { NN_NOWHERE = 255 };
+enum { NN_NOWHERE = 255, NN_NOWHERE_WIDE = 65535 };
+
+/* An average's window along one side: pixels [from, to), each with this share. The other way round:
+ * the windows that a pixel is in. */
+typedef struct nn_pool_span {
+    int32_t from, to;
+    float share;
+} nn_pool_span;
 
 /* A plane of h*w pixels, the window over it, and what comes out. */
 typedef struct nn_pool_shape {
     int64_t h, w, oh, ow;
     nn_window window;
     bool relu; /* of what comes out of a maximum */
+    bool wide; /* its window has so many elements that where[] takes two bytes each */
+    const nn_pool_span *rows, *columns;               /* of averages: [oh], [ow] */
+    const nn_pool_span *row_windows, *column_windows; /* [h], [w] */
 } nn_pool_shape;
 
 /* Convolution of groups of `lanes` samples (kernels_conv.h): a plane of the input has ih rows and
@@ -46,11 +56,24 @@ typedef struct nn_spread {
     int64_t planes, h, w, oh, ow, left, sh, sw;
 } nn_spread;
 
+/* Channels [first, first+count) of a tensor. */
+typedef struct nn_channels {
+    nn_view view;
+    int64_t first, count;
+} nn_channels;
+
+/* Local response normalisation (kernels_lrn.h); `share` is alpha / size. */
+enum { NN_LRN_LINES = 4 };
+typedef struct nn_lrn_shape {
+    int64_t before, behind; /* neighbours that count */
+    float share, beta, k;
+} nn_lrn_shape;
+
 typedef struct nn_kernels {
     const char *name;
     int64_t lanes; /* floats in a vector */
-    /* Elementwise, over elements [begin, end). relu's backward reads its output, gelu's its input.
-     */
+    /* Elementwise, over elements [begin, end). The backward of relu, sigmoid and tanh reads the
+     * output, of the others the input. */
     void (*activate)(nn_activation act, bool bf16, const void *x, void *y, int64_t begin,
                      int64_t end);
     void (*activate_back)(nn_activation act, bool bf16, const void *value, const void *dy, void *dx,
@@ -71,16 +94,23 @@ typedef struct nn_kernels {
                         const float *b, const float *mean, const float *m, const float *c,
                         nn_activation act, int64_t begin, int64_t end);
 
-    /* Pooling; where[] has a byte an output element: which element of the window was the largest,
-     * or NN_NOWHERE where a relu behind it made that 0. */
-    void (*max_pool)(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
-                     uint8_t *where, int64_t begin, int64_t end);
+    /* Pooling; where[] has a byte an output element, or two: which element of the window was the
+     * largest, or NN_NOWHERE where a relu behind it made that 0. */
+    void (*max_pool)(const nn_view *v, const nn_pool_shape *s, const void *x, void *y, void *where,
+                     int64_t begin, int64_t end);
     void (*max_pool_back)(const nn_view *v, const nn_pool_shape *s, const void *dy,
-                          const uint8_t *where, void *dx, int64_t begin, int64_t end);
+                          const void *where, void *dx, int64_t begin, int64_t end);
     void (*average_pool)(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
                          int64_t begin, int64_t end);
     void (*average_pool_back)(const nn_view *v, const nn_pool_shape *s, const void *dy, void *dx,
                               int64_t begin, int64_t end);
+
+    /* Lines [begin, end), as many as pixels of all samples or groups; memory for NN_LRN_LINES lines
+     * with their borders, (5*channels + 8) * lanes floats each. */
+    void (*lrn)(const nn_view *v, const nn_lrn_shape *s, const void *x, void *y, float *memory,
+                int64_t begin, int64_t end);
+    void (*lrn_back)(const nn_view *v, const nn_lrn_shape *s, const void *x, const void *dy,
+                     void *dx, float *memory, int64_t begin, int64_t end);
 
     /* One group of samples each; x and dy are fp32. Weights [oc][ic][kh][kw]. */
     void (*conv_group)(const nn_conv_shape *s, const float *weights, const float *bias,
@@ -103,6 +133,12 @@ typedef struct nn_kernels {
     /* Samples [begin, end) from one layout into another, or added to what is there. */
     void (*convert)(const nn_view *from, const void *x, const nn_view *to, void *y, bool add,
                     int64_t begin, int64_t end);
+    /* Samples [begin, end): zeros into lanes beyond the last channel. */
+    void (*clear_padding)(const nn_view *v, void *x, int64_t begin, int64_t end);
+    /* Samples [begin, end): channels of one tensor to others of another, in any two layouts. Behind
+     * the last channel comes the padding. */
+    void (*copy_channels)(const nn_channels *from, const void *x, const nn_channels *to, void *y,
+                          int64_t begin, int64_t end);
 } nn_kernels;
 
 extern const nn_kernels nn_kernels_avx512, nn_kernels_avx2, nn_kernels_generic;

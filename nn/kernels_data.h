@@ -178,4 +178,83 @@ static void convert(const nn_view *from, const void *x, const nn_view *to, void 
     }
 }
 
+/* ---- channels of one tensor to others of another ---- */
+
+INLINE void copy_pixels(const char *from, size_t from_step, char *to, size_t to_step, int64_t n,
+                        size_t bytes)
+{
+    for (int64_t p = 0; p < n; p++, from += from_step, to += to_step)
+        memcpy(to, from, bytes);
+}
+
+/* n channels side by side in both, of all pixels; usual sizes are constants for the compiler. */
+INLINE void copy_run(const run *a, const char *x, const run *b, char *y, int64_t pixels, int64_t n,
+                     size_t size)
+{
+    size_t from_step = (size_t)a->step * size, to_step = (size_t)b->step * size;
+    const char *from = x + (size_t)a->at * size;
+    char *to = y + (size_t)b->at * size;
+    if (from_step == to_step && n == a->step)
+        memcpy(to, from, (size_t)pixels * from_step);
+    else if (n == 16)
+        copy_pixels(from, from_step, to, to_step, pixels, 16 * size);
+    else if (n == 8)
+        copy_pixels(from, from_step, to, to_step, pixels, 8 * size);
+    else if (n == 1)
+        copy_pixels(from, from_step, to, to_step, pixels, size);
+    else
+        copy_pixels(from, from_step, to, to_step, pixels, (size_t)n * size);
+}
+
+/* How many channels from c on lie side by side in every pixel. */
+INLINE int64_t together(const nn_view *v, int64_t c)
+{
+    return v->grouped ? 1 : v->lanes - c % v->lanes;
+}
+
+INLINE void copy_sample(const nn_channels *from, const char *x, const nn_channels *to, char *y,
+                        int64_t sample, size_t size)
+{
+    int64_t c = 0;
+    while (c < from->count) {
+        int64_t n = from->count - c, a = together(&from->view, from->first + c),
+                b = together(&to->view, to->first + c);
+        n = n < a ? n : a;
+        n = n < b ? n : b;
+        run source = run_of(&from->view, sample, from->first + c);
+        run target = run_of(&to->view, sample, to->first + c);
+        copy_run(&source, x, &target, y, to->view.pixels, n, size);
+        c += n;
+    }
+}
+
+/* A group is copied as a whole with its first sample. */
+static void copy_group(const nn_channels *from, const char *x, const nn_channels *to, char *y,
+                       int64_t sample, size_t size)
+{
+    size_t plane = (size_t)(from->view.pixels * VF) * size;
+    int64_t group = sample / VF;
+    if (sample % VF == 0)
+        memcpy(y + (size_t)(group * to->view.blocks + to->first) * plane,
+               x + (size_t)(group * from->view.blocks + from->first) * plane,
+               (size_t)from->count * plane);
+}
+
+static void copy_channels(const nn_channels *from, const void *x, const nn_channels *to, void *y,
+                          int64_t begin, int64_t end)
+{
+    bool grouped = from->view.grouped && to->view.grouped;
+    size_t size = to->view.bf16 ? 2 : 4;
+    if (!grouped && to->first + to->count == to->view.channels)
+        clear_padding(&to->view, y, begin, end);
+    for (int64_t n = begin; n < end && n < to->view.samples; n++) {
+        if (grouped)
+            copy_group(from, x, to, y, n, size);
+        else if (size == 4)
+            copy_sample(from, x, to, y, n, 4);
+        else
+            copy_sample(from, x, to, y, n, 2);
+    }
+}
+
 #endif

@@ -3,7 +3,8 @@
  * compiled once an instruction set.
  *
  * GELU is exact, x*Phi(x): erfc by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7), whose
- * exp(-x*x/2) the derivative needs anyway; exp by a polynomial of degree 6 on [-ln2/2, ln2/2].
+ * exp(-x*x/2) the derivative needs anyway; exp by a polynomial of degree 6 on [-ln2/2, ln2/2], ln by
+ * the series of 2*atanh((m-1)/(m+1)) with m in [1/sqrt2, sqrt2].
  */
 #ifndef NN_KERNELS_MATH_H
 #define NN_KERNELS_MATH_H
@@ -78,27 +79,77 @@ INLINE void store(void *y, bool bf16, int64_t at, int64_t n, vf v)
     memcpy((float *)y + at, &v, (size_t)n * sizeof(float));
 }
 
-/* exp(x) for x <= 0; 0 below -87. */
-INLINE vf exp_negative(vf x)
+/* exp(x), k being x/ln2 rounded, -126 <= k <= 127. */
+INLINE vf exp_whole(vf x, vi k)
 {
-    vi small = x < -87.0f;
-    vf bounded = pick(small, all(-87.0f), x);
-    vi k = __builtin_convertvector(bounded * 1.44269504f - 0.5f, vi);
     vf whole = __builtin_convertvector(k, vf);
-    vf r = bounded - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vf r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
     vf p = r * (1.0f / 720) + 1.0f / 120;
     p = p * r + 1.0f / 24;
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    return (vf)((vi)(p * (vf)((k + 127) << 23)) & ~small);
+    return p * (vf)((k + 127) << 23);
+}
+
+/* exp(x) for x <= 0; 0 below -87. */
+INLINE vf exp_negative(vf x)
+{
+    vi small = x < -87.0f;
+    vf bounded = pick(small, all(-87.0f), x);
+    vi k = __builtin_convertvector(bounded * 1.44269504f - 0.5f, vi);
+    return (vf)((vi)exp_whole(bounded, k) & ~small);
+}
+
+/* ln(x) for x > 0 that is no denormal. */
+INLINE vf log_positive(vf x)
+{
+    vi bits = (vi)x - 0x3f3504f3; /* sqrt(1/2) */
+    vi k = bits >> 23;
+    vf m = (vf)((bits & 0x7fffff) + 0x3f3504f3);
+    vf t = (m - 1.0f) / (m + 1.0f), q = t * t;
+    vf p = q * (2.0f / 9) + 2.0f / 7;
+    p = p * q + 2.0f / 5;
+    p = p * q + 2.0f / 3;
+    vf whole = __builtin_convertvector(k, vf);
+    return t * q * p + whole * -2.12194440e-4f + t * 2.0f + whole * 0.693359375f;
+}
+
+/* x^p for x > 0, kept within e^±87. */
+INLINE vf power(vf x, float p)
+{
+    vf z = log_positive(x) * p;
+    z = pick(z < -87.0f, all(-87.0f), pick(z > 87.0f, all(87.0f), z));
+    vf half = pick(z > 0.0f, all(0.5f), all(-0.5f));
+    return exp_whole(z, __builtin_convertvector(z * 1.44269504f + half, vi));
+}
+
+INLINE vf magnitude(vf x)
+{
+    return (vf)((vi)x & 0x7fffffff);
+}
+
+INLINE vf logistic(vf x)
+{
+    vf e = exp_negative(-magnitude(x)), large = 1.0f / (1.0f + e);
+    return pick(x > 0.0f, large, e * large);
+}
+
+/* Near 0 by the continued fraction x/(1 + x²/(3 + x²/(5 + ...))), which cancels nothing. */
+INLINE vf hyperbolic(vf x)
+{
+    vf size = magnitude(x), q = x * x;
+    vf near = x / (1.0f + q / (3.0f + q / (5.0f + q / (7.0f + q * (1.0f / 9)))));
+    vf e = exp_negative(size * -2.0f), far = (1.0f - e) / (1.0f + e);
+    vf signed_far = (vf)((vi)far | ((vi)x & (int32_t)0x80000000));
+    return pick(size < 0.5f, near, signed_far);
 }
 
 /* Phi(x), the normal distribution, and exp(-x*x/2). */
 INLINE vf normal_cdf(vf x, vf *bell)
 {
-    vf e = exp_negative(x * x * -0.5f), z = (vf)((vi)x & 0x7fffffff) * 0.70710678f;
+    vf e = exp_negative(x * x * -0.5f), z = magnitude(x) * 0.70710678f;
     vf t = 1.0f / (z * 0.3275911f + 1.0f);
     vf p = t * 1.061405429f - 1.453152027f;
     p = p * t + 1.421413741f;
@@ -114,17 +165,35 @@ INLINE vf act_value(nn_activation act, vf z)
     vf bell;
     if (act == NN_RELU)
         return (vf)((vi)z & (z > 0.0f));
-    return act == NN_GELU ? z * normal_cdf(z, &bell) : z;
+    if (act == NN_GELU)
+        return z * normal_cdf(z, &bell);
+    if (act == NN_SIGMOID)
+        return logistic(z);
+    if (act == NN_TANH)
+        return hyperbolic(z);
+    return act == NN_SILU ? z * logistic(z) : z;
 }
 
-/* dy times the derivative, from the activation's input (relu: its output does as well). */
+/* dy times the derivative, from the activation's output; of those that keep it. */
+INLINE vf act_back_output(nn_activation act, vf y, vf dy)
+{
+    if (act == NN_RELU)
+        return (vf)((vi)dy & (y > 0.0f));
+    return act == NN_SIGMOID ? dy * (y * (1.0f - y)) : dy * (1.0f - y * y);
+}
+
+/* From its input. */
 INLINE vf act_back(nn_activation act, vf z, vf dy)
 {
     vf bell;
-    if (act == NN_RELU)
-        return (vf)((vi)dy & (z > 0.0f));
     if (act == NN_IDENTITY)
         return dy;
+    if (act == NN_RELU || act == NN_SIGMOID || act == NN_TANH)
+        return act_back_output(act, act_value(act, z), dy);
+    if (act == NN_SILU) {
+        vf s = logistic(z);
+        return dy * (s + z * s * (1.0f - s));
+    }
     vf cdf = normal_cdf(z, &bell);
     return dy * (cdf + z * bell * 0.39894228f);
 }
@@ -132,12 +201,26 @@ INLINE vf act_back(nn_activation act, vf z, vf dy)
 /* Makes one copy of a call for each activation, so that the compiler sees a constant. */
 #define FOR_ACT(act, call)                                                                         \
     do {                                                                                           \
-        if ((act) == NN_RELU)                                                                      \
-            call(NN_RELU);                                                                         \
-        else if ((act) == NN_GELU)                                                                 \
-            call(NN_GELU);                                                                         \
-        else                                                                                       \
+        switch (act) {                                                                             \
+        case NN_IDENTITY:                                                                          \
             call(NN_IDENTITY);                                                                     \
+            break;                                                                                 \
+        case NN_RELU:                                                                              \
+            call(NN_RELU);                                                                         \
+            break;                                                                                 \
+        case NN_GELU:                                                                              \
+            call(NN_GELU);                                                                         \
+            break;                                                                                 \
+        case NN_SIGMOID:                                                                           \
+            call(NN_SIGMOID);                                                                      \
+            break;                                                                                 \
+        case NN_TANH:                                                                              \
+            call(NN_TANH);                                                                         \
+            break;                                                                                 \
+        case NN_SILU:                                                                              \
+            call(NN_SILU);                                                                         \
+            break;                                                                                 \
+        }                                                                                          \
     } while (0)
 
 #endif

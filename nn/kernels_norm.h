@@ -240,8 +240,9 @@ static void activate(nn_activation act, bool bf16, const void *x, void *y, int64
 INLINE void activate_back_some(nn_activation act, bool bf16, const void *value, const void *dy,
                                void *dx, int64_t at, int64_t n)
 {
-    vf g = act_back(act, load(value, bf16, at, n), load(dy, bf16, at, n));
-    store(dx, bf16, at, n, g);
+    vf from = load(value, bf16, at, n), g = load(dy, bf16, at, n);
+    bool output = act == NN_RELU || act == NN_SIGMOID || act == NN_TANH;
+    store(dx, bf16, at, n, output ? act_back_output(act, from, g) : act_back(act, from, g));
 }
 
 INLINE void activate_back_all(nn_activation act, bool bf16, const void *value, const void *dy,

@@ -2,9 +2,10 @@
  * kernels_pool: maximum and average pooling, forward and backward, n <= VF lanes of a plane at a
  * time.
  *
- * Of equal elements the first is the largest, as in PyTorch. Windows that do not overlap send each
- * gradient to its own pixels, so dx is written once without clearing it before; overlapping ones
- * add.
+ * Of equal elements the first is the largest, as in PyTorch. Maxima whose windows do not overlap
+ * send each gradient to its own pixels, so dx is written once without clearing it before;
+ * overlapping ones add. Averages take windows from tables, so that one loop does fixed and adaptive
+ * ones; backward sums up for each pixel the windows that it is in.
  */
 #ifndef NN_KERNELS_POOL_H
 #define NN_KERNELS_POOL_H
@@ -16,9 +17,8 @@ typedef struct pool_args {
     const nn_pool_shape *s;
     const void *in;
     void *out;
-    uint8_t *where;
-    const uint8_t *chosen;
-    float share; /* of an element in the average */
+    void *where;
+    const void *chosen;
 } pool_args;
 
 /* Some lanes of a plane: element (y,x) of the large side is at large + (y*w+x)*lanes. */
@@ -73,17 +73,38 @@ INLINE void max_step(const pool_args *a, int64_t at, int64_t here, int64_t n, vf
     *which = (place & larger) | (*which & ~larger);
 }
 
+INLINE void put_places(const pool_args *a, int64_t to, int64_t n, vi which)
+{
+    vh halves = __builtin_convertvector(which, vh);
+    vb bytes = __builtin_convertvector(which, vb);
+    if (a->s->wide)
+        memcpy((uint16_t *)a->where + to, &halves, (size_t)n * sizeof(uint16_t));
+    else
+        memcpy((uint8_t *)a->where + to, &bytes, (size_t)n);
+}
+
+INLINE vi take_places(const pool_args *a, int64_t from, int64_t n)
+{
+    vh halves = {0};
+    vb bytes = {0};
+    if (a->s->wide) {
+        memcpy(&halves, (const uint16_t *)a->chosen + from, (size_t)n * sizeof(uint16_t));
+        return __builtin_convertvector(halves, vi);
+    }
+    memcpy(&bytes, (const uint8_t *)a->chosen + from, (size_t)n);
+    return __builtin_convertvector(bytes, vi);
+}
+
 INLINE void max_store(const pool_args *a, int64_t to, int64_t n, vf best, vi which)
 {
     if (a->s->relu) {
         vi positive = best > 0.0f;
         best = (vf)((vi)best & positive);
-        which |= ~positive & NN_NOWHERE;
+        which |= ~positive & (a->s->wide ? NN_NOWHERE_WIDE : NN_NOWHERE);
     }
     store(a->out, a->v->bf16, to, n, best);
-    vb bytes = __builtin_convertvector(which, vb);
     if (a->where)
-        memcpy(a->where + to, &bytes, (size_t)n);
+        put_places(a, to, n, which);
 }
 
 INLINE void max_window(const pool_args *a, const pool_lanes *l, pool_span p, int64_t to, int64_t n)
@@ -135,8 +156,8 @@ static void max_some(const pool_args *a, const pool_lanes *l, int64_t n)
         max_plane(a, l, n);
 }
 
-static void max_pool(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
-                     uint8_t *where, int64_t begin, int64_t end)
+static void max_pool(const nn_view *v, const nn_pool_shape *s, const void *x, void *y, void *where,
+                     int64_t begin, int64_t end)
 {
     pool_args a = {.v = v, .s = s, .in = x, .out = y, .where = where};
     pool_walk(&a, max_some, begin, end);
@@ -160,9 +181,7 @@ INLINE void gather_row(const pool_args *a, const pool_lanes *l, int64_t y, int64
     for (int64_t ox = 0; ox < a->s->ow; ox++) {
         int64_t left = ox * w->sw - w->pw, from = l->small + (oy * a->s->ow + ox) * l->lanes;
         vf g = load(a->in, a->v->bf16, from, n);
-        vb bytes = {0};
-        memcpy(&bytes, a->chosen + from, (size_t)n);
-        vi chosen = __builtin_convertvector(bytes, vi);
+        vi chosen = take_places(a, from, n);
         clear(a, l, y, done, left < a->s->w ? left : a->s->w, n);
         for (int64_t x = left > 0 ? left : 0; x < left + w->kw && x < a->s->w; x++) {
             vi here = chosen == (int32_t)(k * w->kw + x - left);
@@ -193,9 +212,7 @@ INLINE void gather_plane_halves(const pool_args *a, const pool_lanes *l, int64_t
         int64_t to = pixel(a, l, 2 * oy, 0), from = l->small + oy * a->s->ow * l->lanes;
         for (int64_t ox = 0; ox < a->s->ow; ox++, to += 2 * l->lanes, from += l->lanes) {
             vi g = (vi)load(a->in, bf16, from, n);
-            vb bytes;
-            memcpy(&bytes, a->chosen + from, sizeof bytes);
-            vi chosen = __builtin_convertvector(bytes, vi);
+            vi chosen = take_places(a, from, n);
             store(a->out, bf16, to, n, (vf)(g & (chosen == 0)));
             store(a->out, bf16, to + l->lanes, n, (vf)(g & (chosen == 1)));
             store(a->out, bf16, to + below, n, (vf)(g & (chosen == 2)));
@@ -228,16 +245,17 @@ static void add_one(void *dx, bool bf16, int64_t at, float value)
 
 static void scatter_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    int64_t kw = a->s->window.kw;
+    int64_t kw = a->s->window.kw, nowhere = a->s->wide ? NN_NOWHERE_WIDE : NN_NOWHERE;
     for (int64_t y = 0; y < a->s->h; y++)
         clear(a, l, y, 0, a->s->w, n);
     for (int64_t o = 0; o < a->s->oh * a->s->ow; o++) {
         pool_span p = span_of(a->s, o / a->s->ow, o % a->s->ow);
         int64_t from = l->small + o * l->lanes;
         vf g = load(a->in, a->v->bf16, from, n);
+        vi places = take_places(a, from, n);
         for (int64_t i = 0; i < n; i++) {
-            int64_t place = a->chosen[from + i];
-            if (place != NN_NOWHERE)
+            int64_t place = places[i];
+            if (place != nowhere)
                 add_one(a->out, a->v->bf16,
                         pixel(a, l, p.top + place / kw, p.left + place % kw) + i, g[i]);
         }
@@ -245,7 +263,7 @@ static void scatter_some(const pool_args *a, const pool_lanes *l, int64_t n)
 }
 
 static void max_pool_back(const nn_view *v, const nn_pool_shape *s, const void *dy,
-                          const uint8_t *where, void *dx, int64_t begin, int64_t end)
+                          const void *where, void *dx, int64_t begin, int64_t end)
 {
     pool_args a = {.v = v, .s = s, .in = dy, .out = dx, .chosen = where};
     bool apart = s->window.sh >= s->window.kh && s->window.sw >= s->window.kw;
@@ -254,47 +272,62 @@ static void max_pool_back(const nn_view *v, const nn_pool_shape *s, const void *
 
 /* ---- average ---- */
 
-static void average_some(const pool_args *a, const pool_lanes *l, int64_t n)
+INLINE void average_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    for (int64_t o = 0; o < a->s->oh * a->s->ow; o++) {
-        pool_span p = span_of(a->s, o / a->s->ow, o % a->s->ow);
+    const nn_pool_shape *s = a->s;
+    for (int64_t o = 0; o < s->oh * s->ow; o++) {
+        nn_pool_span down = s->rows[o / s->ow], across = s->columns[o % s->ow];
         vf sum = {0};
-        for (int64_t y = p.y0; y < p.y1; y++)
-            for (int64_t x = p.x0; x < p.x1; x++)
+        for (int64_t y = down.from; y < down.to; y++)
+            for (int64_t x = across.from; x < across.to; x++)
                 sum += load(a->in, a->v->bf16, pixel(a, l, y, x), n);
-        store(a->out, a->v->bf16, l->small + o * l->lanes, n, sum * a->share);
+        store(a->out, a->v->bf16, l->small + o * l->lanes, n, sum * (down.share * across.share));
     }
+}
+
+static void average_lanes(const pool_args *a, const pool_lanes *l, int64_t n)
+{
+    if (n == VF)
+        average_some(a, l, VF);
+    else
+        average_some(a, l, n);
 }
 
 static void average_pool(const nn_view *v, const nn_pool_shape *s, const void *x, void *y,
                          int64_t begin, int64_t end)
 {
-    float share = 1.0f / (float)(s->window.kh * s->window.kw);
-    pool_args a = {.v = v, .s = s, .in = x, .out = y, .share = share};
-    pool_walk(&a, average_some, begin, end);
+    pool_args a = {.v = v, .s = s, .in = x, .out = y};
+    pool_walk(&a, average_lanes, begin, end);
 }
 
-static void average_back_some(const pool_args *a, const pool_lanes *l, int64_t n)
+INLINE void average_back_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
-    bool bf16 = a->v->bf16;
-    for (int64_t y = 0; y < a->s->h; y++)
-        clear(a, l, y, 0, a->s->w, n);
-    for (int64_t o = 0; o < a->s->oh * a->s->ow; o++) {
-        pool_span p = span_of(a->s, o / a->s->ow, o % a->s->ow);
-        vf g = load(a->in, bf16, l->small + o * l->lanes, n) * a->share;
-        for (int64_t y = p.y0; y < p.y1; y++)
-            for (int64_t x = p.x0; x < p.x1; x++)
-                store(a->out, bf16, pixel(a, l, y, x), n,
-                      load(a->out, bf16, pixel(a, l, y, x), n) + g);
+    const nn_pool_shape *s = a->s;
+    for (int64_t i = 0; i < s->h * s->w; i++) {
+        int64_t y = i / s->w, x = i % s->w;
+        nn_pool_span down = s->row_windows[y], across = s->column_windows[x];
+        vf sum = {0};
+        for (int64_t oy = down.from; oy < down.to; oy++)
+            for (int64_t ox = across.from; ox < across.to; ox++)
+                sum += load(a->in, a->v->bf16, l->small + (oy * s->ow + ox) * l->lanes, n) *
+                       (s->rows[oy].share * s->columns[ox].share);
+        store(a->out, a->v->bf16, pixel(a, l, y, x), n, sum);
     }
+}
+
+static void average_back_lanes(const pool_args *a, const pool_lanes *l, int64_t n)
+{
+    if (n == VF)
+        average_back_some(a, l, VF);
+    else
+        average_back_some(a, l, n);
 }
 
 static void average_pool_back(const nn_view *v, const nn_pool_shape *s, const void *dy, void *dx,
                               int64_t begin, int64_t end)
 {
-    float share = 1.0f / (float)(s->window.kh * s->window.kw);
-    pool_args a = {.v = v, .s = s, .in = dy, .out = dx, .share = share};
-    pool_walk(&a, average_back_some, begin, end);
+    pool_args a = {.v = v, .s = s, .in = dy, .out = dx};
+    pool_walk(&a, average_back_lanes, begin, end);
 }
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include "kernels_conv.h"
 #include "kernels_data.h"
+#include "kernels_lrn.h"
 #include "kernels_norm.h"
 #include "kernels_pool.h"
 
@@ -21,6 +22,8 @@ const nn_kernels TABLE = {
     .max_pool_back = max_pool_back,
     .average_pool = average_pool,
     .average_pool_back = average_pool_back,
+    .lrn = lrn,
+    .lrn_back = lrn_back,
     .conv_group = conv_group,
     .conv_weights_group = conv_weights_group,
     .sum_lanes = sum_lanes,
@@ -30,4 +33,6 @@ const nn_kernels TABLE = {
     .flatten = flatten,
     .unflatten = unflatten,
     .convert = convert,
+    .clear_padding = clear_padding,
+    .copy_channels = copy_channels,
 };

@@ -99,7 +99,7 @@ static double bytes(const plan_op *op)
 
 const at_layer at_layer_add = {
     .name = "add",
-    .probe = "",
+    .probes = {""},
     .inputs_min = 2,
     .inputs_max = NN_INPUTS,
     .infer = infer,

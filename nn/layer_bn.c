@@ -157,6 +157,7 @@ static int forward(plan_op *op, at_error *err)
         s->b[c] = beta[c] - s->mean[c] * s->a[c];
     }
     for_planes(op, affine_part);
+    plan_activation_padding(op, op->activation);
     return 0;
 }
 
@@ -238,7 +239,7 @@ static double bytes(const plan_op *op)
 
 const at_layer at_layer_bn = {
     .name = "bn",
-    .probe = "eps=1e-3 momentum=0.2",
+    .probes = {"eps=1e-3 momentum=0.2"},
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_bn_attrs),
     .absorbs = true,

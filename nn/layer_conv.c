@@ -12,6 +12,10 @@ static const at_option attributes[] = {
     {"stride", AT_OPT_STRING, offsetof(nn_conv_attrs, text.stride), "1", "step of the window",
      "N|HxW"},
     {"pad", AT_OPT_STRING, offsetof(nn_conv_attrs, text.pad), "0", "zeros on each side", "N|HxW"},
+    {"dilation", AT_OPT_STRING, offsetof(nn_conv_attrs, text.dilation), "1",
+     "distance of the window's elements", "N|HxW"},
+    {"groups", AT_OPT_INT, offsetof(nn_conv_attrs, groups), "1",
+     "channels in as many parts that do not see each other", "N", .min = 1, .max = 1 << 20},
     {"bias", AT_OPT_BOOL, offsetof(nn_conv_attrs, bias), "1", "whether a number is added", "0|1"},
     {0},
 };
@@ -21,13 +25,16 @@ static int infer(nn_row *row, at_error *err)
     nn_conv_attrs *a = row->attrs;
     if (a->out < 1)
         return nn_misfit(row, err, "out=N, the channels of its output");
+    if (row->in[0].c % a->groups || a->out % a->groups)
+        return nn_misfit(row, err, "channels in and out (%lld) that its %lld groups share evenly",
+                         (long long)a->out, (long long)a->groups);
     int status = nn_window_parse(row, &a->text, false, &a->window, err);
     if (!status)
-        status = nn_window_apply(row, &a->window, a->out, err);
+        status = nn_window_apply(row, &a->window, a->out, false, err);
     if (status)
         return status;
-    int64_t dims[] = {a->out, row->in[0].c, a->window.kh, a->window.kw};
-    double fan_in = (double)(row->in[0].c * a->window.kh * a->window.kw);
+    int64_t dims[] = {a->out, row->in[0].c / a->groups, a->window.kh, a->window.kw};
+    double fan_in = (double)(dims[1] * dims[2] * dims[3]);
     status = nn_add_param(row, "kernel", NN_UNIFORM, fan_in, 4, dims, err);
     if (!status && a->bias)
         status = nn_add_param(row, "bias", NN_UNIFORM, fan_in, 1, dims, err);
@@ -36,8 +43,9 @@ static int infer(nn_row *row, at_error *err)
 
 static double flops(const nn_row *row)
 {
-    const nn_window *w = &((const nn_conv_attrs *)row->attrs)->window;
-    return 2.0 * (double)nn_elements(row->out) * (double)(row->in[0].c * w->kh * w->kw);
+    const nn_conv_attrs *a = row->attrs;
+    const nn_window *w = &a->window;
+    return 2.0 * (double)nn_elements(row->out) * (double)(row->in[0].c / a->groups * w->kh * w->kw);
 }
 
 enum { FORWARD, DATA, WEIGHTS, PASSES };
@@ -116,7 +124,8 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
                           .n = op->plan->options.batch,
                           .src = op->row->in[0],
                           .dst = op->row->out,
-                          .window = a->window};
+                          .window = a->window,
+                          .groups = a->groups};
     want_for context = {op, which == FORWARD ? LIVES_FORWARD : LIVES_BACKWARD};
     int status = conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]),
                            plan_lanes(op->out), err);
@@ -155,7 +164,10 @@ static void fini(plan_op *op)
 
 const at_layer at_layer_conv = {
     .name = "conv",
-    .probe = "out=5 k=3 stride=1 pad=1 bias=1",
+    .probes = {"out=5 k=3 stride=1 pad=1 bias=1", "out=17 k=1 bias=0",
+               "out=16 k=3x2 stride=2x1 pad=1x0", "out=8 k=2 stride=2",
+               "out=10 k=2 dilation=3x2 pad=1", "out=10 k=3 groups=5 pad=1",
+               "out=5 k=3 stride=2 groups=5 bias=0"},
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_conv_attrs),
     .infer = infer,

@@ -154,7 +154,7 @@ static double bytes(const plan_op *op)
 
 const at_layer at_layer_dense = {
     .name = "dense",
-    .probe = "out=7 bias=1",
+    .probes = {"out=7 bias=1", "out=20 bias=0"},
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_dense_attrs),
     .infer = infer,

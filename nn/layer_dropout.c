@@ -97,7 +97,7 @@ static double bytes(const plan_op *op)
 
 const at_layer at_layer_dropout = {
     .name = "dropout",
-    .probe = "p=0.3",
+    .probes = {"p=0.3"},
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_dropout_attrs),
     .infer = nn_same_shape,

@@ -59,8 +59,7 @@ static bool in_order(const plan_op *op)
 static int build(plan_op *op, at_error *err)
 {
     (void)err;
-    if (!plan_lanes(op->in[0]))
-        plan_set_lanes(op->in[0], 1);
+    plan_decide_lanes(op->in[0], 1);
     op->value_in_place = op->grad_in_place = in_order(op);
     op->forward = forward;
     op->backward = op->in[0]->wants_grad ? backward : NULL;
@@ -75,7 +74,7 @@ static double bytes(const plan_op *op)
 
 const at_layer at_layer_flatten = {
     .name = "flatten",
-    .probe = "",
+    .probes = {""},
     .infer = infer,
     .build = build,
     .bytes = bytes,

@@ -12,7 +12,7 @@ static int build(plan_op *op, at_error *err)
 
 const at_layer at_layer_gelu = {
     .name = "gelu",
-    .probe = "",
+    .probes = {""},
     .activation = NN_GELU,
     .infer = nn_same_shape,
     .build = build,

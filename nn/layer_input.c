@@ -31,7 +31,7 @@ static int build(plan_op *op, at_error *err)
 
 const at_layer at_layer_input = {
     .name = "input",
-    .probe = "channels=3 height=5 width=6",
+    .probes = {"channels=3 height=5 width=6"},
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_input_attrs),
     .pixels = true,

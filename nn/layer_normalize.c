@@ -58,7 +58,7 @@ static int build(plan_op *op, at_error *err)
 
 const at_layer at_layer_normalize = {
     .name = "normalize",
-    .probe = "mean=0.4,0.5,0.6 deviation=0.2,0.3,0.25",
+    .probes = {"mean=0.4,0.5,0.6 deviation=0.2,0.3,0.25"},
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_normalize_attrs),
     .pixels = true,

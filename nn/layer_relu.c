@@ -11,7 +11,7 @@ static int build(plan_op *op, at_error *err)
 
 const at_layer at_layer_relu = {
     .name = "relu",
-    .probe = "",
+    .probes = {""},
     .activation = NN_RELU,
     .infer = nn_same_shape,
     .build = build,

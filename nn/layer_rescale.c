@@ -23,7 +23,7 @@ static int build(plan_op *op, at_error *err)
 
 const at_layer at_layer_rescale = {
     .name = "rescale",
-    .probe = "scale=0.01 offset=-0.5",
+    .probes = {"scale=0.01 offset=-0.5"},
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_rescale_attrs),
     .pixels = true,

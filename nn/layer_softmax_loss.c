@@ -123,7 +123,7 @@ static double bytes(const plan_op *op)
 
 const at_layer at_layer_softmax_loss = {
     .name = "softmax_loss",
-    .probe = "",
+    .probes = {""},
     .infer = infer,
     .build = build,
     .bytes = bytes,

@@ -63,9 +63,8 @@ int nn_misfit(const nn_row *row, at_error *err, const char *needs, ...)
                    shapes, what);
 }
 
-/* "5" or "5x3", each in [least, 65535]. */
-static int parse_pair(const nn_row *row, const char *key, const char *text, int64_t least,
-                      int64_t *a, int64_t *b, at_error *err)
+int nn_pair_parse(const nn_row *row, const char *key, const char *text, int64_t least, int64_t *a,
+                  int64_t *b, at_error *err)
 {
     char *end = NULL;
     errno = 0;
@@ -91,26 +90,42 @@ int nn_window_parse(const nn_row *row, const nn_window_text *text, bool stride_i
     if (!*text->k)
         return at_fail(err, AT_EINPUT, "row \"%s\" (%s) needs k=N, the size of its window",
                        row->row.name, row->row.layer);
-    int status = parse_pair(row, "k", text->k, 1, &out->kh, &out->kw, err);
-    if (status)
-        return status;
-    const char *stride = *text->stride ? text->stride : stride_is_k ? text->k : "1";
-    status = parse_pair(row, "stride", stride, 1, &out->sh, &out->sw, err);
-    return status ? status : parse_pair(row, "pad", text->pad, 0, &out->ph, &out->pw, err);
+    char global[48];
+    snprintf(global, sizeof global, "%lldx%lld", (long long)row->in[0].h, (long long)row->in[0].w);
+    const char *k = strcmp(text->k, "global") ? text->k : global;
+    int status = nn_pair_parse(row, "k", k, 1, &out->kh, &out->kw, err);
+    const char *stride = *text->stride ? text->stride : stride_is_k ? k : "1";
+    if (!status)
+        status = nn_pair_parse(row, "stride", stride, 1, &out->sh, &out->sw, err);
+    if (!status)
+        status = nn_pair_parse(row, "pad", text->pad, 0, &out->ph, &out->pw, err);
+    const char *dilation = text->dilation ? text->dilation : "1";
+    return status ? status : nn_pair_parse(row, "dilation", dilation, 1, &out->dh, &out->dw, err);
 }
 
-int nn_window_apply(nn_row *row, const nn_window *w, int64_t channels, at_error *err)
+/* Windows along one side; 0 where not even one fits. */
+static int64_t steps_of(int64_t size, int64_t k, int64_t stride, int64_t pad, bool ceil)
+{
+    int64_t rest = size + 2 * pad - k;
+    if (rest < 0)
+        return 0;
+    int64_t steps = (rest + (ceil ? stride - 1 : 0)) / stride + 1;
+    return steps - ((steps - 1) * stride >= size + pad);
+}
+
+int nn_window_apply(nn_row *row, const nn_window *w, int64_t channels, bool ceil, at_error *err)
 {
     nn_shape in = row->in[0];
-    if (w->ph >= w->kh || w->pw >= w->kw)
-        return nn_misfit(row, err, "padding smaller than its %lldx%lld window", (long long)w->kh,
-                         (long long)w->kw);
-    if (in.h + 2 * w->ph < w->kh || in.w + 2 * w->pw < w->kw)
-        return nn_misfit(row, err, "at least %lldx%lld pixels with padding", (long long)w->kh,
-                         (long long)w->kw);
+    int64_t kh = (w->kh - 1) * w->dh + 1, kw = (w->kw - 1) * w->dw + 1;
+    if (w->ph >= kh || w->pw >= kw)
+        return nn_misfit(row, err, "padding smaller than its %lldx%lld window", (long long)kh,
+                         (long long)kw);
     row->out = (nn_shape){.c = channels,
-                          .h = (in.h + 2 * w->ph - w->kh) / w->sh + 1,
-                          .w = (in.w + 2 * w->pw - w->kw) / w->sw + 1};
+                          .h = steps_of(in.h, kh, w->sh, w->ph, ceil),
+                          .w = steps_of(in.w, kw, w->sw, w->pw, ceil)};
+    if (row->out.h < 1 || row->out.w < 1)
+        return nn_misfit(row, err, "at least %lldx%lld pixels with padding", (long long)kh,
+                         (long long)kw);
     return 0;
 }
 

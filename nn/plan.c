@@ -5,7 +5,7 @@
  * takes the number of threads from the calling thread's OpenMP setting, which is put back
  * afterwards.
  */
-#include "plan.h"
+#include "conv.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -145,6 +145,8 @@ static bool wants_groups(const at_plan *p)
     bool normalises = false;
     for (int i = 0; i < p->op_count; i++) {
         const nn_row *row = p->ops[i].row;
+        if (row->layer == &at_layer_conv && !conv_grouped_can(row))
+            return false;
         normalises |= row->layer == &at_layer_bn && !row->out.vector;
         if (row->layer != &at_layer_conv)
             continue;

@@ -98,7 +98,9 @@ struct at_plan {
 /* *to points to `bytes` of the arena from bind() on; the contents live as long as `life` says. */
 int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *err);
 void plan_set_lanes(plan_tensor *t, int64_t lanes); /* decides it, and what it follows */
-int64_t plan_lanes(const plan_tensor *t);           /* 0: not decided yet */
+/* Where it is open still: `lanes`, but grouped in a grouped plan. */
+void plan_decide_lanes(plan_tensor *t, int64_t lanes);
+int64_t plan_lanes(const plan_tensor *t); /* 0: not decided yet */
 /* The output has the input's layout, whatever that will be. */
 void plan_follow(plan_op *op);
 void *plan_state(plan_op *op, size_t bytes,
@@ -127,8 +129,9 @@ int plan_pixels_build(plan_op *op, const float *scale, const float *offset, at_e
 /* ---- layer_pool.c ---------------------------------------------------------------------------- */
 bool plan_is_max_pool(const nn_row *row);
 
-/* ---- plan_activation.c: the build() and bytes() of relu and gelu
- * ----------------------------------- */
+/* ---- plan_activation.c: the build() and bytes() of relu, gelu, ... --------------------------- */
+/* Behind an activation in another op's pass: of 0 it may not be 0, as the layout's padding must. */
+void plan_activation_padding(const plan_op *op, nn_activation act);
 int plan_activation_build(plan_op *op, at_error *err);
 double plan_activation_bytes(const plan_op *op);
 

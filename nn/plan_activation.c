@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * plan_activation: the rows relu and gelu where no op in front could absorb them.
+ * plan_activation: the rows relu, gelu, ... where no op in front could absorb them.
  */
 #include "plan.h"
 
@@ -16,11 +16,31 @@ static void forward_part(void *context, int64_t begin, int64_t end, int thread)
                                 op->out->data, begin, end);
 }
 
+typedef struct padding_work {
+    const plan_op *op;
+    nn_view view;
+} padding_work;
+
+static void padding_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const padding_work *w = context;
+    w->op->plan->kernels->clear_padding(&w->view, w->op->out->data, begin, end);
+}
+
+void plan_activation_padding(const plan_op *op, nn_activation act)
+{
+    padding_work w = {op, plan_view(op->plan, op->out)};
+    if (act == NN_SIGMOID && !w.view.grouped && w.view.channels % w.view.lanes)
+        plan_parallel(op->plan, w.view.n, padding_part, &w);
+}
+
 static int forward(plan_op *op, at_error *err)
 {
     (void)err;
     plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
                         plan_tensor_bytes(op->plan, op->out), forward_part, op);
+    plan_activation_padding(op, act_of(op));
     return 0;
 }
 
@@ -46,8 +66,9 @@ int plan_activation_build(plan_op *op, at_error *err)
     (void)err;
     plan_follow(op);
     op->grad_in_place = true;
-    op->keeps_output = act_of(op) == NN_RELU;
-    op->keeps_input = act_of(op) != NN_RELU;
+    nn_activation act = act_of(op);
+    op->keeps_output = act == NN_RELU || act == NN_SIGMOID || act == NN_TANH;
+    op->keeps_input = !op->keeps_output;
     op->forward = forward;
     op->backward = op->in[0]->wants_grad ? backward : NULL;
     return 0;

@@ -57,6 +57,12 @@ void plan_set_lanes(plan_tensor *t, int64_t lanes)
     t->lanes = lanes;
 }
 
+void plan_decide_lanes(plan_tensor *t, int64_t lanes)
+{
+    if (!plan_lanes(t))
+        plan_set_lanes(t, t->producer->plan->grouped && !t->shape.vector ? PLAN_GROUPED : lanes);
+}
+
 void plan_follow(plan_op *op)
 {
     op->out->like = op->in[0];

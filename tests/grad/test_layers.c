@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every row of layers.def, with its probe's attributes and some more: analytical against numerical
- * gradients (central differences), for every element of the input and every parameter.
+ * Every row of layers.def, with the attributes of each of its probes and with activations behind it:
+ * analytical against numerical gradients (central differences), for every element of the inputs and
+ * every parameter.
  *
  * A layer is compiled inside a small network, then taken out: its tensors get memory of their own,
  * so that forward and backward of this one op can be called. The loss is sum(r * y) with random r,
  * in double precision. Layers that take any layout are run in blocked, NHWC and NCHW memory; the
  * padding of blocked memory must stay zero, and backward in place must give the same bits.
+ * ctest: timeout=900
  */
 #include "../../nn/plan.h"
 
@@ -17,25 +19,28 @@
 
 #include <cmocka.h>
 
-enum { MOST_BATCH = 16, CLASSES = 7, MOST_INPUTS = 2 };
+enum { MOST_BATCH = 16, CLASSES = 7, MOST_INPUTS = 3 };
 static const double tolerance = 2e-3; /* of the largest gradient of the tensor */
 
 typedef struct layer_case {
     const char *layer, *attrs, *then; /* then: an activation behind it, done in the same pass */
 } layer_case;
 
-static const layer_case more[] = {
-    {"conv", "out=17 k=1 bias=0", NULL},
-    {"conv", "out=16 k=3x2 stride=2x1 pad=1x0", NULL},
-    {"conv", "out=8 k=2 stride=2", NULL},
-    {"pool", "kind=max k=3 stride=2 pad=1", NULL},
-    {"pool", "kind=max k=2x3 stride=3", NULL},
-    {"pool", "kind=avg k=2", NULL},
-    {"pool", "kind=avg k=3 stride=1 pad=1", NULL},
-    {"bn", "eps=1e-5 momentum=0.1", "relu"},
-    {"bn", "eps=1e-5 momentum=0.1", "gelu"},
-    {"dense", "out=20 bias=0", NULL},
+static const layer_case fused[] = {
+    {"bn", "eps=1e-5 momentum=0.1", "relu"},    {"bn", "eps=1e-5 momentum=0.1", "gelu"},
+    {"bn", "eps=1e-5 momentum=0.1", "sigmoid"}, {"bn", "eps=1e-5 momentum=0.1", "tanh"},
+    {"bn", "eps=1e-5 momentum=0.1", "silu"},
 };
+/* Their inputs have more than 255 pixels. */
+static const layer_case large[] = {{"pool", "kind=max k=global", NULL},
+                                   {"pool", "kind=max k=17x16 stride=1 pad=2", NULL}};
+
+/* How the layer is run. */
+typedef struct setting {
+    int64_t lanes; /* of its input; 0: as compiled */
+    int batch;
+    bool large;
+} setting;
 
 typedef struct harness {
     at_net *net;
@@ -59,15 +64,20 @@ static void check(int status, const at_error *err, const layer_case *c)
 
 /* ---- a network around the layer ---- */
 
-static at_graph *graph_of(const layer_case *c, bool vector)
+/* Of layers with several inputs, those of concat differ in their channels. */
+static at_graph *graph_of(const layer_case *c, const setting *s, bool vector)
 {
     at_graph *g = at_graph_new();
     const at_layer *layer = nn_layer_find(c->layer, NULL);
-    const char *from = vector ? "flat" : layer->inputs_min == 2 ? "pre other" : "pre";
-    at_graph_add(g, "data", "input", "", "channels=3 height=6 width=7");
-    at_graph_add(g, "pre", "conv", "data", "out=5 k=2");
-    if (layer->inputs_min == 2)
-        at_graph_add(g, "other", "conv", "data", "out=5 k=2");
+    bool several = layer->inputs_min == 2, concat = layer == &at_layer_concat;
+    const char *from = vector ? "flat" : several ? "pre second third" : "pre";
+    at_graph_add(g, "data", "input", "", "channels=3 height=%d width=%d", s->large ? 18 : 6,
+                 s->large ? 17 : 7);
+    at_graph_add(g, "pre", "conv", "data", "out=%d k=2", s->large ? 1 : 5);
+    if (several) {
+        at_graph_add(g, "second", "conv", "data", "out=%d k=2", concat ? 16 : 5);
+        at_graph_add(g, "third", "conv", "data", "out=%d k=2", concat ? 3 : 5);
+    }
     if (vector)
         at_graph_add(g, "flat", "flatten", "pre", "%s", "");
     if (!strcmp(c->layer, "softmax_loss")) {
@@ -82,10 +92,10 @@ static at_graph *graph_of(const layer_case *c, bool vector)
     return g;
 }
 
-static at_net *net_of(const layer_case *c, at_error *err)
+static at_net *net_of(const layer_case *c, const setting *s, at_error *err)
 {
     for (int vector = 0; vector < 2; vector++) {
-        at_graph *g = graph_of(c, vector);
+        at_graph *g = graph_of(c, s, vector);
         at_net *net = at_net_new(g, 5, err);
         at_graph_free(g);
         if (net)
@@ -106,8 +116,8 @@ static float *memory_for(int64_t n)
     return p;
 }
 
-/* The op's tensors in memory of their own, in the given layout (0: as compiled); a second input is
- * in another layout than the first. */
+/* The op's tensors in memory of their own, in the given layout (0: as compiled); a last input is in
+ * another layout than those before. */
 static void take_out(harness *h, int64_t lanes, const layer_case *c)
 {
     at_error err = {0};
@@ -118,7 +128,7 @@ static void take_out(harness *h, int64_t lanes, const layer_case *c)
     for (int k = 0; k < h->inputs; k++) {
         plan_tensor *in = h->op->in[k];
         if (lanes)
-            in->lanes = k ? 1 : lanes;
+            in->lanes = k && k + 1 == h->inputs ? 1 : lanes;
         h->in_size[k] = elements(h, in);
         in->data = h->x[k] = memory_for(h->in_size[k]);
         in->grad = h->dx[k] = h->op->in_grad[k] = memory_for(h->in_size[k]);
@@ -135,18 +145,18 @@ static void take_out(harness *h, int64_t lanes, const layer_case *c)
     h->plan->stats = &h->stats;
 }
 
-static void setup(harness *h, const layer_case *c, int64_t lanes, int batch)
+static void setup(harness *h, const layer_case *c, const setting *s)
 {
     at_error err = {0};
     *h = (harness){.rng = at_rng_stream(1, c->layer, 0)};
-    h->net = net_of(c, &err);
+    h->net = net_of(c, s, &err);
     check(h->net ? 0 : err.code, &err, c);
-    at_plan_options options = {.batch = batch, .training = true, .threads = 2, .seed = 9};
+    at_plan_options options = {.batch = s->batch, .training = true, .threads = 2, .seed = 9};
     h->plan = at_plan_new(h->net, &options, &err);
     check(h->plan ? 0 : err.code, &err, c);
     h->op = &h->plan->ops[nn_net_row(h->net, "x") - h->net->rows];
     assert_int_equal(h->op->activation != NN_IDENTITY, c->then != NULL);
-    take_out(h, lanes, c);
+    take_out(h, s->lanes, c);
 }
 
 static void teardown(harness *h)
@@ -211,7 +221,9 @@ static double loss(harness *h)
 
 static double numerical(harness *h, float *value)
 {
-    const float step = 0.004f, before = *value;
+    nn_activation act = h->op->activation;
+    bool smooth = act != NN_IDENTITY && act != NN_RELU;
+    const float step = smooth ? 0.02f : 0.004f, before = *value;
     *value = before + step;
     double up = loss(h), above = (double)*value;
     *value = before - step;
@@ -283,12 +295,12 @@ static void check_parameters(harness *h, const layer_case *c, const float *grads
     }
 }
 
-static size_t check_layer(const layer_case *c, int64_t lanes, int batch)
+static size_t check_layer(const layer_case *c, const setting *s)
 {
     harness h;
     at_error err = {0};
     float *dx[MOST_INPUTS];
-    setup(&h, c, lanes, batch);
+    setup(&h, c, s);
     assert_non_null(h.op->backward);
     for (int k = 0; k < h.inputs; k++)
         fill_distinct(&h, k);
@@ -320,15 +332,16 @@ static bool takes_any_layout(const char *layer)
     return strcmp(layer, "conv") && strcmp(layer, "dense") && strcmp(layer, "softmax_loss");
 }
 
-static size_t check_layouts(const layer_case *c)
+static size_t check_layouts(const layer_case *c, bool large_input)
 {
     const int64_t layouts[] = {16, 8, 5, 1};
     bool normalises = !strcmp(c->layer, "bn"), any = takes_any_layout(c->layer);
-    size_t tried = check_layer(c, 0, 4);
+    size_t tried = check_layer(c, &(setting){0, 4, large_input});
     for (size_t i = 0; i < 4 && any; i++)
-        tried += check_layer(c, layouts[i], 4);
+        tried += check_layer(c, &(setting){layouts[i], 4, large_input});
     /* Lanes that are samples: 12 of them do not fill the last group, which only bn minds. */
-    tried += check_layer(c, any ? PLAN_GROUPED : 0, normalises ? MOST_BATCH : 12);
+    tried += check_layer(
+        c, &(setting){any ? PLAN_GROUPED : 0, normalises ? MOST_BATCH : 12, large_input});
     print_message("%s %s%s%s: %zu values tried\n", c->layer, c->attrs, c->then ? ", then " : "",
                   c->then ? c->then : "", tried);
     return tried;
@@ -340,21 +353,31 @@ static void test_every_row(void **state)
     size_t tried = 0;
     for (size_t i = 0; i < nn_layer_count(); i++) {
         const at_layer *layer = nn_layer_at(i);
-        assert_non_null(layer->probe);
+        assert_non_null(layer->probes[0]);
         if (layer->pixels)
             print_message("%s: pixels have no gradient\n", layer->name);
-        else
-            tried += check_layouts(&(layer_case){layer->name, layer->probe, NULL});
+        for (int k = 0; k < NN_PROBES && layer->probes[k] && !layer->pixels; k++)
+            tried += check_layouts(&(layer_case){layer->name, layer->probes[k], NULL}, false);
     }
     print_message("%zu values tried\n", tried);
 }
 
-static void test_more_attributes(void **state)
+static void test_fused(void **state)
 {
     (void)state;
     size_t tried = 0;
-    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
-        tried += check_layouts(&more[i]);
+    for (size_t i = 0; i < sizeof fused / sizeof *fused; i++)
+        tried += check_layouts(&fused[i], false);
+    print_message("%zu values tried\n", tried);
+}
+
+/* A place in such a window takes two bytes. */
+static void test_large_windows(void **state)
+{
+    (void)state;
+    size_t tried = 0;
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++)
+        tried += check_layouts(&large[i], true);
     print_message("%zu values tried\n", tried);
 }
 
@@ -362,7 +385,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_row),
-        cmocka_unit_test(test_more_attributes),
+        cmocka_unit_test(test_fused),
+        cmocka_unit_test(test_large_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
