@@ -205,6 +205,9 @@ const cli_command cmd_train = {
             "  atoll train --data data/photos --model airnet --out runs/1 -s epochs=20 -s augment.flip=true\n"
             "  mpirun -np 4 atoll train --data data/photos --model airnet --out runs/2 --batch 16\n"
             "  srun --mpi=pmix atoll train --data data/photos --model airnet --out runs/3\n\n"
+            "Beginning with what another training learned (a model.h5, or a file of Keras):\n\n"
+            "  atoll train --data data/photos --model vgg16 --out runs/4 --init vgg16_notop.h5 --preprocess caffe \\\n"
+            "      --replace-head --freeze 'block[1-4]_*'\n\n"
             "batch is a rank's: 1 rank x 64 and 4 ranks x 16 take the same steps and give the same losses.",
     .options = options,
     .computes = true,

@@ -3,6 +3,7 @@
  * has changed. */
 #include "internal.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,25 @@ int at_string_get(const at_node *map, const char *key, const char **out, at_erro
 
 /* ---- flat settings ---- */
 
+/* The keys of training that are no plain values: a file, which workers may look for from elsewhere,
+ * and a list, which becomes the option's text with commas. */
+static const char file_key[] = "init", list_key[] = "freeze";
+
+static at_node *setting(const char *key, const at_node *value)
+{
+    char real[PATH_MAX];
+    at_text joined = {0};
+    if (!strcmp(key, file_key) && realpath(at_node_text(value), real))
+        return at_node_new_string(real);
+    if (at_node_kind(value) != AT_LIST)
+        return at_node_copy(value);
+    for (size_t i = 0; i < at_node_count(value); i++)
+        at_text_add(&joined, "%s%s", i ? "," : "", at_node_text(at_node_at(value, i)));
+    at_node *n = joined.failed ? NULL : at_node_new_string(joined.data ? joined.data : "");
+    at_text_fini(&joined);
+    return n;
+}
+
 static int overlay(at_node *flat, const char *prefix, const at_node *map, at_error *err)
 {
     int rc = 0;
@@ -53,10 +73,10 @@ static int overlay(at_node *flat, const char *prefix, const at_node *map, at_err
             return at_nomem(err);
         if (at_node_kind(value) == AT_MAP)
             rc = overlay(flat, key, value, err);
-        else if (at_node_kind(value) == AT_LIST)
+        else if (at_node_kind(value) == AT_LIST && strcmp(key, list_key) != 0)
             rc = at_fail(err, AT_EINPUT, "%s: %s: expected one value, got a list",
                          at_node_where(value), key);
-        else if (!at_node_set(flat, key, at_node_copy(value)))
+        else if (!at_node_set(flat, key, setting(key, value)))
             rc = at_nomem(err);
         free(key);
     }

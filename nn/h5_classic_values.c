@@ -15,6 +15,7 @@ enum {
     MESSAGE_ATTRIBUTE = 12
 };
 enum { LAYOUT_COMPACT = 0, LAYOUT_CONTIGUOUS = 1 };
+enum { MOST_STEPS = 1 << 22 };
 enum { TYPE_HEAD = 8, TYPE_STRING = 3, TYPE_VARIABLE = 9, HEAP_ID_BYTES = 16 };
 
 /* A dataspace's extents; -1: none that we read. */
@@ -192,8 +193,9 @@ static int visit_attribute(void *context, unsigned type, h5_span m, at_error *er
     return AT_OK;
 }
 
-/* The bytes that a reference into the global heap means. */
-static h5_span heap_object(const h5_classic *c, const unsigned char *id)
+/* The bytes that a reference into the global heap means. A heap is looked through object by object;
+ * *steps bounds that for all references of an attribute. */
+static h5_span heap_object(const h5_classic *c, const unsigned char *id, size_t *steps)
 {
     uint64_t wanted = classic_number(id + 12, 4), address = classic_number(id + 4, 8);
     uint64_t length = classic_number(id, 4);
@@ -203,7 +205,7 @@ static h5_span heap_object(const h5_classic *c, const unsigned char *id)
     if (!head.at || memcmp(head.at, "GCOL", 4) != 0)
         return (h5_span){0};
     h5_span all = classic_span(c, address, classic_number(head.at + 8, 8));
-    for (size_t at = 16; all.bytes >= 16 && at <= all.bytes - 16;) {
+    for (size_t at = 16; all.bytes >= 16 && at <= all.bytes - 16 && ++*steps < MOST_STEPS;) {
         uint64_t index = classic_number(all.at + at, 2), bytes = classic_number(all.at + at + 8, 8);
         if (index == 0 || bytes > all.bytes - at - 16)
             break;
@@ -230,14 +232,16 @@ static int parse_strings(const classic_attribute *a, h5_names *out, at_error *er
     bool variable = class == TYPE_VARIABLE && (a->type.at[1] & 15) == 1;
     width = (size_t)classic_number(a->type.at + 4, 4);
     if ((class != TYPE_STRING && !variable) || width == 0 || n > a->values.bytes / width ||
-        (variable && (width != HEAP_ID_BYTES || n != 1))) /* Keras has no list of such */
+        (variable && width != HEAP_ID_BYTES))
         return AT_EINPUT;
     int rc = AT_OK;
+    size_t steps = 0;
     for (size_t i = 0; i < n && rc == AT_OK; i++) {
         h5_span s = {a->values.at + i * width, width};
         if (variable)
-            s = heap_object(a->c, s.at);
-        rc = s.at ? h5_names_add(out, (const char *)s.at, s.bytes, err) : AT_EINPUT;
+            s = heap_object(a->c, s.at, &steps);
+        bool good = s.at && out->bytes <= a->c->bytes; /* many may be one long text */
+        rc = good ? h5_names_add(out, (const char *)s.at, s.bytes, err) : AT_EINPUT;
     }
     return rc;
 }

@@ -91,14 +91,15 @@ static void add_numbers(at_text *text, const float *values, int n)
         at_text_add(text, "%s%.9g", i ? "," : "", (double)values[i]);
 }
 
-/* input, rescale to 0..1, normalise if the statistics are known. */
+/* input, rescale, normalise if the statistics are known. */
 static int emit_input(nn_rows *r, at_error *err)
 {
     const at_model_spec *spec = r->spec;
     at_graph_add(r->graph, "data", "input", "", "channels=%d height=%d width=%d", spec->channels,
                  spec->height, spec->width);
     r->last = (row_name){"data"};
-    rows_add(r, "rescale", "rescale", "scale=%.17g offset=0", 1.0 / 255);
+    rows_add(r, "rescale", "rescale", "scale=%.17g offset=%.17g",
+             spec->scale != 0 ? spec->scale : 1.0 / 255, spec->scale != 0 ? spec->offset : 0);
     if (!spec->mean || !spec->deviation)
         return AT_OK;
     at_text attrs = {0};

@@ -94,6 +94,7 @@ typedef struct at_training {
     at_progress_point at;
     int threads;
     at_node *last_epoch;          /* the newest epoch's line */
+    at_node *init;                /* what was taken of the file that it began with; NULL: nothing */
     struct at_tensorboard *board; /* rank 0, not of a trial */
 } at_training;
 /* Behind the gradients travel the moving statistics and sums that every rank needs after a step: no
@@ -110,6 +111,13 @@ size_t at_training_samples(const at_training *t); /* of an epoch */
 size_t at_training_steps(const at_training *t);   /* of an epoch */
 /* From t->at to the last epoch; fails on all ranks alike. AT_EINTERRUPTED after a checkpoint. */
 int at_training_run(at_training *t, at_error *err);
+
+/* ---- weights to begin with (init.c); rank 0 alone calls these --------------------------------- */
+/* Takes what the key `init` names into the network, if anything, and says what. */
+int at_init_read(at_training *t, at_error *err);
+int at_init_write(const at_training *t, at_error *err); /* RUN/init.json */
+/* What was taken, in this session or the first one; NULL: nothing. */
+at_node *at_init_report(const at_training *t);
 
 /* ---- who is told (announce.c); rank 0 alone calls these -------------------------------------- */
 int at_announce_start(at_training *t, at_error *err);

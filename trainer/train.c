@@ -103,7 +103,12 @@ static int build_net(at_training *t, at_error *err)
     float mean[4], deviation[4];
     at_model_spec spec = {.classes = (int)at_cache_classes(t->cache)};
     at_cache_shape(t->cache, &spec.height, &spec.width, &spec.channels);
-    if (t->job->config->normalize) {
+    const char *mode = t->job->config->preprocess;
+    if (strcmp(mode, "dataset") != 0) {
+        int code = at_preprocess(&spec, mode, err);
+        if (code < 0)
+            return code;
+    } else if (t->job->config->normalize) {
         at_cache_statistics(t->cache, mean, deviation);
         spec.mean = mean;
         spec.deviation = deviation;
@@ -140,6 +145,12 @@ static int build_engine(at_training *t, at_error *err)
     t->plan = at_build_plan(t->comm, t->net, &options, err);
     t->optimizer = t->plan ? at_optimizer_new(t->net, c, t->threads, err) : NULL;
     return t->optimizer ? 0 : failed(err);
+}
+
+/* Where a training is resumed, its checkpoint has the weights, if there is one. */
+static int init_weights(at_training *t, at_error *err)
+{
+    return is_root(t) && !t->job->resume ? at_init_read(t, err) : 0;
 }
 
 static int begin_folder(at_training *t, at_error *err)
@@ -180,13 +191,15 @@ static int resume(at_training *t, at_error *err)
         return found;
     if (!found)
         at_log(AT_LOG_INFO, "%s has no checkpoint yet: training begins", t->job->out);
-    int code = place_in_epoch(t, err);
+    int code = found ? 0 : at_init_read(t, err);
+    code = code < 0 ? code : place_in_epoch(t, err);
     return code < 0 ? code : at_run_trim_metrics(t->job->out, &t->at, &t->last_epoch, err);
 }
 
 static int write_config(at_training *t, at_error *err)
 {
-    return is_root(t) ? at_run_write_config(t->job, t->comm, t->cache, err) : 0;
+    int code = is_root(t) ? at_run_write_config(t->job, t->comm, t->cache, err) : 0;
+    return code == 0 && is_root(t) ? at_init_write(t, err) : code;
 }
 
 static int share_start(at_training *t, at_error *err)
@@ -211,8 +224,8 @@ static int share_start(at_training *t, at_error *err)
 static int prepare(at_training *t, at_error *err)
 {
     static int (*const stages[])(at_training *, at_error *) = {
-        check_job,    share_threads, open_cache, check_data,   build_net,  build_reducer,
-        build_engine, begin_folder,  resume,     write_config, share_start};
+        check_job,     share_threads, open_cache,   check_data, build_net,    init_weights,
+        build_reducer, build_engine,  begin_folder, resume,     write_config, share_start};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         int code = at_agree(t->comm, stages[i](t, err), err);
         if (code < 0)
@@ -258,6 +271,9 @@ static at_node *summary_of(const at_training *t, const at_node *test)
     for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
         if (at_node_get(t->last_epoch, copied[i]))
             at_node_set(s, copied[i], at_node_copy(at_node_get(t->last_epoch, copied[i])));
+    at_node *init = at_init_report(t);
+    if (init)
+        at_node_set(s, "init", init);
     at_set_int(s, "peak_rss_bytes", (int64_t)at_peak_rss());
     if (test)
         at_node_set(s, "test", at_node_copy(test));
@@ -313,6 +329,7 @@ at_node *at_train(const at_train_job *job, at_comm *comm, at_error *err)
         at_comm_dealloc(comm, t.grads);
     at_cache_close(t.cache);
     at_node_free(t.last_epoch);
+    at_node_free(t.init);
     at_lock_release(t.lock);
     return summary;
 }

@@ -35,7 +35,8 @@ void at_graph_free(at_graph *g);
 /* ---- models (model_*.c by models.def) ---------------------------------------------------------- */
 typedef struct at_model_spec {
     int classes, channels, height, width;
-    const float *mean, *deviation; /* [channels] of pixels in 0..1, for the row "normalize"; NULL: no such row */
+    double scale, offset;          /* of the row "rescale", pixel * scale + offset; scale 0: to 0..1 */
+    const float *mean, *deviation; /* [channels] of rescaled pixels, for the row "normalize"; NULL: no such row */
 } at_model_spec;
 size_t at_model_count(void);
 const char *at_model_name(size_t i);
@@ -87,6 +88,16 @@ int at_net_freeze(at_net *net, const char *globs, at_error *err);
 size_t at_net_trained_count(const at_net *net);
 /* The next run [*begin, *end) behind *end of moving statistics that training changes; false: none. Begin with 0, 0. */
 bool at_net_next_moving(const at_net *net, size_t *begin, size_t *end);
+/* Preprocessing as Keras Applications' "caffe", "torch" or "tf" does it, in RGB: fills scale, offset, mean, deviation. */
+int at_preprocess(at_model_spec *spec, const char *mode, at_error *err);
+typedef struct at_init_options {
+    bool replace_head; /* the last dense row stays as it is; else another number of classes is AT_EINPUT */
+    bool bgr;          /* weights of Keras want BGR: the first convolution's kernels are turned round */
+} at_init_options;
+/* Takes weights, by name and shape, from a model of ours or a file of Keras (legacy .h5, weights alone or whole, or
+ * .weights.h5). Returns what became of each row: {file, layout, matched, missing, misshaped (weights), unused[] (layers),
+ * rows[] {name, status, detail}}. AT_EINPUT where none fits; net is undefined then. */
+at_node *at_net_init(at_net *net, const char *path, const at_init_options *options, at_error *err);
 
 /* ---- plans (plan.c): a network compiled for one batch size and precision ------------------------- */
 typedef enum { AT_FP32, AT_BF16 } at_precision;

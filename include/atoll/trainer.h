@@ -71,6 +71,9 @@ typedef struct at_train_config {
     char *size;                        /* HxW of the network's input; "auto" */
     char *cache;                       /* cache folder; "" : default */
     bool normalize;                    /* by the data set's own mean and deviation */
+    char *preprocess;                  /* dataset|caffe|torch|tf */
+    char *init;                        /* file of weights to begin with; "" : none */
+    bool replace_head;                 /* all of them but the last dense row's */
     char *freeze;                      /* globs of rows that are not trained */
     int64_t log_every;                 /* log.every, steps */
     int64_t bucket_kib;                /* allreduce buckets */
