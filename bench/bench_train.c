@@ -57,9 +57,11 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Seconds of the median and of the fastest step. */
-static int time_steps(bench *b, int steps, double *median, double *best, at_error *err)
+/* Seconds of the median and of the fastest step; then some more that are timed layer by layer. */
+static int time_steps(bench *b, int steps, int profiled, double *median, double *best,
+                      at_error *err)
 {
+    double unused = 0;
     double *seconds = calloc((size_t)steps + WARM_UP, sizeof *seconds);
     if (!seconds)
         return at_nomem(err);
@@ -69,6 +71,10 @@ static int time_steps(bench *b, int steps, double *median, double *best, at_erro
         if (!status && at_interrupted())
             status = at_fail(err, AT_EINTERRUPTED, "interrupted");
     }
+    at_plan_profile(b->plan, true);
+    for (int i = 0; i < profiled && !status; i++)
+        status = step(b, &unused, err);
+    at_plan_profile(b->plan, false);
     qsort(seconds, (size_t)steps, sizeof *seconds, ascending);
     *median = seconds[steps / 2];
     *best = seconds[0];
@@ -160,6 +166,8 @@ static at_node *report(const bench *b, const at_bench_train_options *o, double m
     at_set_real(out, "copy_gigabytes_per_second", bandwidth / 1e9);
     at_set_int(out, "arena_bytes", (int64_t)at_plan_bytes(b->plan));
     at_set_int(out, "peak_rss_bytes", (int64_t)at_peak_rss());
+    if (o->profile)
+        at_node_set(out, "profile", at_plan_profile_result(b->plan));
     return out;
 }
 
@@ -173,7 +181,7 @@ at_node *at_bench_train(const at_bench_train_options *o, at_error *err)
     if (!status)
         status = prepare(&b, o, err);
     if (!status)
-        status = time_steps(&b, o->steps, &median, &best, err);
+        status = time_steps(&b, o->steps, o->profile ? o->steps : 0, &median, &best, err);
     if (!status)
         status = copy_bandwidth(b.threads, &bandwidth, err);
     if (!status)

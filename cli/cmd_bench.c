@@ -11,7 +11,7 @@ typedef struct args {
     char *model, *size, *precision, *cache;
     int64_t channels, classes, batch, threads, steps, repeats;
     double seconds;
-    bool json;
+    bool json, profile;
 } args;
 
 static const at_option options[] = {
@@ -23,6 +23,7 @@ static const at_option options[] = {
     {"batch", AT_OPT_INT, offsetof(args, batch), "256", "train, loader: samples a step", "N", .min = 1, .max = 65536},
     {"threads", AT_OPT_INT, offsetof(args, threads), "0", "train, loader: 0: one a CPU", "N", .min = 0, .max = 4096},
     {"steps", AT_OPT_INT, offsetof(args, steps), "10", "train: timed steps", "N", .min = 1, .max = 100000},
+    {"profile", AT_OPT_BOOL, offsetof(args, profile), "false", "train: and the seconds and floor of each layer"},
     {"cache", AT_OPT_STRING, offsetof(args, cache), NULL, "loader: a folder of `atoll cache build`", "CACHE"},
     {"seconds", AT_OPT_REAL, offsetof(args, seconds), "5", "loader: how long", "S", .min = 0.1, .max = 3600},
     {"repeats", AT_OPT_INT, offsetof(args, repeats), "15", "allreduce: of each size", "N", .min = 1, .max = 100000},
@@ -38,7 +39,8 @@ static at_node *bench_train(const args *a, at_error *err)
         .spec = {.classes = (int)a->classes, .channels = (int)channels, .height = (int)side, .width = (int)side},
         .batch = (int)a->batch,
         .threads = (int)a->threads,
-        .steps = (int)a->steps};
+        .steps = (int)a->steps,
+        .profile = a->profile};
     if (a->size[0] && cli_parse_size(a->size, &o.spec.height, &o.spec.width, err) < 0)
         return NULL;
     if (at_precision_parse(a->precision, &o.precision, err) < 0)

@@ -251,7 +251,7 @@ static int run_forward(at_plan *p, at_error *err)
         double start = p->profiling ? at_now() : 0;
         status = op->forward(op, err);
         if (p->profiling)
-            op->forward_seconds += at_now() - start;
+            plan_note_time(&op->forward_seconds, start);
     }
     return status;
 }
@@ -303,7 +303,7 @@ static int run_backward(at_plan *p, at_error *err)
         status = op->backward(op, err);
         add_gradients(op);
         if (p->profiling)
-            op->backward_seconds += at_now() - start;
+            plan_note_time(&op->backward_seconds, start);
         if (!status)
             tell_ready(op);
     }
@@ -320,7 +320,6 @@ static int run(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_err
     int status = run_forward(p, err);
     if (!status && p->options.training)
         status = run_backward(p, err);
-    p->profiled_steps += p->profiling;
     p->input = NULL;
     p->stats = NULL;
     omp_set_num_threads(before);

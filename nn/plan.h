@@ -62,7 +62,8 @@ struct plan_op {
     /* Where backward writes, NULL: not wanted. Not in[i]->grad where another op wrote that before.
      */
     void *in_grad[NN_INPUTS];
-    double forward_seconds, backward_seconds;
+    double forward_seconds, backward_seconds; /* of the fastest step profiled; 0: none yet */
+    double floor_seconds, floor_bytes; /* of at_plan_measure_floor */
 };
 
 /* When a buffer is needed, by the op that asks for it. */
@@ -88,7 +89,6 @@ struct at_plan {
     size_t arena_bytes;
     float *logits, *scores; /* [N,classes] */
     bool profiling;
-    uint64_t profiled_steps;
     const at_plan_input *input; /* of the step that runs */
     at_plan_stats *stats;
 };
@@ -139,6 +139,10 @@ double plan_activation_bytes(const plan_op *op);
  * ---------------------------------------------------------------------------------- */
 int plan_memory(at_plan *p, at_error *err);
 void plan_memory_free(at_plan *p);
+
+/* ---- plan_profile.c
+ * ----------------------------------------------------------------------------------- */
+void plan_note_time(double *least, double start); /* since `start`, if that is less */
 
 /* ---- plan.c
  * ------------------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@ typedef struct at_bench_train_options {
     at_model_spec spec;
     at_precision precision;
     int batch, threads, steps; /* threads 0: one a CPU of the cpuset */
+    bool profile;              /* adds "profile": seconds and floor by layer and direction */
 } at_bench_train_options;
 /* Forward, backward and a Nesterov update on synthetic pixels. */
 at_node *at_bench_train(const at_bench_train_options *o, at_error *err);

@@ -137,13 +137,14 @@ const float *at_plan_logits(const at_plan *p); /* [N,classes] fp32, of the last 
 const float *at_plan_scores(const at_plan *p); /* [N,classes] softmax of them */
 size_t at_plan_bytes(const at_plan *p);        /* arena */
 /* What bounds a training step: the convolutions' own best times (each primitive alone, repeated, the fastest
- * candidate), and the bytes that every other layer must move, each tensor once each way. */
+ * candidate), and the bytes that every other layer must move, each tensor once each way. The profile tells both by
+ * layer from then on. */
 typedef struct at_plan_floor {
     double conv_seconds;
     double other_bytes;
 } at_plan_floor;
 int at_plan_measure_floor(at_plan *p, at_plan_floor *out, at_error *err);
-/* A table of where the last steps' time went, one item a layer and direction; `on` resets and starts counting. */
+/* Where a step's time goes, one item a layer and direction, of the fastest step since `on`. */
 void at_plan_profile(at_plan *p, bool on);
 at_node *at_plan_profile_result(const at_plan *p);
 
