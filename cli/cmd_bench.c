@@ -15,26 +15,26 @@ typedef struct args {
 } args;
 
 static const at_option options[] = {
-    {"model", AT_OPT_STRING, offsetof(args, model), "airnet", "train: architecture", "NAME"},
-    {"size", AT_OPT_STRING, offsetof(args, size), "", "train: of the images; 32x32 (lenet: 28x28) unless told", "HxW"},
-    {"channels", AT_OPT_INT, offsetof(args, channels), "0", "train: 3 (lenet: 1) unless told", "N", .min = 0, .max = 64},
-    {"classes", AT_OPT_INT, offsetof(args, classes), "10", "train: outputs of the network", "N", .min = 2, .max = 1e6},
-    {"precision", AT_OPT_CHOICE, offsetof(args, precision), "fp32", "train: of activations", .choices = "fp32|bf16"},
-    {"batch", AT_OPT_INT, offsetof(args, batch), "256", "train, loader: samples a step", "N", .min = 1, .max = 65536},
-    {"threads", AT_OPT_INT, offsetof(args, threads), "0", "train, loader: 0: one a CPU", "N", .min = 0, .max = 4096},
-    {"steps", AT_OPT_INT, offsetof(args, steps), "10", "train: timed steps", "N", .min = 1, .max = 100000},
-    {"profile", AT_OPT_BOOL, offsetof(args, profile), "false", "train: and the seconds and floor of each layer"},
+    {"model", AT_OPT_STRING, offsetof(args, model), "airnet", "train, predict: architecture; predict: or a model file", "NAME"},
+    {"size", AT_OPT_STRING, offsetof(args, size), "", "train, predict: of the images; 32x32 (lenet: 28x28) unless told", "HxW"},
+    {"channels", AT_OPT_INT, offsetof(args, channels), "0", "train, predict: 3 (lenet: 1) unless told", "N", .min = 0, .max = 64},
+    {"classes", AT_OPT_INT, offsetof(args, classes), "10", "train, predict: outputs of the network", "N", .min = 2, .max = 1e6},
+    {"precision", AT_OPT_CHOICE, offsetof(args, precision), "fp32", "train, predict: of activations", .choices = "fp32|bf16"},
+    {"batch", AT_OPT_INT, offsetof(args, batch), "256", "train, predict, loader: samples a step", "N", .min = 1, .max = 65536},
+    {"threads", AT_OPT_INT, offsetof(args, threads), "0", "train, predict, loader: 0: one a CPU", "N", .min = 0, .max = 4096},
+    {"steps", AT_OPT_INT, offsetof(args, steps), "10", "train, predict: timed steps", "N", .min = 1, .max = 100000},
+    {"profile", AT_OPT_BOOL, offsetof(args, profile), "false", "train, predict: and the seconds and floor of each layer"},
     {"cache", AT_OPT_STRING, offsetof(args, cache), NULL, "loader: a folder of `atoll cache build`", "CACHE"},
     {"seconds", AT_OPT_REAL, offsetof(args, seconds), "5", "loader: how long", "S", .min = 0.1, .max = 3600},
     {"repeats", AT_OPT_INT, offsetof(args, repeats), "15", "allreduce: of each size", "N", .min = 1, .max = 100000},
     {"json", AT_OPT_BOOL, offsetof(args, json), "true", "print one JSON object (always)"},
     {0}};
 
-static at_node *bench_train(const args *a, at_error *err)
+static at_node *bench_net(const args *a, at_node *(*bench)(const at_bench_net_options *, at_error *), at_error *err)
 {
     bool digits = !strcmp(a->model, "lenet");
     int64_t side = digits ? 28 : 32, channels = a->channels ? a->channels : digits ? 1 : 3;
-    at_bench_train_options o = {
+    at_bench_net_options o = {
         .model = a->model,
         .spec = {.classes = (int)a->classes, .channels = (int)channels, .height = (int)side, .width = (int)side},
         .batch = (int)a->batch,
@@ -45,7 +45,17 @@ static at_node *bench_train(const args *a, at_error *err)
         return NULL;
     if (at_precision_parse(a->precision, &o.precision, err) < 0)
         return NULL;
-    return at_bench_train(&o, err);
+    return bench(&o, err);
+}
+
+static at_node *bench_train(const args *a, at_error *err)
+{
+    return bench_net(a, at_bench_train, err);
+}
+
+static at_node *bench_predict(const args *a, at_error *err)
+{
+    return bench_net(a, at_bench_predict, err);
 }
 
 static at_node *bench_loader(const args *a, at_error *err)
@@ -65,7 +75,7 @@ static at_node *bench_allreduce(const args *a, at_error *err)
 static const struct {
     const char *name;
     at_node *(*run)(const args *a, at_error *err);
-} benches[] = {{"train", bench_train}, {"loader", bench_loader}, {"allreduce", bench_allreduce}};
+} benches[] = {{"train", bench_train}, {"predict", bench_predict}, {"loader", bench_loader}, {"allreduce", bench_allreduce}};
 enum { BENCHES = sizeof benches / sizeof *benches };
 
 static int run_one(const char *name, const args *a, at_error *err)
@@ -82,7 +92,7 @@ static int run_one(const char *name, const args *a, at_error *err)
             at_node_free(result);
         return 0;
     }
-    return at_fail(err, AT_EUSAGE, "there is no benchmark \"%s\" (train, loader, allreduce)", name);
+    return at_fail(err, AT_EUSAGE, "there is no benchmark \"%s\" (train, predict, loader, allreduce)", name);
 }
 
 static int run(int argc, char **argv, at_error *err)
@@ -96,10 +106,11 @@ static int run(int argc, char **argv, at_error *err)
 }
 
 const cli_command cmd_bench = {.name = "bench",
-                               .usage = "train|loader|allreduce [options] --json",
-                               .summary = "measure training, loading and allreduce beside their floors",
+                               .usage = "train|predict|loader|allreduce [options] --json",
+                               .summary = "measure training, prediction, loading and allreduce beside their floors",
                                .help = "  atoll bench train --model airnet --precision fp32 --batch 256 --threads 2\n"
                                        "  atoll bench train --model resnet50 --size 224x224 --classes 1000 --batch 32\n"
+                                       "  atoll bench predict --model resnet50 --size 224x224 --batch 1\n"
                                        "  atoll bench loader --cache out/demo/cache\n"
                                        "  mpirun -np 2 atoll bench allreduce",
                                .options = options,

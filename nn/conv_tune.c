@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 6, TUNE_ROUNDS = 3, FLOOR_ROUNDS = 5, MOST_MEMORY = 7 };
+enum { CANDIDATES = 6, TUNE_ROUNDS = 3, FLOOR_ROUNDS = 5 };
 static const double far_behind = 1.5;
 
 static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t src_lanes,
@@ -62,26 +62,19 @@ static bool same_pass(const conv_pass *a, const conv_pass *b)
            dnn_call_lanes(a->main, DNN_DST) == dnn_call_lanes(b->main, DNN_DST);
 }
 
-/* Memory for trying passes out; freed together. */
+/* Memory for trying passes out, one after another: each lays its pieces out from the start. */
 typedef struct trial_memory {
-    void *blocks[MOST_MEMORY + 4];
-    int count;
+    char *base; /* NULL: only counts */
+    size_t used;
 } trial_memory;
 
 static int trial_want(void *context, void **to, size_t bytes, at_error *err)
 {
     trial_memory *t = context;
-    *to = at_alloc_aligned(bytes ? bytes : 1);
-    if (!*to)
-        return at_nomem(err);
-    t->blocks[t->count++] = *to;
+    (void)err;
+    *to = t->base ? t->base + t->used : NULL;
+    t->used += (bytes + 63) / 64 * 64;
     return 0;
-}
-
-static void trial_fini(trial_memory *t)
-{
-    while (t->count > 0)
-        at_free_aligned(t->blocks[--t->count]);
 }
 
 static size_t tensor_bytes(const conv_pass *pass, dnn_slot slot, const dnn_call *reorder)
@@ -93,25 +86,38 @@ static size_t tensor_bytes(const conv_pass *pass, dnn_slot slot, const dnn_call 
     return theirs > other ? theirs : other;
 }
 
-/* Binds the pass to memory of its own, which trial_fini frees. */
+/* Lays the pass out in the trial's memory and binds it, if there is memory. */
 static int prepare_trial(conv_pass *pass, trial_memory *trial, at_error *err)
 {
     void *src = NULL, *dst = NULL, *weights = NULL, *bias = NULL;
     const dnn_conv_spec *s = &pass->spec;
     size_t kernel =
         (size_t)(s->src.c / s->groups * s->dst.c * s->window.kh * s->window.kw) * sizeof(float);
-    int status = trial_want(trial, &src, tensor_bytes(pass, DNN_SRC, pass->src), err);
-    if (!status)
-        status = trial_want(trial, &dst, tensor_bytes(pass, DNN_DST, pass->dst), err);
-    if (!status)
-        status = trial_want(trial, &weights, kernel, err);
-    if (!status)
-        status = trial_want(trial, &bias, (size_t)s->dst.c * sizeof(float), err);
-    if (!status)
-        status = conv_pass_memory(pass, trial_want, trial, err);
-    if (!status)
-        status =
-            conv_pass_bind(pass, &(conv_memory){src, weights, s->bias ? bias : NULL, dst}, err);
+    trial->used = 0;
+    trial_want(trial, &src, tensor_bytes(pass, DNN_SRC, pass->src), err);
+    trial_want(trial, &dst, tensor_bytes(pass, DNN_DST, pass->dst), err);
+    trial_want(trial, &weights, kernel, err);
+    trial_want(trial, &bias, (size_t)s->dst.c * sizeof(float), err);
+    int status = conv_pass_memory(pass, trial_want, trial, err);
+    if (status || !trial->base)
+        return status;
+    return conv_pass_bind(pass, &(conv_memory){src, weights, s->bias ? bias : NULL, dst}, err);
+}
+
+/* One memory for all of them, as large as the largest needs. */
+static int prepare_trials(conv_pass *passes, int n, trial_memory *trial, at_error *err)
+{
+    size_t most = 1;
+    int status = 0;
+    for (int i = 0; i < n && !status; i++) {
+        status = prepare_trial(&passes[i], trial, err);
+        most = trial->used > most ? trial->used : most;
+    }
+    trial->base = status ? NULL : at_alloc_aligned(most);
+    if (!trial->base)
+        return status ? status : at_nomem(err);
+    for (int i = 0; i < n && !status; i++)
+        status = prepare_trial(&passes[i], trial, err);
     return status;
 }
 
@@ -128,13 +134,12 @@ static int run_once(const conv_pass *pass, bool alone, double *seconds, at_error
  * second leaves. */
 static int time_all(conv_pass *passes, int n, bool alone, double *best, at_error *err)
 {
-    trial_memory trials[CANDIDATES] = {0};
+    trial_memory trial = {0};
     double least = 1e30;
-    int status = 0, rounds = alone ? FLOOR_ROUNDS : TUNE_ROUNDS;
-    for (int i = 0; i < n && !status; i++) {
-        status = prepare_trial(&passes[i], &trials[i], err);
+    int status = prepare_trials(passes, n, &trial, err),
+        rounds = alone ? FLOOR_ROUNDS : TUNE_ROUNDS;
+    for (int i = 0; i < n; i++)
         best[i] = 1e30;
-    }
     for (int k = 0; k <= rounds && !status; k++) {
         for (int i = 0; i < n && !status; i++) {
             double seconds = 0;
@@ -147,8 +152,7 @@ static int time_all(conv_pass *passes, int n, bool alone, double *best, at_error
                 least = seconds;
         }
     }
-    for (int i = 0; i < n; i++)
-        trial_fini(&trials[i]);
+    at_free_aligned(trial.base);
     return status;
 }
 

@@ -6,6 +6,8 @@
 
 #include <math.h>
 
+enum { FLOOR_ROUNDS = 6 };
+
 static const at_option attributes[] = {
     {"out", AT_OPT_INT, offsetof(nn_dense_attrs, out), "0", "size of the output", "N", .min = 0,
      .max = 1 << 24},
@@ -89,22 +91,68 @@ static int bind(plan_op *op, at_error *err)
     return status;
 }
 
+static dnn_dense_spec spec_of(const plan_op *op, dnn_direction direction)
+{
+    return (dnn_dense_spec){.direction = direction,
+                            .bias = op->row->param_count > 1,
+                            .precision = op->plan->options.precision,
+                            .n = op->plan->options.batch,
+                            .in = op->row->in[0].c,
+                            .out = op->row->out.c};
+}
+
 /* A call and the scratch memory that it asks for. */
 static dnn_call *make(plan_op *op, dnn_direction direction, void **scratch, plan_life life,
                       at_error *err)
 {
-    dnn_dense_spec spec = {.direction = direction,
-                           .bias = op->row->param_count > 1,
-                           .precision = op->plan->options.precision,
-                           .n = op->plan->options.batch,
-                           .in = op->row->in[0].c,
-                           .out = op->row->out.c};
+    dnn_dense_spec spec = spec_of(op, direction);
     dnn_call *call = dnn_dense_new(op->plan->engine, &spec, err);
     if (call && plan_want(op, scratch, dnn_call_bytes(call, DNN_SCRATCH), life, err)) {
         dnn_call_free(call);
         return NULL;
     }
     return call;
+}
+
+/* Seconds of one direction's primitive alone, in memory of its own. */
+static int measure_one(const plan_op *op, dnn_direction direction, double *least, at_error *err)
+{
+    dnn_dense_spec spec = spec_of(op, direction);
+    dnn_call *call = dnn_dense_new(op->plan->engine, &spec, err);
+    void *memory[DNN_SLOTS] = {0};
+    int status = call ? 0 : AT_EFAIL;
+    for (dnn_slot slot = DNN_SRC; slot < DNN_SLOTS && !status; slot++) {
+        memory[slot] = at_alloc_aligned(dnn_call_bytes(call, slot) + 1);
+        status = memory[slot] ? dnn_call_bind(call, slot, memory[slot], err) : at_nomem(err);
+    }
+    *least = 1e30;
+    for (int i = 0; i < FLOOR_ROUNDS && !status; i++) {
+        double start = at_now();
+        status = dnn_call_run(call, err);
+        double seconds = at_now() - start;
+        *least = seconds < *least ? seconds : *least;
+    }
+    for (dnn_slot slot = DNN_SRC; slot < DNN_SLOTS; slot++)
+        at_free_aligned(memory[slot]);
+    dnn_call_free(call);
+    return status;
+}
+
+static int measure(plan_op *op, double *seconds, at_error *err)
+{
+    const dense_state *s = op->state;
+    const dnn_call *const calls[] = {s->forward, s->data, s->weights};
+    static const dnn_direction directions[] = {DNN_FORWARD, DNN_BACKWARD_DATA,
+                                               DNN_BACKWARD_WEIGHTS};
+    int status = 0;
+    *seconds = 0;
+    for (int i = 0; i < 3 && !status; i++) {
+        double one = 0;
+        if (calls[i])
+            status = measure_one(op, directions[i], &one, err);
+        *seconds += one;
+    }
+    return status;
 }
 
 static int build(plan_op *op, at_error *err)
@@ -114,6 +162,7 @@ static int build(plan_op *op, at_error *err)
         return AT_ENOMEM;
     op->bind = bind;
     op->forward = forward;
+    op->measure = measure;
     op->keeps_input = op->trains;
     s->forward = make(op, DNN_FORWARD, &s->scratch[0], LIVES_FORWARD, err);
     if (!s->forward)
@@ -143,15 +192,6 @@ static void fini(plan_op *op)
     dnn_call_free(s->narrow);
 }
 
-/* x, W, y; then x, dy, dW; then dy, W, dx. */
-static double bytes(const plan_op *op)
-{
-    double in = (double)plan_tensor_bytes(op->plan, op->in[0]);
-    double out = (double)plan_tensor_bytes(op->plan, op->out);
-    double weights = 4 * (double)op->row->params[0].info.count;
-    return 2 * (in + weights + out) + (op->in[0]->wants_grad ? in + weights + out : 0);
-}
-
 const at_layer at_layer_dense = {
     .name = "dense",
     .probes = {"out=7 bias=1", "out=20 bias=0"},
@@ -161,5 +201,4 @@ const at_layer at_layer_dense = {
     .flops = flops,
     .build = build,
     .fini = fini,
-    .bytes = bytes,
 };

@@ -7,15 +7,17 @@
 
 #include <atoll/nn.h>
 
-typedef struct at_bench_train_options {
+typedef struct at_bench_net_options {
     const char *model;
     at_model_spec spec;
     at_precision precision;
     int batch, threads, steps; /* threads 0: one a CPU of the cpuset */
-    bool profile;              /* adds "profile": seconds and floor by layer and direction */
-} at_bench_train_options;
+    bool profile; /* adds "profile": seconds and floor by layer and direction */
+} at_bench_net_options;
 /* Forward, backward and a Nesterov update on synthetic pixels. */
-at_node *at_bench_train(const at_bench_train_options *o, at_error *err);
+at_node *at_bench_train(const at_bench_net_options *o, at_error *err);
+/* Inference alone; the model may also be a file. */
+at_node *at_bench_predict(const at_bench_net_options *o, at_error *err);
 /* One pass after another over the train split of a CACHE folder, flip and shift-crop on. */
 at_node *at_bench_loader(const char *cache, int batch, int threads, double seconds, at_error *err);
 /* Our allreduce against MPI_Allreduce for sizes from 64 KiB to 64 MiB; under mpirun; the result on rank 0, else an

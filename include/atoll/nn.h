@@ -136,11 +136,11 @@ int at_plan_infer(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_
 const float *at_plan_logits(const at_plan *p); /* [N,classes] fp32, of the last call */
 const float *at_plan_scores(const at_plan *p); /* [N,classes] softmax of them */
 size_t at_plan_bytes(const at_plan *p);        /* arena */
-/* What bounds a training step: the convolutions' own best times (each primitive alone, repeated, the fastest
- * candidate), and the bytes that every other layer must move, each tensor once each way. The profile tells both by
+/* What bounds a step: the own best times of convolutions and fully connected layers (each primitive alone, repeated,
+ * the fastest candidate), and the bytes that every other layer must move, each tensor once each way. The profile tells both by
  * layer from then on. */
 typedef struct at_plan_floor {
-    double conv_seconds;
+    double conv_seconds; /* and fully connected */
     double other_bytes;
 } at_plan_floor;
 int at_plan_measure_floor(at_plan *p, at_plan_floor *out, at_error *err);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * atoll bench predict: seconds of one inference pass over synthetic pixels, of a model file or of an
+ * architecture by name, beside its floor (bench_train.c). The model is loaded and planned before.
+ */
+#include "timing.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { WARM_UP = 3 };
+
+typedef struct bench {
+    at_net *net;
+    at_plan *plan;
+    uint8_t *pixels;
+} bench;
+
+static at_net *open_net(const at_bench_net_options *o, at_error *err)
+{
+    size_t n = strlen(o->model);
+    if (n > 3 && !strcmp(o->model + n - 3, ".h5"))
+        return at_model_load(o->model, NULL, err);
+    at_graph *g = at_model_graph(o->model, &o->spec, err);
+    at_net *net = g ? at_net_new(g, 1, err) : NULL;
+    at_graph_free(g);
+    return net;
+}
+
+static int prepare(bench *b, const at_bench_net_options *o, double *plan_seconds, at_error *err)
+{
+    int channels = 0, height = 0, width = 0;
+    b->net = open_net(o, err);
+    if (!b->net)
+        return AT_EFAIL;
+    double start = at_now();
+    at_plan_options options = {
+        .batch = o->batch, .precision = o->precision, .threads = o->threads, .seed = 1};
+    b->plan = at_plan_new(b->net, &options, err);
+    *plan_seconds = at_now() - start;
+    at_net_input_shape(b->net, &channels, &height, &width);
+    size_t bytes = (size_t)o->batch * (size_t)channels * (size_t)height * (size_t)width;
+    b->pixels = b->plan ? malloc(bytes) : NULL;
+    if (!b->pixels)
+        return b->plan ? at_nomem(err) : AT_EFAIL;
+    at_rng rng = at_rng_stream(1, "bench", 0);
+    for (size_t i = 0; i < bytes; i++)
+        b->pixels[i] = (uint8_t)at_rng_next(&rng);
+    return 0;
+}
+
+static int step(void *context, at_error *err)
+{
+    const bench *b = context;
+    at_plan_input in = {.pixels = b->pixels};
+    return at_plan_infer(b->plan, &in, NULL, err);
+}
+
+at_node *at_bench_predict(const at_bench_net_options *o, at_error *err)
+{
+    bench b = {0};
+    bench_times times = {0};
+    at_plan_floor floor = {0};
+    double bandwidth = 0, plan_seconds = 0;
+    int status = prepare(&b, o, &plan_seconds, err);
+    if (!status)
+        status = bench_time_steps(step, &b, WARM_UP, o->steps, &times, err);
+    if (!status && o->profile) {
+        bench_times unused;
+        at_plan_profile(b.plan, true);
+        status = bench_time_steps(step, &b, 0, o->steps, &unused, err);
+    }
+    size_t peak = at_peak_rss();
+    if (!status)
+        status =
+            bench_copy_bandwidth(o->threads > 0 ? o->threads : at_cpu_count(), &bandwidth, err);
+    if (!status)
+        status = at_plan_measure_floor(b.plan, &floor, err);
+    at_node *out = status ? NULL : at_node_new(AT_MAP);
+    if (out) {
+        at_set_string(out, "model", o->model);
+        at_set_int(out, "batch", o->batch);
+        at_set_real(out, "seconds", times.median);
+        at_set_real(out, "best", times.best);
+        at_set_real(out, "images_per_second", o->batch / times.median);
+        at_set_real(out, "floor_seconds", bench_floor_seconds(&floor, bandwidth));
+        at_set_real(out, "plan_seconds", plan_seconds);
+        at_set_real(out, "copy_gigabytes_per_second", bandwidth / 1e9);
+        at_set_int(out, "peak_rss_bytes", (int64_t)peak);
+        if (o->profile)
+            at_node_set(out, "profile", at_plan_profile_result(b.plan));
+    }
+    at_plan_free(b.plan);
+    at_net_free(b.net);
+    free(b.pixels);
+    return out;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * timing: see timing.h. Medians say what a user gets, the fastest what the machine can do.
+ */
+#include "timing.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { COPIES = 7 };
+static const size_t copied = (size_t)128 << 20;
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int time_one(int (*step)(void *context, at_error *err), void *context, double *seconds,
+                    at_error *err)
+{
+    double start = at_now();
+    int status = step(context, err);
+    *seconds = at_now() - start;
+    if (!status && at_interrupted())
+        status = at_fail(err, AT_EINTERRUPTED, "interrupted");
+    return status;
+}
+
+int bench_time_steps(int (*step)(void *context, at_error *err), void *context, int warm_up,
+                     int steps, bench_times *out, at_error *err)
+{
+    double unused = 0, *seconds = calloc((size_t)steps + 1, sizeof *seconds);
+    if (!seconds)
+        return at_nomem(err);
+    int status = 0;
+    for (int i = 0; i < warm_up && !status; i++)
+        status = time_one(step, context, &unused, err);
+    for (int i = 0; i < steps && !status; i++)
+        status = time_one(step, context, &seconds[i], err);
+    qsort(seconds, (size_t)steps, sizeof *seconds, ascending);
+    *out = (bench_times){seconds[steps / 2], seconds[0]};
+    free(seconds);
+    return status;
+}
+
+int bench_copy_bandwidth(int threads, double *bandwidth, at_error *err)
+{
+    char *from = at_alloc_aligned(copied), *to = at_alloc_aligned(copied);
+    double best = 1e30;
+    for (int k = 0; k < COPIES && from && to; k++) {
+        double start = at_now();
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int i = 0; i < threads; i++) {
+            size_t begin = copied / (size_t)threads * (size_t)i;
+            memcpy(to + begin, from + begin, copied / (size_t)threads);
+        }
+        double seconds = at_now() - start;
+        best = seconds < best ? seconds : best;
+    }
+    int status = from && to ? 0 : at_nomem(err);
+    *bandwidth = 2 * (double)copied / best;
+    at_free_aligned(from);
+    at_free_aligned(to);
+    return status;
+}
+
+double bench_floor_seconds(const at_plan_floor *floor, double bandwidth)
+{
+    return floor->conv_seconds + floor->other_bytes / bandwidth;
+}
