@@ -236,7 +236,8 @@ static int report(job *j, at_node **result, at_error *err)
     at_node *words = command(j, "report");
     bool ok = words && add_path(j, words, "--run", "train") &&
               (!j->config.sweep || add_path(j, words, "--study", "study")) &&
-              add_path(j, words, "--data", "data") && add_path(j, words, "--out", "report.html");
+              add_path(j, words, "--data", "data") && at_command_add(words, "--job") &&
+              at_command_add(words, j->out) && add_path(j, words, "--out", "report.html");
     int rc = ok ? at_command_run(words, err) : at_nomem(err);
     at_node_free(words);
     return rc;

@@ -6,7 +6,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { WIDTH = 440, HEIGHT = 260, LEFT = 58, RIGHT = 14, TOP = 30, BOTTOM = 40, COLOURS = 4 };
+enum { WIDTH = 440, HEIGHT = 260, LEFT = 58, RIGHT = 22, TOP = 30, BOTTOM = 40, COLOURS = 4 };
 
 void at_html_text(at_text *page, const char *text)
 {
@@ -32,7 +32,7 @@ void at_html_text(at_text *page, const char *text)
 
 typedef struct axis {
     double low, high, step;
-    bool log;
+    bool log, whole;
 } axis;
 
 static double scale(const axis *a, double v)
@@ -59,11 +59,11 @@ static void fit_axis(axis *a, double low, double high)
         high = log10(high);
     }
     if (!(high - low > 1e-12 * fmax(fabs(high), 1e-300))) {
-        double pad = low == 0 ? 1 : fabs(low) * 0.1;
+        double pad = low == 0 || a->whole ? 1 : fabs(low) * 0.1;
         low -= pad;
         high += pad;
     }
-    a->step = round_step(high - low);
+    a->step = a->whole ? fmax(1, round_step(high - low)) : round_step(high - low);
     a->low = floor(low / a->step + 1e-9) * a->step;
     a->high = ceil(high / a->step - 1e-9) * a->step;
 }
@@ -164,7 +164,7 @@ static void draw_legend(at_text *page, const at_series *series, size_t n)
 
 void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series, size_t n)
 {
-    axis x = {.log = chart->log_x}, y = {0};
+    axis x = {.log = chart->log_x, .whole = chart->whole_x}, y = {0};
     if (!fit(series, n, &x, &y))
         return;
     at_text_add(page, "<svg viewBox=\"0 0 %d %d\" role=img><text class=title x=%d y=18>", WIDTH, HEIGHT, LEFT);

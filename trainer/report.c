@@ -35,6 +35,7 @@ static const char style[] =
     ".confusion td{border:1px solid var(--paper);min-width:26px}\n"
     ".confusion .hit{background:rgba(var(--hit),var(--share))}.confusion .miss{background:rgba(var(--miss),"
     "calc(var(--share)*4))}\n"
+    ".confusion .full{color:var(--paper)}\n"
     ".down{height:90px;vertical-align:bottom;padding:3px}.down span{writing-mode:vertical-rl;transform:rotate(180deg)}\n"
     ".gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:12px}\n"
     "figure{margin:0;background:var(--card);border-radius:8px;padding:8px;border-top:3px solid rgb(var(--hit))}\n"
@@ -102,29 +103,29 @@ static void draw_config(at_text *page, const char *run)
     free(config);
 }
 
-static int draw_page(at_text *page, const char *run, const char *study, const char *data, const at_node *summary,
-                     at_error *err)
+static int draw_page(at_text *page, const at_report_sources *from, const at_node *summary, at_error *err)
 {
-    draw_head(page, run, summary);
-    at_report_curves(page, run);
-    int code = at_report_trials(page, study, err);
+    draw_head(page, from->run, summary);
+    at_report_curves(page, from->run, from->job);
+    int code = at_report_trials(page, from->study, err);
     at_report_classes(page, at_node_get(summary, "test"));
-    code = code < 0 ? code : at_report_samples(page, run, data, err);
-    draw_config(page, run);
+    code = code < 0 ? code : at_report_samples(page, from->run, from->data, err);
+    draw_config(page, from->run);
     return code;
 }
 
-int at_report_write(const char *run, const char *study, const char *data, const char *out, at_error *err)
+int at_report_write(const at_report_sources *from, const char *out, at_error *err)
 {
     at_error local = {0};
     err = err ? err : &local;
-    char *path = at_path_join(run, "summary.json");
+    char *path = at_path_join(from->run, "summary.json");
     at_node *summary = path ? at_json_read(path, err) : NULL;
     free(path);
     if (!summary)
-        return at_fail(err, AT_EINPUT, "%s has no summary.json that can be read: has its training ended?", run);
+        return at_fail(err, AT_EINPUT, "%s has no summary.json that can be read: has its training ended?",
+                       from->run);
     at_text page = {0};
-    int code = draw_page(&page, run, study, data, summary, err);
+    int code = draw_page(&page, from, summary, err);
     if (code == 0)
         code = page.failed ? at_nomem(err) : at_file_write(out, page.data, page.length, err);
     at_text_fini(&page);

@@ -18,12 +18,13 @@ typedef struct at_series {
 typedef struct at_chart {
     const char *title, *x_label;
     bool log_x;
+    bool whole_x; /* epochs, trials: no ticks between whole numbers */
 } at_chart;
 /* Axes with round ticks; a hover title on every dot. */
 void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series, size_t n);
 
 /* ---- sections: each adds its <section>, or nothing where its data is not there --------------------- */
-void at_report_curves(at_text *page, const char *run);                      /* report_curves.c */
+void at_report_curves(at_text *page, const char *run, const char *job);     /* report_curves.c */
 int at_report_trials(at_text *page, const char *study, at_error *err);      /* report_trials.c */
 void at_report_classes(at_text *page, const at_node *test);                 /* report_classes.c */
 int at_report_samples(at_text *page, const char *run, const char *data, at_error *err); /* report_samples.c */

@@ -22,7 +22,9 @@ static void draw_matrix(at_text *page, const at_node *test)
         at_html_text(page, at_node_text(at_node_at(classes, r)));
         for (size_t c = 0; c < n; c++) {
             double count = at_node_real(at_node_at(row, c), 0), share = sum > 0 ? count / sum : 0;
-            at_text_add(page, "<td class=%s style=\"--share:%.3f\">%.0f", r == c ? "hit" : "miss", share, count);
+            bool full = share > (r == c ? 0.5 : 0.125); /* a cell so dark needs light figures */
+            at_text_add(page, "<td class=\"%s%s\" style=\"--share:%.3f\">%.0f", r == c ? "hit" : "miss",
+                        full ? " full" : "", share, count);
         }
     }
     at_text_add(page, "</table>\n");

@@ -133,7 +133,7 @@ static int draw_group(at_text *page, const gallery *g, bool wrong, const char *t
         code = draw_guess(page, g, &g->guesses[i], err);
         shown++;
     }
-    at_text_add(page, "</div>\n");
+    at_text_add(page, "</div>%s\n", shown ? "" : "<p class=note>none</p>");
     return code;
 }
 

@@ -40,7 +40,17 @@ static bool is_maximized(at_db *db)
     return maximize;
 }
 
-static int draw_history(at_text *page, at_db *db, at_error *err)
+/* malloc'd; NULL where the storage does not tell. */
+static char *metric_of(at_db *db)
+{
+    at_stmt *s = at_db_prepare(db, "SELECT json_extract(value_json, '$[0]') FROM study_system_attributes "
+                                   "WHERE key = 'study:metric_names'", NULL);
+    char *name = s && at_stmt_step(s, NULL) == 1 && at_stmt_kind(s, 0) != AT_NULL ? strdup(at_stmt_text(s, 0)) : NULL;
+    at_stmt_free(s);
+    return name;
+}
+
+static int draw_history(at_text *page, at_db *db, const char *metric, at_error *err)
 {
     points trials = {0}, best = {0};
     bool maximize = is_maximized(db);
@@ -62,7 +72,7 @@ static int draw_history(at_text *page, at_db *db, at_error *err)
     at_series series[2] = {{"best so far", best.x, best.y, best.count, false, 1},
                            {"trials", trials.x, trials.y, trials.count, true, 0}};
     if (code == 0)
-        at_chart_draw(page, &(at_chart){"metric", "trial", false}, series, 2);
+        at_chart_draw(page, &(at_chart){metric, "trial", .whole_x = true}, series, 2);
     points_fini(&trials);
     points_fini(&best);
     return code;
@@ -84,7 +94,7 @@ static int draw_parameter(at_text *page, at_db *db, const char *name, bool log_x
     at_stmt_free(s);
     at_series series = {NULL, p.x, p.y, p.count, true, 2};
     if (code == 0)
-        at_chart_draw(page, &(at_chart){name, log_x ? "value (logarithmic)" : "value", log_x}, &series, 1);
+        at_chart_draw(page, &(at_chart){name, log_x ? "value (logarithmic)" : "value", .log_x = log_x}, &series, 1);
     points_fini(&p);
     return code;
 }
@@ -116,10 +126,12 @@ int at_report_trials(at_text *page, const char *study, at_error *err)
     free(path);
     if (!db)
         return err && err->code ? err->code : at_nomem(err);
+    char *metric = metric_of(db);
     at_text_add(page, "<section><h2>Trials</h2><div class=charts>\n");
-    int code = draw_history(page, db, err);
+    int code = draw_history(page, db, metric ? metric : "metric", err);
     code = code < 0 ? code : draw_parameters(page, db, err);
     at_text_add(page, "</div></section>\n");
     at_db_close(db);
+    free(metric);
     return code;
 }

@@ -283,7 +283,7 @@ static at_node *summary_of(const at_training *t, const at_node *test)
 static int write_report(const at_train_job *job, at_error *err)
 {
     char *path = at_path_join(job->out, "report.html");
-    int code = path ? at_report_write(job->out, NULL, job->data, path, err) : at_nomem(err);
+    int code = path ? at_report_write(&(at_report_sources){.run = job->out, .data = job->data}, path, err) : at_nomem(err);
     free(path);
     return code;
 }

@@ -105,7 +105,11 @@ at_node *at_evaluate(at_net *net, at_cache *cache, at_split split, const char *t
                      at_error *err);
 
 /* ---- report (report.c, report_*.c): one self-contained HTML file ------------------------------------ */
-/* From RUN/ alone; study (STUDY/ folder, may be NULL) adds the trials; data adds sample pictures. */
-int at_report_write(const char *run, const char *study, const char *data, const char *out, at_error *err);
+/* The page of a training: study adds the trials, data sample pictures, job its stages. */
+typedef struct at_report_sources {
+    const char *run;                /* folder of a training that has ended */
+    const char *study, *data, *job; /* each may be NULL; job: the folder of `atoll run`, for its stages' times */
+} at_report_sources;
+int at_report_write(const at_report_sources *from, const char *out, at_error *err);
 
 #endif
