@@ -14,7 +14,7 @@
  */
 #include "models.h"
 
-enum { STAGES = 4, FULL_SIZE = 64 };
+enum { STAGES = 4 };
 
 typedef struct resnet {
     int blocks[STAGES]; /* in each stage; 0: none */
@@ -75,22 +75,12 @@ static void add_stem(nn_rows *r, const resnet *v, bool small)
         rows_add(r, "pool1_pool", "pool", "kind=max k=3 stride=2 pad=1");
 }
 
-/* Over all that is left: each halving rounds up. */
-static void add_average(nn_rows *r, int halvings)
-{
-    int more = (1 << halvings) - 1;
-    rows_add(r, "avg_pool", "pool", "kind=avg k=%dx%d", (r->spec->height + more) >> halvings,
-             (r->spec->width + more) >> halvings);
-}
-
 static void emit(nn_rows *r, const void *variant)
 {
     const resnet *v = variant;
-    bool small = v->cifar || rows_smaller_side(r) < FULL_SIZE;
-    int halvings = small ? 0 : 2;
+    bool small = v->cifar || rows_smaller_side(r) < ROWS_FULL_SIZE;
     add_stem(r, v, small);
     for (int stage = 0; stage < STAGES && v->blocks[stage]; stage++) {
-        halvings += stage > 0;
         for (int block = 0; block < v->blocks[stage]; block++) {
             bool first = block == 0;
             snprintf(r->prefix, sizeof r->prefix, "conv%d_block%d_", stage + 2, block + 1);
@@ -99,7 +89,7 @@ static void emit(nn_rows *r, const void *variant)
         }
     }
     r->prefix[0] = '\0';
-    add_average(r, halvings);
+    rows_add(r, "avg_pool", "pool", "kind=avg k=global");
     rows_plain(r, "flatten", "flatten");
     rows_add(r, "predictions", "dense", "out=%d bias=1", r->spec->classes);
 }

@@ -13,7 +13,7 @@
  */
 #include "models.h"
 
-enum { BLOCKS = 5, FULL_SIZE = 64, LEFT = 7 };
+enum { BLOCKS = 5, LEFT = 7 };
 
 typedef struct vgg {
     int convs[BLOCKS]; /* in each block */
@@ -22,7 +22,7 @@ typedef struct vgg {
 
 static bool is_small(const nn_rows *r)
 {
-    return rows_smaller_side(r) < FULL_SIZE;
+    return rows_smaller_side(r) < ROWS_FULL_SIZE;
 }
 
 static void add_conv(nn_rows *r, const vgg *v, int i, int out)
@@ -37,41 +37,27 @@ static void add_conv(nn_rows *r, const vgg *v, int i, int out)
     rows_plain(r, name, "relu");
 }
 
-/* Returns how many pixels are left of the smaller side. */
-static int add_features(nn_rows *r, const vgg *v)
+static void add_features(nn_rows *r, const vgg *v)
 {
     static const int channels[BLOCKS] = {64, 128, 256, 512, 512};
-    int left = rows_smaller_side(r);
     for (int block = 0; block < BLOCKS; block++) {
         snprintf(r->prefix, sizeof r->prefix, "block%d_", block + 1);
         for (int i = 1; i <= v->convs[block]; i++)
             add_conv(r, v, i, channels[block]);
-        if (left < 2)
-            continue;
-        rows_add(r, "pool", "pool", "kind=max k=2 stride=2 pad=0");
-        left /= 2;
+        if (rows_smaller_side(r) >> block > 1)
+            rows_add(r, "pool", "pool", "kind=max k=2 stride=2 pad=0");
     }
-    r->prefix[0] = '\0';
-    return left;
-}
-
-static void add_hidden(nn_rows *r, int i)
-{
-    snprintf(r->prefix, sizeof r->prefix, "fc%d", i);
-    rows_add(r, "", "dense", "out=4096 bias=1");
-    rows_plain(r, "_relu", "relu");
-    rows_add(r, "_drop", "dropout", "p=0.5");
     r->prefix[0] = '\0';
 }
 
 static void emit(nn_rows *r, const void *variant)
 {
-    int left = add_features(r, variant);
-    if (left > LEFT)
-        rows_add(r, "avg_pool", "pool", "kind=avg k=%d stride=%d", left / LEFT, left / LEFT);
+    add_features(r, variant);
+    if (!is_small(r))
+        rows_shrink(r, r->spec->height >> BLOCKS, r->spec->width >> BLOCKS, LEFT);
     rows_plain(r, "flatten", "flatten");
-    for (int i = 1; i <= 2 && !is_small(r); i++)
-        add_hidden(r, i);
+    if (!is_small(r))
+        rows_hidden(r);
     rows_add(r, "predictions", "dense", "out=%d bias=1", r->spec->classes);
 }
 

@@ -36,3 +36,35 @@ int rows_smaller_side(const nn_rows *r)
 {
     return r->spec->height < r->spec->width ? r->spec->height : r->spec->width;
 }
+
+void rows_conv_relu(nn_rows *r, int i, int out, int k, int stride, int pad)
+{
+    char name[16];
+    snprintf(name, sizeof name, "conv%d", i);
+    rows_add(r, name, "conv", "out=%d k=%d stride=%d pad=%d bias=1", out, k, stride, pad);
+    snprintf(name, sizeof name, "relu%d", i);
+    rows_plain(r, name, "relu");
+}
+
+void rows_shrink(nn_rows *r, int height, int width, int most)
+{
+    if (height > most || width > most)
+        rows_add(r, "avg_pool", "pool", "kind=avg out=%dx%d", height < most ? height : most,
+                 width < most ? width : most);
+}
+
+void rows_hidden(nn_rows *r)
+{
+    for (int i = 1; i <= 2; i++) {
+        snprintf(r->prefix, sizeof r->prefix, "fc%d", i);
+        rows_add(r, "", "dense", "out=4096 bias=1");
+        rows_plain(r, "_relu", "relu");
+        rows_add(r, "_drop", "dropout", "p=0.5");
+    }
+    r->prefix[0] = '\0';
+}
+
+int rows_behind(int pixels, int k, int stride)
+{
+    return (pixels - k) / stride + 1;
+}

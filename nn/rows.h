@@ -33,4 +33,15 @@ void rows_plain(nn_rows *r, const char *name, const char *layer); /* without att
 void rows_join(nn_rows *r, const char *name, const char *layer, const char *inputs);
 int rows_smaller_side(const nn_rows *r); /* of the images */
 
+/* ---- what several families do ------------------------------------------------------------------ */
+enum { ROWS_FULL_SIZE = 64 }; /* smaller images get stems that keep more of their pixels */
+/* Convolution PREFIX+convI of k x k with bias, reluI. */
+void rows_conv_relu(nn_rows *r, int i, int out, int k, int stride, int pad);
+/* Averages what is left of a plane down to most x most where it is more than that. */
+void rows_shrink(nn_rows *r, int height, int width, int most);
+/* fc1 and fc2: two layers of 4,096 with ReLU and dropout, as AlexNet and its heirs have them. */
+void rows_hidden(nn_rows *r);
+/* So many rows or columns give whole windows of k. */
+int rows_behind(int pixels, int k, int stride);
+
 #endif

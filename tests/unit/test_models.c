@@ -48,10 +48,13 @@ static void test_published_sizes(void **state)
     static const struct {
         const char *model;
         size_t parameters;
-    } imagenet[] = {{"vgg11", 132863336},    {"vgg11-bn", 132868840}, {"vgg13", 133047848},
-                    {"vgg13-bn", 133053736}, {"vgg16", 138357544},    {"vgg16-bn", 138365992},
-                    {"vgg19", 143667240},    {"vgg19-bn", 143678248}, {"resnet18", 11689512},
-                    {"resnet34", 21797672},  {"resnet50", 25557032}};
+    } imagenet[] = {
+        {"vgg11", 132863336},    {"vgg11-bn", 132868840}, {"vgg13", 133047848},
+        {"vgg13-bn", 133053736}, {"vgg16", 138357544},    {"vgg16-bn", 138365992},
+        {"vgg19", 143667240},    {"vgg19-bn", 143678248}, {"resnet18", 11689512},
+        {"resnet34", 21797672},  {"resnet50", 25557032},  {"alexnet", 61100840},
+        {"zfnet", 62357608},
+    };
     at_model_spec spec = {.classes = 1000, .channels = 3, .height = 224, .width = 224};
     for (size_t i = 0; i < sizeof imagenet / sizeof *imagenet; i++)
         assert_int_equal(parameters(imagenet[i].model, spec), imagenet[i].parameters);
@@ -67,16 +70,46 @@ static void test_keras_resnet50(void **state)
     at_net_free(net);
 }
 
+/* Every model takes every size from 28 to 299, grey and RGB, few and many classes. */
 static void test_every_size(void **state)
 {
     (void)state;
+    static const int sizes[] = {28, 32, 48, 63, 64, 96, 128, 224, 256, 299, 512};
     size_t cases = 0;
-    for (int i = 12; i <= 40; i += 1)
-        for (int j = 12; j <= 68; j += 7, cases++)
-            assert_true(parameters("lenet", of_size(1 + i % 4, i, j)) > 2000);
-    for (int i = 9; i <= 36; i += 3)
-        for (int j = 9; j <= 65; j += 14, cases++)
-            assert_true(parameters("airnet", of_size(1 + i % 4, i, j)) > 1900000);
+    for (size_t m = 0; m < at_model_count(); m++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (int channels = 1; channels <= 3; channels += 2)
+                for (int classes = 10; classes <= 1000; classes += 990, cases++) {
+                    at_model_spec spec = of_size(channels, sizes[i], sizes[i]);
+                    spec.classes = classes;
+                    assert_true(parameters(at_model_name(m), spec) > 60000);
+                }
+    print_message("%zu models, sizes, channels and classes\n", cases);
+}
+
+/* From the least that a model says it takes, also where width and height differ. */
+static void test_odd_sizes(void **state)
+{
+    (void)state;
+    size_t cases = 0;
+    for (size_t m = 0; m < at_model_count(); m++) {
+        const char *name = at_model_name(m);
+        at_error err = {0};
+        int least = 0;
+        at_graph *g;
+        do {
+            least++;
+            at_model_spec spec = of_size(1, least, 500);
+            g = at_model_graph(name, &spec, &err);
+            at_graph_free(g);
+        } while (!g);
+        assert_true(least <= 16);
+        for (int side = least; side < 140; side += 1 + side / 16, cases += 3) {
+            parameters(name, of_size(3, side, side));
+            parameters(name, of_size(3, side, 3 * side + 1));
+            parameters(name, of_size(3, 2 * side + 3, side));
+        }
+    }
     print_message("%zu sizes\n", cases);
 }
 
@@ -159,6 +192,7 @@ int main(void)
         cmocka_unit_test(test_published_sizes),
         cmocka_unit_test(test_keras_resnet50),
         cmocka_unit_test(test_every_size),
+        cmocka_unit_test(test_odd_sizes),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_rows_survive_text),
