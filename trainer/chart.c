@@ -115,7 +115,17 @@ static void draw_log_ticks(at_text *page, const axis *x)
         }
 }
 
-static void draw_ticks(at_text *page, const axis *x, const axis *y)
+static void draw_names(at_text *page, const axis *x, const at_node *names)
+{
+    for (size_t i = 0; i < at_node_count(names); i++) {
+        at_text_add(page, "<text class=tick x=%.1f y=%d text-anchor=middle>", place_x(x, (double)i),
+                    HEIGHT - BOTTOM + 16);
+        at_html_text(page, at_node_text(at_node_at(names, i)));
+        at_text_add(page, "</text>");
+    }
+}
+
+static void draw_ticks(at_text *page, const axis *x, const axis *y, const at_node *names)
 {
     for (double t = y->low; t <= y->high + y->step / 2; t += y->step) {
         double at = place_y(y, t);
@@ -125,7 +135,8 @@ static void draw_ticks(at_text *page, const axis *x, const axis *y)
     }
     if (x->log)
         draw_log_ticks(page, x);
-    for (double t = x->low; !x->log && t <= x->high + x->step / 2; t += x->step)
+    draw_names(page, x, names);
+    for (double t = x->low; !x->log && !names && t <= x->high + x->step / 2; t += x->step)
         draw_x_tick(page, x, fabs(t) < x->step / 1e6 ? 0 : t);
 }
 
@@ -167,10 +178,14 @@ void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series
     axis x = {.log = chart->log_x, .whole = chart->whole_x}, y = {0};
     if (!fit(series, n, &x, &y))
         return;
+    if (chart->names) { /* room at both ends */
+        x.low = -0.5;
+        x.high = (double)at_node_count(chart->names) - 0.5;
+    }
     at_text_add(page, "<svg viewBox=\"0 0 %d %d\" role=img><text class=title x=%d y=18>", WIDTH, HEIGHT, LEFT);
     at_html_text(page, chart->title);
     at_text_add(page, "</text>");
-    draw_ticks(page, &x, &y);
+    draw_ticks(page, &x, &y, chart->names);
     for (size_t s = 0; s < n; s++)
         (series[s].points ? draw_points : draw_line)(page, &series[s], &x, &y);
     draw_legend(page, series, n);

@@ -19,6 +19,7 @@ typedef struct at_chart {
     const char *title, *x_label;
     bool log_x;
     bool whole_x; /* epochs, trials: no ticks between whole numbers */
+    const at_node *names; /* NULL, or a list: x is a place in it, and the ticks are its items */
 } at_chart;
 /* Axes with round ticks; a hover title on every dot. */
 void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series, size_t n);

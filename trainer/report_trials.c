@@ -78,9 +78,12 @@ static int draw_history(at_text *page, at_db *db, const char *metric, at_error *
     return code;
 }
 
-static int draw_parameter(at_text *page, at_db *db, const char *name, bool log_x, at_error *err)
+static int draw_parameter(at_text *page, at_db *db, const char *name, const at_node *distribution,
+                          at_error *err)
 {
     points p = {0};
+    const at_node *choices = at_node_path(distribution, "attributes.choices");
+    bool log_x = at_node_bool(at_node_path(distribution, "attributes.log"), false);
     at_stmt *s = at_db_prepare(db,
                                "SELECT param_value, value FROM trials JOIN trial_params USING (trial_id) "
                                "JOIN trial_values USING (trial_id) WHERE state = 'COMPLETE' AND param_name = ?",
@@ -94,7 +97,7 @@ static int draw_parameter(at_text *page, at_db *db, const char *name, bool log_x
     at_stmt_free(s);
     at_series series = {NULL, p.x, p.y, p.count, true, 2};
     if (code == 0)
-        at_chart_draw(page, &(at_chart){name, log_x ? "value (logarithmic)" : "value", .log_x = log_x}, &series, 1);
+        at_chart_draw(page, &(at_chart){name, choices ? "choice" : log_x ? "value (logarithmic)" : "value", .log_x = log_x, .names = choices}, &series, 1);
     points_fini(&p);
     return code;
 }
@@ -102,13 +105,14 @@ static int draw_parameter(at_text *page, at_db *db, const char *name, bool log_x
 static int draw_parameters(at_text *page, at_db *db, at_error *err)
 {
     at_stmt *s = at_db_prepare(db,
-                               "SELECT param_name, max(distribution_json LIKE '%\"log\": true%' OR "
-                               "distribution_json LIKE '%\"log\":true%') FROM trial_params GROUP BY param_name",
-                               err);
+                               "SELECT param_name, max(distribution_json) FROM trial_params GROUP BY param_name", err);
     int code = s ? 0 : AT_EINPUT;
     while (s && (code = at_stmt_step(s, err)) == 1) {
         char *name = strdup(at_stmt_text(s, 0));
-        code = name ? draw_parameter(page, db, name, at_stmt_int(s, 1), err) : at_nomem(err);
+        const char *text = at_stmt_text(s, 1);
+        at_node *distribution = at_json_parse(text, strlen(text), name, NULL); /* NULL: points without more */
+        code = name ? draw_parameter(page, db, name, distribution, err) : at_nomem(err);
+        at_node_free(distribution);
         free(name);
         if (code < 0)
             break;

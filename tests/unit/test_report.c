@@ -125,6 +125,44 @@ static void epochs_are_whole(void **state)
     scratch_free(dir);
 }
 
+/* As Optuna lays a study out, as far as the page reads it. */
+static const char study[] =
+    "CREATE TABLE study_directions(direction);"
+    "INSERT INTO study_directions VALUES ('MINIMIZE');"
+    "CREATE TABLE study_system_attributes(key, value_json);"
+    "INSERT INTO study_system_attributes VALUES ('study:metric_names', '[\"val_loss\"]');"
+    "CREATE TABLE trials(trial_id, number, state);"
+    "CREATE TABLE trial_values(trial_id, value);"
+    "CREATE TABLE trial_params(trial_id, param_name, param_value, distribution_json);"
+    "INSERT INTO trials VALUES (1, 0, 'COMPLETE'), (2, 1, 'COMPLETE'), (3, 2, 'FAIL');"
+    "INSERT INTO trial_values VALUES (1, 0.5), (2, 0.25);"
+    "INSERT INTO trial_params VALUES (1, 'optimizer', 0, '{\"name\": \"CategoricalDistribution\","
+    " \"attributes\": {\"choices\": [\"sgd\", \"a<dam\"]}}'), (1, 'lr', 0.001,"
+    " '{\"name\": \"FloatDistribution\", \"attributes\": {\"step\": null, \"low\": 0.001,"
+    " \"high\": 0.1, \"log\": true}}'), (2, 'lr', 0.1, 'junk'), (2, 'odd', 3, 'junk')";
+
+static void trials_are_drawn_with_their_names(void **state)
+{
+    (void)state;
+    char *dir = scratch_new(), *path = at_path_join(dir, "study.db"),
+         *out = at_path_join(dir, "report.html"), *page;
+    at_error err = {0};
+    put(dir, "summary.json", summary);
+    at_db *db = at_db_open(path, AT_DB_CREATE, &err);
+    if (!db || at_db_exec(db, study, &err) ||
+        at_report_write(&(at_report_sources){.run = dir, .study = dir}, out, &err) ||
+        at_file_read(out, 1 << 20, &page, NULL, &err))
+        fail_msg("%s", err.message);
+    static const char *const wanted[] = {">val_loss<", ">sgd</text>", ">a&lt;dam</text>",
+                                         ">choice<",   ">odd<",       NULL};
+    assert_all(page, wanted);
+    at_db_close(db);
+    free(page);
+    free(out);
+    free(path);
+    scratch_free(dir);
+}
+
 static void a_training_that_has_not_ended_has_no_page(void **state)
 {
     (void)state;
@@ -143,6 +181,7 @@ int main(void)
         cmocka_unit_test(a_page_tells_results_and_times),
         cmocka_unit_test(a_page_needs_nothing_and_runs_nothing),
         cmocka_unit_test(epochs_are_whole),
+        cmocka_unit_test(trials_are_drawn_with_their_names),
         cmocka_unit_test(a_training_that_has_not_ended_has_no_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
