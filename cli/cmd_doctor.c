@@ -31,21 +31,18 @@ static bool on_path(const char *program)
     return found;
 }
 
-static const char *instruction_set(void)
-{
-    return __builtin_cpu_supports("avx512f") ? "AVX-512" : __builtin_cpu_supports("avx2") ? "AVX2" : "SSE";
-}
-
 static at_node *examine(void)
 {
     static const char *const programs[] = {"mpirun", "srun", "sbatch"};
-    char host[256];
+    char host[256], onednn[32];
     at_host_name(host, sizeof host);
+    at_onednn_version(onednn);
     at_node *n = at_node_new(AT_MAP);
     at_set_string(n, "atoll", ATOLL_VERSION);
     at_set_string(n, "host", host);
     at_set_int(n, "cpus", at_cpu_count());
-    at_set_string(n, "instructions", instruction_set());
+    at_set_string(n, "instructions", at_cpu_instructions());
+    at_set_string(n, "onednn", onednn);
     at_set_bool(n, "bf16", at_precision_check(AT_BF16, NULL) == 0);
     at_set_real(n, "memory_gib",
                 (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / (double)(1 << 30));

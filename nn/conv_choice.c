@@ -3,10 +3,10 @@
  *
  *     <choice> <seconds> <key>
  *
- * The file's name holds the CPU's model and oneDNN's version, its folder is $ATOLL_CACHE_DIR, else
- * $XDG_CACHE_HOME/atoll, else ~/.cache/atoll. It is replaced as a whole, so a reader sees the old
- * or the new one. It saves time and nothing else: a file that is missing, broken or cannot be
- * written is treated as empty.
+ * The file's name holds the CPU's model, the instructions that are allowed and oneDNN's version;
+ * its folder is $ATOLL_CACHE_DIR, else $XDG_CACHE_HOME/atoll, else ~/.cache/atoll. It is replaced
+ * as a whole, so a reader sees the old or the new one. It saves time and nothing else: a file that
+ * is missing, broken or cannot be written is treated as empty.
  */
 #include "conv.h"
 
@@ -53,7 +53,9 @@ static char *choice_file(void)
     cpu_model(cpu, sizeof cpu);
     dnn_version(version);
     char *folder = cache_folder();
-    char *path = folder ? at_format("%s/convolutions-%s-%s.txt", folder, version, cpu) : NULL;
+    char *path = folder ? at_format("%s/convolutions-%s-%s-%s.txt", folder, version, cpu,
+                                    dnn_isa_name(dnn_isa_allowed()))
+                        : NULL;
     if (path && at_make_dirs(folder, NULL)) {
         free(path);
         path = NULL;

@@ -77,9 +77,24 @@ void dnn_version(char out[32])
     snprintf(out, 32, "%d.%d.%d", v->major, v->minor, v->patch);
 }
 
-bool dnn_has_bf16(void)
+dnn_isa dnn_isa_allowed(void)
 {
-    return __builtin_cpu_supports("avx512bf16");
+    static const dnnl_cpu_isa_t sets[] = {[DNN_AVX2] = dnnl_cpu_isa_avx2,
+                                          [DNN_AVX512] = dnnl_cpu_isa_avx512_core,
+                                          [DNN_AVX512_BF16] = dnnl_cpu_isa_avx512_core_bf16,
+                                          [DNN_AMX] = dnnl_cpu_isa_avx512_core_amx};
+    unsigned int has = (unsigned int)dnnl_get_effective_cpu_isa();
+    dnn_isa best = DNN_SSE;
+    for (dnn_isa isa = DNN_AVX2; isa <= DNN_AMX; isa++)
+        if ((has & (unsigned int)sets[isa]) == (unsigned int)sets[isa])
+            best = isa;
+    return best;
+}
+
+const char *dnn_isa_name(dnn_isa isa)
+{
+    static const char *const names[] = {"sse", "avx2", "avx512", "avx512-bf16", "amx"};
+    return names[isa];
 }
 
 static dnnl_format_tag_t tag_of(int64_t lanes, int64_t channels)

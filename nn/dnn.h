@@ -13,6 +13,7 @@
 
 #include "internal.h"
 
+typedef enum { DNN_SSE, DNN_AVX2, DNN_AVX512, DNN_AVX512_BF16, DNN_AMX } dnn_isa;
 typedef struct dnn_engine dnn_engine;
 typedef struct dnn_call dnn_call;
 typedef enum { DNN_SRC, DNN_WEIGHTS, DNN_BIAS, DNN_DST, DNN_SCRATCH, DNN_SLOTS } dnn_slot;
@@ -41,7 +42,10 @@ typedef struct dnn_dense_spec {
 dnn_engine *dnn_engine_new(at_error *err);
 void dnn_engine_free(dnn_engine *e);
 void dnn_version(char out[32]); /* "2.6.3" */
-bool dnn_has_bf16(void);        /* in hardware */
+/* What the CPU has, within the limit that ONEDNN_MAX_CPU_ISA sets: for the library's kernels and
+ * for ours. */
+dnn_isa dnn_isa_allowed(void);
+const char *dnn_isa_name(dnn_isa isa); /* "avx512" */
 
 /* NULL: no implementation for it. */
 dnn_call *dnn_conv_new(dnn_engine *e, const dnn_conv_spec *spec, at_error *err);

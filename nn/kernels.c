@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels: picks the best table for this CPU.
+ * kernels: picks the best table for this CPU, within the limit set for the library's kernels, so
+ * that both take the same layouts.
  */
+#include "dnn.h"
 #include "kernels.h"
 
 const nn_kernels *nn_kernels_best(void)
 {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("fma"))
+    dnn_isa isa = __builtin_cpu_supports("fma") ? dnn_isa_allowed() : DNN_SSE;
+    if (isa >= DNN_AVX512)
         return &nn_kernels_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (isa >= DNN_AVX2)
         return &nn_kernels_avx2;
     return &nn_kernels_generic;
 }

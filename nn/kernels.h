@@ -142,6 +142,6 @@ typedef struct nn_kernels {
 } nn_kernels;
 
 extern const nn_kernels nn_kernels_avx512, nn_kernels_avx2, nn_kernels_generic;
-const nn_kernels *nn_kernels_best(void);
+const nn_kernels *nn_kernels_best(void); /* that dnn_isa_allowed() allows */
 
 #endif

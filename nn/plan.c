@@ -21,9 +21,21 @@ int at_precision_parse(const char *text, at_precision *out, at_error *err)
 
 int at_precision_check(at_precision precision, at_error *err)
 {
-    if (precision == AT_BF16 && !dnn_has_bf16())
-        return at_fail(err, AT_EINPUT, "this CPU does not compute in bf16; use precision fp32");
+    if (precision == AT_BF16 && dnn_isa_allowed() < DNN_AVX512_BF16)
+        return at_fail(err, AT_EINPUT,
+                       "this CPU does not compute in bf16 (its instructions: %s); use precision fp32",
+                       at_cpu_instructions());
     return 0;
+}
+
+const char *at_cpu_instructions(void)
+{
+    return dnn_isa_name(dnn_isa_allowed());
+}
+
+void at_onednn_version(char out[32])
+{
+    dnn_version(out);
 }
 
 /* ---- making ---------------------------------------------------------------------------------- */

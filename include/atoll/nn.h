@@ -127,6 +127,9 @@ typedef struct at_plan_stats {
 int at_precision_parse(const char *text, at_precision *out, at_error *err); /* "fp32", "bf16" */
 /* AT_EINPUT where the CPU has no bf16 (message offers fp32). */
 int at_precision_check(at_precision precision, at_error *err);
+/* What plans compute with: "sse", "avx2", "avx512", "avx512-bf16" or "amx"; ONEDNN_MAX_CPU_ISA limits it. */
+const char *at_cpu_instructions(void);
+void at_onednn_version(char out[32]); /* "2.6.3" */
 at_plan *at_plan_new(at_net *net, const at_plan_options *options, at_error *err);
 void at_plan_free(at_plan *p);
 /* One training step: forward, loss, backward into at_net_grads. Adds to *stats. Allocates nothing. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Plans: what a step promises beside the numbers of single layers (tests/grad, tests/golden).
  */
-#include "../../nn/dnn.h"
+#include "../../nn/plan.h"
 #include "steps.h"
 
 #include <math.h>
@@ -219,10 +219,40 @@ static void test_precisions(void **state)
     assert_int_equal(at_precision_parse("fp16", &precision, &err), AT_EINPUT);
     assert_non_null(strstr(err.message, "\"fp16\""));
     assert_int_equal(at_precision_check(AT_FP32, &err), 0);
-    if (!dnn_has_bf16()) {
-        assert_int_equal(at_precision_check(AT_BF16, &err), AT_EINPUT);
-        assert_non_null(strstr(err.message, "fp32"));
+    if (dnn_isa_allowed() >= DNN_AVX512_BF16) {
+        assert_int_equal(at_precision_check(AT_BF16, &err), 0);
+        return;
     }
+    assert_int_equal(at_precision_check(AT_BF16, &err), AT_EINPUT);
+    assert_non_null(strstr(err.message, "fp32"));
+    assert_non_null(strstr(err.message, at_cpu_instructions()));
+}
+
+/* The limit that the tests labelled isa set, and the CPU's own, hold for our kernels too. */
+static void test_instructions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *limit;
+        dnn_isa most;
+    } limits[] = {{"SSE41", DNN_SSE}, {"AVX2", DNN_AVX2}, {"AVX512_CORE", DNN_AVX512}};
+    const char *limit = getenv("ONEDNN_MAX_CPU_ISA");
+    dnn_isa isa = dnn_isa_allowed();
+    for (size_t i = 0; limit && i < sizeof limits / sizeof *limits; i++)
+        if (!strcmp(limit, limits[i].limit))
+            assert_true(isa <= limits[i].most);
+    const char *kernels = nn_kernels_best()->name;
+    assert_string_equal(kernels, isa >= DNN_AVX512 ? "avx512"
+                                 : isa == DNN_AVX2 ? "avx2"
+                                                   : "generic");
+    steps *f = steps_new(steps_normalised);
+    at_plan *p = steps_plan(f, 16, true, 1);
+    for (int i = 0; i < p->op_count; i++)
+        assert_true(plan_lanes(&p->tensors[i]) != 16 || isa >= DNN_AVX512 ||
+                    p->tensors[i].shape.c == 16);
+    print_message("instructions: %s, kernels: %s\n", at_cpu_instructions(), kernels);
+    at_plan_free(p);
+    steps_free(f);
 }
 
 /* ---- misuse ---- */
@@ -278,8 +308,8 @@ int main(void)
         cmocka_unit_test(test_split_batches), cmocka_unit_test(test_padding_has_no_weight),
         cmocka_unit_test(test_same_bits),     cmocka_unit_test(test_ready),
         cmocka_unit_test(test_inference),     cmocka_unit_test(test_inference_by_batches),
-        cmocka_unit_test(test_precisions),    cmocka_unit_test(test_misuse),
-        cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_precisions),    cmocka_unit_test(test_instructions),
+        cmocka_unit_test(test_misuse),        cmocka_unit_test(test_profile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -127,7 +127,7 @@ static void test_bf16(void **state)
 {
     (void)state;
     at_error err = {0};
-    if (!__builtin_cpu_supports("avx512bw")) {
+    if (dnn_isa_allowed() < DNN_AVX512) {
         print_message("no AVX-512: oneDNN has no bf16 here\n");
         skip();
     }
