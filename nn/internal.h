@@ -71,6 +71,10 @@ typedef struct nn_dense_attrs {
     bool bias;
 } nn_dense_attrs;
 
+typedef struct nn_loss_attrs {
+    double weight; /* of an auxiliary row's gradient */
+} nn_loss_attrs;
+
 /* ---- rows, resolved -------------------------------------------------------------------------- */
 typedef struct at_layer at_layer;
 struct plan_op;

@@ -29,6 +29,10 @@ static int find_inputs(at_net *net, nn_row *row, at_error *err)
         const nn_row *from = net->rows;
         while (strncmp(from->row.name, s, length) || from->row.name[length])
             from++; /* nn_graph_check has seen that it is there */
+        if (from->layer == &at_layer_softmax_loss)
+            return at_fail(err, AT_EINPUT,
+                           "row \"%s\" (%s): its input \"%s\" is a loss, which no row can read",
+                           row->row.name, row->row.layer, from->row.name);
         row->inputs[row->input_count] = (int)(from - net->rows);
         row->in[row->input_count++] = from->out;
         s += length;
@@ -82,10 +86,9 @@ static int resolve_row(at_net *net, size_t i, at_error *err)
                          "row \"%s\" (%s): the first row, and no other, is of the layer \"input\"",
                          row->row.name, row->row.layer);
     bool last = i + 1 == at_graph_rows(net->graph);
-    if (!status && last != (row->layer == &at_layer_softmax_loss))
+    if (!status && last && row->layer != &at_layer_softmax_loss)
         status = at_fail(err, AT_EINPUT,
-                         "row \"%s\" (%s): the last row, and no other, is of the layer "
-                         "\"softmax_loss\"",
+                         "row \"%s\" (%s): the last row must be of the layer \"softmax_loss\"",
                          row->row.name, row->row.layer);
     for (int k = 0; !status && row->layer->pixels && k < row->input_count; k++)
         if (!net->rows[row->inputs[k]].layer->pixels)
@@ -99,11 +102,24 @@ static int resolve_row(at_net *net, size_t i, at_error *err)
     return status;
 }
 
-/* Every row but the last feeds another one. */
+/* The last row is the main loss; losses before it are auxiliary: they share its labels. */
+static int check_losses(const at_net *net, at_error *err)
+{
+    const nn_row *last = &net->rows[net->row_count - 1];
+    for (const nn_row *row = net->rows; row < last; row++)
+        if (row->layer == &at_layer_softmax_loss && row->out.c != last->out.c)
+            return nn_misfit(row, err, "as many classes as the last row \"%s\" has: %lld",
+                             last->row.name, (long long)last->out.c);
+    if (((const nn_loss_attrs *)last->attrs)->weight != 1)
+        return nn_misfit(last, err, "weight=1 as the last row: others are weighed against it");
+    return 0;
+}
+
+/* Every row but losses feeds another one. */
 static int check_consumers(const at_net *net, at_error *err)
 {
     for (size_t i = 0; i + 1 < net->row_count; i++) {
-        bool used = false;
+        bool used = net->rows[i].layer == &at_layer_softmax_loss;
         for (size_t j = i + 1; j < net->row_count && !used; j++)
             for (int k = 0; k < net->rows[j].input_count; k++)
                 used |= net->rows[j].inputs[k] == (int)i;
@@ -184,7 +200,7 @@ at_net *nn_net_resolve(const at_graph *g, at_error *err)
             nn_graph_blame(net->graph, i, err);
             goto fail_net;
         }
-    if (check_consumers(net, err) || place(net, err))
+    if (check_losses(net, err) || check_consumers(net, err) || place(net, err))
         goto fail_net;
     return net;
 

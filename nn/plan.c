@@ -40,6 +40,31 @@ void at_onednn_version(char out[32])
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
+/* Inference runs what the last row needs: no auxiliary losses, nor what feeds only those. Rows are
+ * walked from behind, so that each has been marked by its readers before. */
+static void leave_out(at_plan *p)
+{
+    for (int i = 0; i + 1 < p->op_count; i++)
+        p->ops[i].absorbed = !p->options.training;
+    for (int i = p->op_count; i-- > 0;)
+        for (int k = 0; k < p->ops[i].row->input_count && !p->ops[i].absorbed; k++)
+            p->ops[p->ops[i].row->inputs[k]].absorbed = false;
+}
+
+static void connect_inputs(at_plan *p, plan_op *op)
+{
+    if (op->absorbed)
+        op->out->producer = NULL;
+    for (int k = 0; k < op->row->input_count; k++) {
+        plan_tensor *in = op->in[k] = &p->tensors[op->row->inputs[k]];
+        op->out->wants_grad |= in->wants_grad;
+        if (op->absorbed)
+            continue;
+        in->consumers++;
+        in->consumer = op;
+    }
+}
+
 static int make_ops(at_plan *p, at_error *err)
 {
     size_t n = p->net->row_count;
@@ -63,13 +88,10 @@ static int make_ops(at_plan *p, at_error *err)
         op->out->lanes = op->row->out.vector ? op->row->out.c : 0;
         op->trains = p->options.training && op->row->param_count > 0 && !op->row->frozen;
         op->out->wants_grad = op->trains;
-        for (int k = 0; k < op->row->input_count; k++) {
-            op->in[k] = &p->tensors[op->row->inputs[k]];
-            op->in[k]->consumers++;
-            op->in[k]->consumer = op;
-            op->out->wants_grad |= op->in[k]->wants_grad;
-        }
     }
+    leave_out(p);
+    for (int i = 0; i < p->op_count; i++)
+        connect_inputs(p, &p->ops[i]);
     return 0;
 }
 

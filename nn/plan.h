@@ -48,7 +48,7 @@ struct plan_op {
     plan_tensor *in[NN_INPUTS], *out;
     void *state;              /* the layer's own; its fini frees it */
     nn_activation activation; /* of another row, done in the same pass */
-    bool absorbed;            /* another op does this row's work */
+    bool absorbed;            /* another op does this row's work, or nobody needs it */
     bool trains;              /* its parameters want gradients: of a training, and not frozen */
     /* Set by build(). */
     bool keeps_input, keeps_output; /* backward reads them */

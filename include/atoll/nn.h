@@ -107,6 +107,10 @@ typedef struct at_plan_options {
     bool training; /* false: forward only, moving statistics, no dropout */
     int threads;   /* OpenMP; 0: one a CPU of the cpuset */
     uint64_t seed; /* of dropout */
+    /* Of the loss, as PyTorch's CrossEntropyLoss(weight, label_smoothing); its mean over samples is
+     * one over their classes' weights, so at_plan_input.scale is 1 / (global sum of these). */
+    float label_smoothing;
+    const float *class_weights; /* [classes], borrowed as long as the plan lives; NULL: all 1 */
 } at_plan_options;
 typedef struct at_plan at_plan;
 typedef struct at_plan_input {
@@ -121,7 +125,7 @@ typedef struct at_plan_input {
     void *context;
 } at_plan_input;
 typedef struct at_plan_stats {
-    double loss_sum; /* over samples of weight 1 */
+    double loss_sum; /* over samples of weight 1: the last row's, auxiliary losses are not in it */
     uint64_t correct, samples;
 } at_plan_stats;
 int at_precision_parse(const char *text, at_precision *out, at_error *err); /* "fp32", "bf16" */

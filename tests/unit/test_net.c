@@ -191,7 +191,7 @@ static const struct {
     {"p | pool | data |\nc | add | data p |", "on 2x9x8, 2x4x4 needs inputs of one shape"},
     {"c | relu | data data |", "has 2 inputs, it takes 1"},
     {"c | input | |", "the first row, and no other"},
-    {"c | softmax_loss | data |", "the last row, and no other"},
+    {"c | softmax_loss | data |", "needs a vector of logits"},
     {"x | relu | data |\nc | relu | data |", "row \"x\" (relu): no row uses its output"},
 };
 
