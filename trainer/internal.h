@@ -70,6 +70,8 @@ int at_run_check(const at_train_job *job, at_error *err);
 /* Makes RUN/ and takes it for this process until *lock is released: AT_EINPUT where another trains
  * there. Removes temporary files of a process that was killed. */
 int at_run_begin(const at_train_job *job, at_lock **lock, at_error *err);
+/* Every key as it was resolved, the file of `init` by its absolute name. */
+at_node *at_run_keys(const at_train_config *config);
 int at_run_write_config(const at_train_job *job, const at_comm *comm, const at_cache *cache,
                         at_error *err);
 /* Keeps the lines of metrics.jsonl up to (epoch, step): what a resumed training repeats is not

@@ -84,6 +84,16 @@ int at_run_write_node(const char *out, const char *name, const at_node *tree, at
     return code;
 }
 
+at_node *at_run_keys(const at_train_config *config)
+{
+    at_node *keys = at_options_to_node(at_train_options, config);
+    char *init = realpath(config->init, NULL);
+    if (keys && init)
+        at_set_string(keys, "init", init);
+    free(init);
+    return keys;
+}
+
 int at_run_write_config(const at_train_job *job, const at_comm *comm, const at_cache *cache,
                         at_error *err)
 {
@@ -95,16 +105,11 @@ int at_run_write_config(const at_train_job *job, const at_comm *comm, const at_c
     at_set_string(tree, "model", model ? model : job->model);
     at_set_int(tree, "ranks", at_comm_size(comm));
     at_set_string(tree, "cache_path", at_cache_path(cache));
-    at_node *train = at_options_to_node(at_train_options, job->config);
-    char *init = realpath(job->config->init, NULL);
-    if (train && init)
-        at_set_string(train, "init", init);
-    at_node_set(tree, "train", train);
+    at_node_set(tree, "train", at_run_keys(job->config));
     int code = at_run_write_node(job->out, "config.yaml", tree, err);
     at_node_free(tree);
     free(data);
     free(model);
-    free(init);
     return code;
 }
 

@@ -241,7 +241,7 @@ static int save_model(at_training *t, at_error *err)
     size_t classes = at_cache_classes(t->cache);
     at_model_info info = {.model = (char *)t->job->model, .class_count = classes};
     info.classes = calloc(classes, sizeof *info.classes);
-    info.training = at_options_to_node(at_train_options, t->job->config);
+    info.training = at_run_keys(t->job->config);
     char *path = at_path_join(t->job->out, "model.h5");
     int code = info.classes && path ? 0 : at_nomem(err);
     for (size_t i = 0; code == 0 && i < classes; i++)
