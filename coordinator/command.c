@@ -26,7 +26,8 @@ at_node *at_command_new(const char *program, const char *name)
     return NULL;
 }
 
-int at_command_launch(const at_node *words, bool clean, int interrupt, at_error *err)
+int at_command_launch(const at_node *words, bool clean, int interrupt, const at_lock *inherit,
+                      at_error *err)
 {
     size_t n = at_node_count(words);
     const char **list = calloc(n + 1, sizeof *list);
@@ -35,18 +36,21 @@ int at_command_launch(const at_node *words, bool clean, int interrupt, at_error 
     for (size_t i = 0; i < n && !rc; i++)
         list[i] = at_node_text(at_node_at(words, i));
     if (!rc)
-        rc = at_process_run(
-            &(at_process){.words = list, .environment = environment, .interrupt = interrupt}, err);
+        rc = at_process_run(&(at_process){.words = list,
+                                          .environment = environment,
+                                          .interrupt = interrupt,
+                                          .inherit = inherit},
+                            err);
     free(list);
     free(environment);
     return rc;
 }
 
-int at_command_run(at_node *words, at_error *err)
+int at_command_run(at_node *words, const at_lock *inherit, at_error *err)
 {
     if (at_command_quiet() && !at_command_add(words, "--quiet"))
         return at_nomem(err);
-    int rc = at_command_launch(words, true, SIGTERM, err);
+    int rc = at_command_launch(words, true, SIGTERM, inherit, err);
     return rc && rc != AT_EINTERRUPTED
                ? at_fail(err, rc, "%s failed: %s", at_node_text(at_node_at(words, 1)), err->message)
                : rc;

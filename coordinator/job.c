@@ -2,7 +2,8 @@
  * A whole job: the stages in order, each recorded in OUT/job.json when it is complete.
  *
  * Invariants: a recorded stage is never run again, an unrecorded one may be run twice without harm;
- * one process works in OUT at a time (OUT/lock). */
+ * one process works in OUT at a time (OUT/lock), and only after the last process of an earlier one,
+ * killed perhaps, has ended (OUT/stage.lock, which the stages inherit). */
 #include "job.h"
 #include "command.h"
 #include "launcher.h"
@@ -21,7 +22,7 @@ typedef struct job {
     at_job_options options;
     at_job_config config;
     at_node *record; /* job.json: {job, stages: {name: {seconds, result}}} */
-    at_lock *lock;
+    at_lock *lock, *stage;
     char out[PATH_MAX]; /* absolute */
     bool slurm;         /* within an allocation */
     bool fresh;         /* nothing in OUT is of an earlier run of this job */
@@ -83,7 +84,7 @@ static int ingest(job *j, at_node **result, at_error *err)
     }
     if (ok && !j->fresh && is_there(j, "data.partial"))
         ok = at_command_add(words, "--resume");
-    int rc = ok ? at_command_run(words, err) : at_nomem(err);
+    int rc = ok ? at_command_run(words, j->stage, err) : at_nomem(err);
     at_node_free(words);
     return rc;
 }
@@ -98,7 +99,7 @@ static int fill_cache(job *j, at_node **result, at_error *err)
     bool ok = words && at_command_add(words, "build") && add_path(j, words, "", "data") &&
               at_command_add(words, "--size") && at_command_add(words, j->config.size) &&
               add_path(j, words, "--out", "cache");
-    int rc = ok ? at_command_run(words, err) : at_nomem(err);
+    int rc = ok ? at_command_run(words, j->stage, err) : at_nomem(err);
     at_node_free(words);
     return rc;
 }
@@ -198,7 +199,7 @@ static int train(job *j, at_node **result, at_error *err)
              !add_training(j, words, settings, err))
         rc = at_nomem(err);
     if (!rc)
-        rc = at_command_launch(words, !launched, launched ? SIGUSR1 : SIGTERM, err);
+        rc = at_command_launch(words, !launched, launched ? SIGUSR1 : SIGTERM, j->stage, err);
     if (!rc)
         rc = check_training(j, at_node_text(at_node_at(words, 0)), err);
     at_node_free(words);
@@ -238,7 +239,7 @@ static int report(job *j, at_node **result, at_error *err)
               (!j->config.sweep || add_path(j, words, "--study", "study")) &&
               add_path(j, words, "--data", "data") && at_command_add(words, "--job") &&
               at_command_add(words, j->out) && add_path(j, words, "--out", "report.html");
-    int rc = ok ? at_command_run(words, err) : at_nomem(err);
+    int rc = ok ? at_command_run(words, j->stage, err) : at_nomem(err);
     at_node_free(words);
     return rc;
 }
@@ -388,6 +389,22 @@ static int run_stage(job *j, const stage *s, at_error *err)
 
 /* ---- the job ---- */
 
+/* A job that was killed leaves the process of its stage behind for as long as that needs to end. */
+static int take_stage(job *j, at_error *err)
+{
+    char *path = path_in(j, "stage.lock");
+    if (!path)
+        return at_nomem(err);
+    j->stage = at_lock_take(path, false, err);
+    if (!j->stage && err->code == AT_EPEER) {
+        at_log(AT_LOG_INFO, "waiting for the end of what an earlier run left in %s",
+               j->options.out);
+        j->stage = at_lock_take(path, true, err);
+    }
+    free(path);
+    return j->stage ? 0 : err->code;
+}
+
 static int open_job(job *j, at_error *err)
 {
     int rc = at_make_dirs(j->options.out, err);
@@ -404,7 +421,8 @@ static int open_job(job *j, at_error *err)
         return err->code == AT_EPEER
                    ? at_fail(err, AT_EPEER, "another job is running in %s", j->options.out)
                    : err->code;
-    return open_record(j, err);
+    rc = take_stage(j, err);
+    return rc ? rc : open_record(j, err);
 }
 
 static int run_all(job *j, at_error *err)
@@ -442,6 +460,7 @@ at_node *at_job(const at_job_options *options, at_error *err)
         summary = NULL;
     }
     at_node_free(j->record);
+    at_lock_release(j->stage);
     at_lock_release(j->lock);
     at_job_config_fini(&j->config);
     free(j);

@@ -40,6 +40,8 @@ static _Noreturn void become(const at_process *p, const sigset_t *mask, pid_t pa
         dup2(null, STDIN_FILENO);
         dup2(null, STDOUT_FILENO);
     }
+    if (p->inherit)
+        fcntl(at_lock_descriptor(p->inherit), F_SETFD, 0);
     if (p->environment)
         environ = (char **)p->environment;
     execvp(p->words[0], (char *const *)p->words);

@@ -40,7 +40,7 @@ static int train(const at_rehearsal *r, const char *out, at_error *err)
         ok = at_command_add(words, fixed[i]);
     int rc = !settings ? err->code : ok ? at_settings_args(settings, words, err) : at_nomem(err);
     if (!rc)
-        rc = at_command_run(words, err);
+        rc = at_command_run(words, NULL, err);
     at_node_free(settings);
     at_node_free(words);
     return rc;

@@ -106,11 +106,16 @@ static int play_final(int argc, char **argv)
 static int play_stage(int argc, char **argv)
 {
     const char *out = option(argc, argv, "--out");
+    bool slow = strstr(argv[2], "slow") != NULL;
+    if (slow)
+        signal(SIGTERM, SIG_IGN);
     note(argc, argv);
     if (strstr(argv[2], "missing")) {
         fprintf(stderr, "there is no %s\n", argv[2]);
         return 3;
     }
+    for (int i = 0; slow && i < 100; i++)
+        usleep(10000);
     if (strcmp(argv[1], "report") == 0)
         return at_file_write(out, "<html>", 6, NULL) ? 1 : 0;
     return write_under(out, "made", "x");

@@ -15,6 +15,7 @@
 #define FAKE_ATOLL "/proc/self/exe"
 
 /* Plays `ingest`, `cache build`, `report`, the final `train` and `run JOB OUT` of a job;
+ * an ingest of "missing" fails, of "slow" takes a second, deaf to SIGTERM;
  * `train --trial` (the metric comes from -s lr alone; -s nap_ms, fail_at, fail_all, status,
  * crash_at and kill_worker_of make trouble; a rehearsal is noted), `worker` and `tune SWEEP STUDY WORKERS new|resume`. */
 int fake_main(int argc, char **argv);

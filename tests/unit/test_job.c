@@ -295,6 +295,28 @@ static void an_interrupted_training_is_resumed(void **state)
     }
 }
 
+/* A killed job's ingest goes on for a second: the next job waits for its end, and does not meet it. */
+static void what_a_killed_job_left_is_waited_for(void **state)
+{
+    (void)state;
+    place p;
+    place_init(&p, "source: pictures", "source: slow");
+    const char *const words[] = {"test", "run", p.yaml, p.out, NULL};
+    pid_t pid = process_start(words);
+    for (int tries = 0; tries < 3000 && !at_file_exists(p.notes); tries++)
+        usleep(1000);
+    kill(pid, SIGKILL);
+    process_wait(pid);
+    assert_false(is_there(&p, "data/made"));
+    at_node_free(run(&p, true));
+    char *notes = take_notes(&p), *first = strstr(notes, "ingest slow");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "ingest slow")); /* it had become complete */
+    assert_true(is_there(&p, "data/made"));
+    free(notes);
+    place_fini(&p);
+}
+
 static void bad_jobs_are_refused_with_their_place(void **state)
 {
     (void)state;
@@ -345,6 +367,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_failed_stage_is_run_again),
         cmocka_unit_test(a_training_that_was_never_launched_is_told),
         cmocka_unit_test(an_interrupted_training_is_resumed),
+        cmocka_unit_test(what_a_killed_job_left_is_waited_for),
         cmocka_unit_test(bad_jobs_are_refused_with_their_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
