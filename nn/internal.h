@@ -43,6 +43,7 @@ typedef struct nn_normalize_attrs {
     float mean[NN_CHANNELS], deviation[NN_CHANNELS]; /* out = (in - mean) / deviation */
 } nn_normalize_attrs;
 typedef struct nn_conv_attrs {
+    char *init;          /* of the kernel: init.c */
     int64_t out, groups; /* groups: output channels read only their group's share of the input */
     bool bias;
     nn_window_text text;
@@ -67,6 +68,7 @@ typedef struct nn_dropout_attrs {
     double p;
 } nn_dropout_attrs;
 typedef struct nn_dense_attrs {
+    char *init;
     int64_t out;
     bool bias;
 } nn_dense_attrs;
@@ -79,7 +81,16 @@ typedef struct nn_loss_attrs {
 typedef struct at_layer at_layer;
 struct plan_op;
 
-typedef enum { NN_ZEROS, NN_ONES, NN_UNIFORM } nn_init; /* uniform in ±1/sqrt(fan_in) */
+/* How a parameter begins (init.c). */
+typedef enum {
+    NN_ZEROS,
+    NN_ONES,
+    NN_UNIFORM,  /* in ±1/sqrt(fan_in) */
+    NN_KAIMING,  /* normal of variance 2/fan_out */
+    NN_XAVIER,   /* uniform in ±sqrt(6/(fan_in + fan_out)) */
+    NN_DIRAC,    /* what goes in comes out, of as many channels as there are on both sides */
+    NN_WHITENING /* as NN_UNIFORM until at_net_whiten */
+} nn_init;
 
 typedef struct nn_param {
     at_param info; /* conv: kernel, bias; dense: kernel, bias; bn: gamma, beta */
@@ -97,6 +108,7 @@ typedef struct nn_row {
     const at_layer *layer;
     void *attrs; /* the layer's struct from above; NULL where it has none */
     int input_count;
+    bool of_pixels;         /* its first input is pixels on their way to numbers */
     int inputs[NN_INPUTS];  /* earlier rows */
     nn_shape in[NN_INPUTS]; /* their outputs' shapes */
     nn_shape out;
@@ -122,8 +134,10 @@ struct at_layer {
     size_t attributes_bytes;       /* of the layer's struct */
     int inputs_min, inputs_max;    /* 0: exactly one */
     bool pixels;                   /* a step from uint8 towards numbers; has no gradient */
-    nn_activation activation;      /* which one this layer is */
-    bool absorbs;                  /* its kernels can do the activation behind it */
+    /* Of such a step: out = in * scale + offset in channel c. */
+    void (*pixel)(const nn_row *row, int64_t c, float *scale, float *offset);
+    nn_activation activation; /* which one this layer is */
+    bool absorbs;             /* its kernels can do the activation behind it */
     /* Attributes and inputs' shapes → output's shape, parameters, state. */
     int (*infer)(nn_row *row, at_error *err);
     double (*flops)(const nn_row *row); /* multiply-adds x 2 of a sample, forward; NULL: 0 */
@@ -162,6 +176,16 @@ int nn_add_param(nn_row *row, const char *name, nn_init init, double fan_in, int
                  const int64_t *dims, at_error *err);
 int nn_same_shape(nn_row *row, at_error *err); /* an infer(): the output's shape is the input's */
 void nn_add_state(nn_row *row, const char *name, int64_t count, float initial);
+
+/* ---- init.c ---------------------------------------------------------------------------------- */
+/* The value of a row's attribute init=, of its kernel; its bias begins as the second says. */
+nn_init nn_init_named(const char *name);
+nn_init nn_init_of_bias(nn_init kernel);
+/* First values of a row's parameters and state. They depend on the seed and the row's name alone. */
+void nn_initialise(const nn_row *row, uint64_t seed, float *params, float *state);
+
+/* ---- whiten.c -------------------------------------------------------------------------------- */
+int nn_whitening_check(const nn_row *row, at_error *err); /* in infer(), once its window is known */
 
 /* ---- graph.c -----------------------------------------------------------------------------------
  */

@@ -16,6 +16,8 @@ static const at_option attributes[] = {
      "distance of the window's elements", "N|HxW"},
     {"groups", AT_OPT_INT, offsetof(nn_conv_attrs, groups), "1",
      "channels in as many parts that do not see each other", "N", .min = 1, .max = 1 << 20},
+    {"init", AT_OPT_CHOICE, offsetof(nn_conv_attrs, init), "uniform", "how its kernel begins",
+     "NAME", .choices = "uniform|kaiming|xavier|dirac|whitening|zeros"},
     {"bias", AT_OPT_BOOL, offsetof(nn_conv_attrs, bias), "1", "whether a number is added", "0|1"},
     {0},
 };
@@ -31,13 +33,16 @@ static int infer(nn_row *row, at_error *err)
     int status = nn_window_parse(row, &a->text, false, &a->window, err);
     if (!status)
         status = nn_window_apply(row, &a->window, a->out, false, err);
+    nn_init init = nn_init_named(a->init);
+    if (!status && init == NN_WHITENING)
+        status = nn_whitening_check(row, err);
     if (status)
         return status;
     int64_t dims[] = {a->out, row->in[0].c / a->groups, a->window.kh, a->window.kw};
     double fan_in = (double)(dims[1] * dims[2] * dims[3]);
-    status = nn_add_param(row, "kernel", NN_UNIFORM, fan_in, 4, dims, err);
+    status = nn_add_param(row, "kernel", init, fan_in, 4, dims, err);
     if (!status && a->bias)
-        status = nn_add_param(row, "bias", NN_UNIFORM, fan_in, 1, dims, err);
+        status = nn_add_param(row, "bias", nn_init_of_bias(init), fan_in, 1, dims, err);
     return status;
 }
 

@@ -11,6 +11,8 @@ enum { FLOOR_ROUNDS = 6 };
 static const at_option attributes[] = {
     {"out", AT_OPT_INT, offsetof(nn_dense_attrs, out), "0", "size of the output", "N", .min = 0,
      .max = 1 << 24},
+    {"init", AT_OPT_CHOICE, offsetof(nn_dense_attrs, init), "uniform", "how its kernel begins",
+     "NAME", .choices = "uniform|kaiming|xavier|zeros"},
     {"bias", AT_OPT_BOOL, offsetof(nn_dense_attrs, bias), "1", "whether a number is added", "0|1"},
     {0},
 };
@@ -23,11 +25,12 @@ static int infer(nn_row *row, at_error *err)
     if (!row->in[0].vector)
         return nn_misfit(row, err, "a vector: put a row \"flatten\" before it");
     int64_t dims[] = {a->out, row->in[0].c};
+    nn_init init = nn_init_named(a->init);
     double fan_in = (double)row->in[0].c;
     row->out = (nn_shape){.c = a->out, .h = 1, .w = 1, .vector = true};
-    int status = nn_add_param(row, "kernel", NN_UNIFORM, fan_in, 2, dims, err);
+    int status = nn_add_param(row, "kernel", init, fan_in, 2, dims, err);
     if (!status && a->bias)
-        status = nn_add_param(row, "bias", NN_UNIFORM, fan_in, 1, dims, err);
+        status = nn_add_param(row, "bias", nn_init_of_bias(init), fan_in, 1, dims, err);
     return status;
 }
 

@@ -45,15 +45,11 @@ static int infer(nn_row *row, at_error *err)
                   : parse_list(row, "deviation", a->deviation_text, true, a->deviation, err);
 }
 
-static int build(plan_op *op, at_error *err)
+static void pixel(const nn_row *row, int64_t c, float *scale, float *offset)
 {
-    const nn_normalize_attrs *a = op->row->attrs;
-    float scale[NN_CHANNELS], offset[NN_CHANNELS];
-    for (int64_t c = 0; c < op->row->out.c; c++) {
-        scale[c] = 1 / a->deviation[c];
-        offset[c] = -a->mean[c] / a->deviation[c];
-    }
-    return plan_pixels_build(op, scale, offset, err);
+    const nn_normalize_attrs *a = row->attrs;
+    *scale = 1 / a->deviation[c];
+    *offset = -a->mean[c] / a->deviation[c];
 }
 
 const at_layer at_layer_normalize = {
@@ -63,5 +59,6 @@ const at_layer at_layer_normalize = {
     .attributes_bytes = sizeof(nn_normalize_attrs),
     .pixels = true,
     .infer = infer,
-    .build = build,
+    .pixel = pixel,
+    .build = plan_pixels_build,
 };

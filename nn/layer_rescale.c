@@ -10,15 +10,12 @@ static const at_option attributes[] = {
     {0},
 };
 
-static int build(plan_op *op, at_error *err)
+static void pixel(const nn_row *row, int64_t c, float *scale, float *offset)
 {
-    const nn_rescale_attrs *a = op->row->attrs;
-    float scale[NN_CHANNELS], offset[NN_CHANNELS];
-    for (int c = 0; c < NN_CHANNELS; c++) {
-        scale[c] = (float)a->scale;
-        offset[c] = (float)a->offset;
-    }
-    return plan_pixels_build(op, scale, offset, err);
+    const nn_rescale_attrs *a = row->attrs;
+    (void)c;
+    *scale = (float)a->scale;
+    *offset = (float)a->offset;
 }
 
 const at_layer at_layer_rescale = {
@@ -28,5 +25,6 @@ const at_layer at_layer_rescale = {
     .attributes_bytes = sizeof(nn_rescale_attrs),
     .pixels = true,
     .infer = nn_same_shape,
-    .build = build,
+    .pixel = pixel,
+    .build = plan_pixels_build,
 };

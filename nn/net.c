@@ -7,7 +7,6 @@
  */
 #include "internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +32,7 @@ static int find_inputs(at_net *net, nn_row *row, at_error *err)
             return at_fail(err, AT_EINPUT,
                            "row \"%s\" (%s): its input \"%s\" is a loss, which no row can read",
                            row->row.name, row->row.layer, from->row.name);
+        row->of_pixels |= row->input_count == 0 && from->layer->pixels;
         row->inputs[row->input_count] = (int)(from - net->rows);
         row->in[row->input_count++] = from->out;
         s += length;
@@ -168,22 +168,6 @@ int nn_net_allocate(at_net *net, at_error *err)
     return net->params && net->grads && net->state ? 0 : at_nomem(err);
 }
 
-static void initialise(at_net *net, const nn_row *row, uint64_t seed)
-{
-    for (int k = 0; k < row->param_count; k++) {
-        const nn_param *p = &row->params[k];
-        float *to = net->params + p->info.offset;
-        at_rng rng = at_rng_stream(seed, row->row.name, (uint64_t)k);
-        double bound = p->init == NN_UNIFORM ? 1 / sqrt(p->fan_in) : 0;
-        double base = p->init == NN_ONES;
-        for (size_t i = 0; i < p->info.count; i++)
-            to[i] = (float)(base + bound * (2 * at_rng_uniform(&rng) - 1));
-    }
-    for (int k = 0; k < row->state_count; k++)
-        for (size_t i = 0; i < row->states[k].count; i++)
-            net->state[row->states[k].offset + i] = row->states[k].initial;
-}
-
 at_net *nn_net_resolve(const at_graph *g, at_error *err)
 {
     at_net *net = NULL;
@@ -219,7 +203,7 @@ at_net *at_net_new(const at_graph *g, uint64_t seed, at_error *err)
         return NULL;
     }
     for (size_t i = 0; i < net->row_count; i++)
-        initialise(net, &net->rows[i], seed);
+        nn_initialise(&net->rows[i], seed, net->params, net->state);
     return net;
 }
 

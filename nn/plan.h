@@ -63,7 +63,7 @@ struct plan_op {
      */
     void *in_grad[NN_INPUTS];
     double forward_seconds, backward_seconds; /* of the fastest step profiled; 0: none yet */
-    double floor_seconds, floor_bytes; /* of at_plan_measure_floor */
+    double floor_seconds, floor_bytes;        /* of at_plan_measure_floor */
 };
 
 /* When a buffer is needed, by the op that asks for it. */
@@ -124,7 +124,7 @@ void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part pa
 /* ---- plan_pixels.c: rows between uint8 and the first numbers
  * ---------------------------------------- */
 /* value = (value so far) * scale[c] + offset[c]; the last such row writes numbers. */
-int plan_pixels_build(plan_op *op, const float *scale, const float *offset, at_error *err);
+int plan_pixels_build(plan_op *op, at_error *err);
 
 /* ---- layer_pool.c ---------------------------------------------------------------------------- */
 bool plan_is_max_pool(const nn_row *row);

@@ -39,14 +39,16 @@ static bool read_by_others(const plan_op *op)
     return false;
 }
 
-int plan_pixels_build(plan_op *op, const float *scale, const float *offset, at_error *err)
+int plan_pixels_build(plan_op *op, at_error *err)
 {
     (void)err;
     plan_tensor *out = op->out;
     for (int64_t c = 0; c < out->shape.c; c++) {
         float s = op->in[0] ? op->in[0]->scale[c] : 1, o = op->in[0] ? op->in[0]->offset[c] : 0;
-        out->scale[c] = s * scale[c];
-        out->offset[c] = o * scale[c] + offset[c];
+        float scale = 1, offset = 0;
+        op->row->layer->pixel(op->row, c, &scale, &offset);
+        out->scale[c] = s * scale;
+        out->offset[c] = o * scale + offset;
     }
     if (read_by_others(op))
         op->forward = cast;

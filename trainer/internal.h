@@ -15,6 +15,10 @@ int at_agree(at_comm *comm, int code, at_error *err);
  * alone. */
 at_plan *at_build_plan(at_comm *comm, at_net *net, const at_plan_options *options, at_error *err);
 
+/* ---- first filters from pixels (whiten.c) ----------------------------------------------------- */
+/* For rows with init=whitening, by the first training images. */
+int at_whiten(at_net *net, at_cache *cache, at_error *err);
+
 /* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) -- */
 enum { AT_OPTIMIZER_SLOTS = 2 };
 typedef struct at_update {

@@ -118,7 +118,10 @@ static int build_net(at_training *t, at_error *err)
         return failed(err);
     t->net = at_net_new(graph, (uint64_t)t->job->config->seed, err);
     at_graph_free(graph);
-    return t->net ? at_net_freeze(t->net, t->job->config->freeze, err) : failed(err);
+    int code = t->net ? 0 : failed(err);
+    if (code == 0 && is_root(t))
+        code = at_whiten(t->net, t->cache, err);
+    return code < 0 ? code : at_net_freeze(t->net, t->job->config->freeze, err);
 }
 
 /* Before the plan: its gradients lie in the node's window. */
@@ -283,7 +286,9 @@ static at_node *summary_of(const at_training *t, const at_node *test)
 static int write_report(const at_train_job *job, at_error *err)
 {
     char *path = at_path_join(job->out, "report.html");
-    int code = path ? at_report_write(&(at_report_sources){.run = job->out, .data = job->data}, path, err) : at_nomem(err);
+    int code =
+        path ? at_report_write(&(at_report_sources){.run = job->out, .data = job->data}, path, err)
+             : at_nomem(err);
     free(path);
     return code;
 }

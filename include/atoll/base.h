@@ -100,6 +100,11 @@ void at_sha256_add(at_sha256 *h, const void *data, size_t bytes);
 void at_sha256_end(at_sha256 *h, char hex[65]);  /* frees h */
 void at_content_hash(const void *data, size_t bytes, char hex[65]); /* BLAKE2b-256, as b2sum -l 256 */
 
+/* ---- linear algebra (eigen.c) ------------------------------------------------------------------ */
+/* Of symmetric a[n][n], which is overwritten: values[n], the largest first, and in the rows of
+ * vectors[n][n] their vectors of length 1, the largest component positive. The same bits everywhere. */
+int at_eigen_symmetric(double *a, size_t n, double *values, double *vectors, at_error *err);
+
 /* ---- clock, machine, interruption (clock.c, machine.c, interrupt.c) -------------------------- */
 double at_now(void);      /* monotonic seconds */
 int64_t at_wall_ms(void); /* milliseconds since 1970 */

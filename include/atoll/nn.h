@@ -63,6 +63,10 @@ void at_net_free(at_net *net);
 const at_graph *at_net_graph(const at_net *net);
 void at_net_input_shape(const at_net *net, int *channels, int *height, int *width);
 int at_net_classes(const at_net *net);
+/* Rows with init=whitening get filters that decorrelate the patches of n images [H,W,C]; until then
+ * their weights are random. The same pixels give the same bits. */
+bool at_net_wants_whitening(const at_net *net);
+int at_net_whiten(at_net *net, const uint8_t *pixels, size_t n, at_error *err);
 size_t at_net_param_count(const at_net *net);
 float *at_net_params(at_net *net); /* [param_count], 64-byte aligned */
 float *at_net_grads(at_net *net);  /* [param_count] */
