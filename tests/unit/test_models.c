@@ -53,7 +53,7 @@ static void test_published_sizes(void **state)
         {"vgg13-bn", 133053736}, {"vgg16", 138357544},    {"vgg16-bn", 138365992},
         {"vgg19", 143667240},    {"vgg19-bn", 143678248}, {"resnet18", 11689512},
         {"resnet34", 21797672},  {"resnet50", 25557032},  {"alexnet", 61100840},
-        {"zfnet", 62357608},
+        {"zfnet", 62357608},     {"googlenet", 13378280},
     };
     at_model_spec spec = {.classes = 1000, .channels = 3, .height = 224, .width = 224};
     for (size_t i = 0; i < sizeof imagenet / sizeof *imagenet; i++)
