@@ -41,7 +41,7 @@ refused 3 'changed.yaml:11:5: unknown key "momentun"; did you mean "momentum"' "
 changed 'batch: 32' 'bach: 32'
 refused 3 'changed.yaml:3:9: unknown key "bach"; did you mean "batch"' "$ATOLL" tune changed.yaml --out s
 changed 'model: lenet' 'model: lenett'
-refused 3 'unknown model "lenett"; did you mean "lenet"' "$ATOLL" tune changed.yaml --out s
+refused 3 'unknown model .lenett.; did you mean .lenet.' "$ATOLL" tune changed.yaml --out s
 changed '0.95' '7'
 refused 3 'above the maximum' "$ATOLL" tune changed.yaml --out s
 changed 'data: data' 'data: nodata'
