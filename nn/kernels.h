@@ -85,6 +85,13 @@ typedef struct nn_kernels {
                  int64_t begin, int64_t end); /* of x-shift and its square */
     void (*affine)(const nn_view *v, const void *x, void *y, const float *a, const float *b,
                    nn_activation act, int64_t begin, int64_t end); /* y = act(x*a+b) */
+    /* y = act(x*a+b + skip), act being NN_RELU or NN_IDENTITY; g = dy * act'(by its output y), and
+     * the sums of g and of g*(x-mean). */
+    void (*affine_sum)(const nn_view *v, const void *x, const void *skip, void *y, const float *a,
+                       const float *b, nn_activation act, int64_t begin, int64_t end);
+    void (*affine_sum_back)(const nn_view *v, const void *x, const void *y, const void *dy, void *g,
+                            const float *mean, nn_activation act, double *sum, double *product,
+                            int64_t begin, int64_t end);
     /* g = dy * act'(x*a+b): sums of g and of g*(x-mean). */
     void (*affine_back_sums)(const nn_view *v, const void *x, const void *dy, const float *a,
                              const float *b, const float *mean, nn_activation act, double *sum,

@@ -16,7 +16,7 @@ enum { PIECE = 2048 }; /* elements */
 typedef struct piece_args {
     const nn_view *v;
     nn_activation act;
-    const void *x, *dy;
+    const void *x, *dy, *skip; /* skip: what is added, or the sum's output in backward */
     void *out;
     const float *a, *b, *mean, *m, *c;
     double *sum, *product;
@@ -177,6 +177,79 @@ static void affine_back_sums(const nn_view *v, const void *x, const void *dy, co
                     .sum = sum,
                     .product = product};
     walk(&s, back_sums_column, begin, end);
+}
+
+/* ---- y = relu(x*a+b + skip), or without the relu ---- */
+
+INLINE void affine_sum_rows(bool relu, const piece_args *s, const column *c, int64_t n)
+{
+    vf a = channels(s->a, c), b = channels(s->b, c);
+    for (int64_t r = 0; r < c->rows; r++) {
+        int64_t at = c->at + r * c->stride;
+        vf y = load(s->x, s->v->bf16, at, n) * a + b + load(s->skip, s->v->bf16, at, n);
+        store(s->out, s->v->bf16, at, n, relu ? act_value(NN_RELU, y) : y);
+    }
+}
+
+static void affine_sum_column(const piece_args *s, const column *c)
+{
+    bool relu = s->act == NN_RELU;
+    if (c->n == VF && relu)
+        affine_sum_rows(true, s, c, VF);
+    else if (c->n == VF)
+        affine_sum_rows(false, s, c, VF);
+    else
+        affine_sum_rows(relu, s, c, c->n);
+}
+
+static void affine_sum(const nn_view *v, const void *x, const void *skip, void *y, const float *a,
+                       const float *b, nn_activation act, int64_t begin, int64_t end)
+{
+    piece_args s = {.v = v, .act = act, .x = x, .skip = skip, .out = y, .a = a, .b = b};
+    walk(&s, affine_sum_column, begin, end);
+}
+
+INLINE void sum_back_rows(bool relu, const piece_args *s, const column *c, int64_t n)
+{
+    vf mean = channels(s->mean, c), sum = {0}, product = {0};
+    for (int64_t r = 0; r < c->rows; r++) {
+        int64_t at = c->at + r * c->stride;
+        vf g = load(s->dy, s->v->bf16, at, n);
+        if (relu)
+            g = act_back_output(NN_RELU, load(s->skip, s->v->bf16, at, n), g);
+        store(s->out, s->v->bf16, at, n, g);
+        sum += g;
+        product += g * (load(s->x, s->v->bf16, at, n) - mean);
+    }
+    add_sums(s->sum, c, sum);
+    add_sums(s->product, c, product);
+}
+
+static void sum_back_column(const piece_args *s, const column *c)
+{
+    bool relu = s->act == NN_RELU;
+    if (c->n == VF && relu)
+        sum_back_rows(true, s, c, VF);
+    else if (c->n == VF)
+        sum_back_rows(false, s, c, VF);
+    else
+        sum_back_rows(relu, s, c, c->n);
+}
+
+static void affine_sum_back(const nn_view *v, const void *x, const void *y, const void *dy, void *g,
+                            const float *mean, nn_activation act, double *sum, double *product,
+                            int64_t begin, int64_t end)
+{
+    piece_args s = {.v = v,
+                    .act = act,
+                    .x = x,
+                    .dy = dy,
+                    .skip = y,
+                    .out = g,
+                    .mean = mean,
+                    .sum = sum,
+                    .product = product};
+    walk(&s, sum_back_column, begin, end);
 }
 
 /* ---- backward, dx ---- */

@@ -10,7 +10,7 @@
  * Frozen or not in training, mean and variance are the moving ones, which then stay as they are.
  * Sums are taken of x less its first value in the channel: no cancellation where the mean is large.
  */
-#include "plan.h"
+#include "bn.h"
 
 #include <math.h>
 #include <string.h>
@@ -36,25 +36,13 @@ static int infer(nn_row *row, at_error *err)
     return status;
 }
 
-typedef struct bn_state {
-    int64_t padded;                    /* channels, in whole blocks of any layout */
-    float *a, *b, *mean, *inv, *m, *c; /* [padded] */
-    double *sums;                      /* [threads][2][padded] */
-    nn_view view;                      /* of the step that runs */
-} bn_state;
-
-static double *sums_of(const bn_state *s, int thread)
-{
-    return s->sums + 2 * s->padded * thread;
-}
-
 /* Adds up what the threads found, into thread 0's; always in the same order. */
 static void reduce(const plan_op *op)
 {
     bn_state *s = op->state;
     for (int t = 1; t < op->plan->options.threads; t++)
         for (int64_t i = 0; i < 2 * s->padded; i++)
-            s->sums[i] += sums_of(s, t)[i];
+            s->sums[i] += bn_sums_of(s, t)[i];
 }
 
 static void clear_sums(const plan_op *op)
@@ -63,7 +51,7 @@ static void clear_sums(const plan_op *op)
     memset(s->sums, 0, sizeof(double) * 2 * (size_t)s->padded * (size_t)op->plan->options.threads);
 }
 
-static void for_planes(const plan_op *op, plan_part part)
+void bn_for_planes(const plan_op *op, plan_part part)
 {
     bn_state *s = op->state;
     s->view = plan_view(op->plan, op->in[0]);
@@ -75,7 +63,7 @@ static void sums_part(void *context, int64_t begin, int64_t end, int thread)
 {
     const plan_op *op = context;
     const bn_state *s = op->state;
-    double *sums = sums_of(s, thread);
+    double *sums = bn_sums_of(s, thread);
     op->plan->kernels->sums(&s->view, op->in[0]->data, s->mean, sums, sums + s->padded, begin, end);
 }
 
@@ -145,7 +133,7 @@ static int forward(plan_op *op, at_error *err)
     if (op->trains) {
         first_values(op);
         clear_sums(op);
-        for_planes(op, sums_part);
+        bn_for_planes(op, sums_part);
         reduce(op);
         batch_statistics(op);
     } else {
@@ -156,7 +144,10 @@ static int forward(plan_op *op, at_error *err)
         s->a[c] = gamma[c] * s->inv[c];
         s->b[c] = beta[c] - s->mean[c] * s->a[c];
     }
-    for_planes(op, affine_part);
+    if (op->adds_input)
+        bn_sum_forward(op);
+    else
+        bn_for_planes(op, affine_part);
     plan_activation_padding(op, op->activation);
     return 0;
 }
@@ -165,7 +156,7 @@ static void back_sums_part(void *context, int64_t begin, int64_t end, int thread
 {
     const plan_op *op = context;
     const bn_state *s = op->state;
-    double *sums = sums_of(s, thread);
+    double *sums = bn_sums_of(s, thread);
     op->plan->kernels->affine_back_sums(&s->view, op->in[0]->data, op->out->grad, s->a, s->b,
                                         s->mean, op->activation, sums, sums + s->padded, begin,
                                         end);
@@ -176,8 +167,9 @@ static void back_part(void *context, int64_t begin, int64_t end, int thread)
     (void)thread;
     const plan_op *op = context;
     const bn_state *s = op->state;
-    op->plan->kernels->affine_back(&s->view, op->in[0]->data, op->out->grad, op->in_grad[0], s->a,
-                                   s->b, s->mean, s->m, s->c, op->activation, begin, end);
+    op->plan->kernels->affine_back(&s->view, op->in[0]->data, bn_gradient(op), op->in_grad[0], s->a,
+                                   s->b, s->mean, s->m, s->c,
+                                   op->adds_input ? NN_IDENTITY : op->activation, begin, end);
 }
 
 /* What the batch's statistics add to the gradient, and the parameters' own gradients. */
@@ -185,7 +177,10 @@ static void back_statistics(plan_op *op)
 {
     bn_state *s = op->state;
     clear_sums(op);
-    for_planes(op, back_sums_part);
+    if (op->adds_input)
+        bn_sum_backward(op);
+    else
+        bn_for_planes(op, back_sums_part);
     reduce(op);
     double count = (double)(s->view.samples * s->view.pixels);
     float *dgamma = plan_param_grad(op, 0), *dbeta = plan_param_grad(op, 1);
@@ -206,7 +201,7 @@ static int backward(plan_op *op, at_error *err)
     if (op->trains)
         back_statistics(op);
     if (op->in_grad[0])
-        for_planes(op, back_part);
+        bn_for_planes(op, back_part);
     return 0;
 }
 
@@ -228,12 +223,13 @@ static int build(plan_op *op, at_error *err)
     op->value_in_place = !op->out->wants_grad;
     op->backward = op->out->wants_grad ? backward : NULL;
     op->keeps_input = op->grad_in_place = true;
-    return 0;
+    return op->adds_input ? bn_sum_build(op, err) : 0;
 }
 
 static double bytes(const plan_op *op)
 {
     double passes = op->in[0]->wants_grad ? 5 : 4; /* x, y; then x, dy, dx */
+    passes += op->adds_input ? 3 : 0;              /* the addend; then y, its gradient */
     return passes * (double)plan_tensor_bytes(op->plan, op->out);
 }
 
@@ -243,6 +239,7 @@ const at_layer at_layer_bn = {
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_bn_attrs),
     .absorbs = true,
+    .absorbs_sum = true,
     .infer = infer,
     .build = build,
     .bytes = bytes,

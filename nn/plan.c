@@ -82,6 +82,7 @@ static int make_ops(at_plan *p, at_error *err)
             return at_fail(err, AT_EINPUT, "row \"%s\": a batch of %d of them is too large",
                            p->net->rows[i].row.name, p->options.batch);
         *op = (plan_op){.plan = p, .row = &p->net->rows[i], .index = i, .out = &p->tensors[i]};
+        op->input_count = op->row->input_count;
         op->out->shape = op->row->out;
         op->out->precision = p->options.precision;
         op->out->producer = op;
@@ -95,50 +96,13 @@ static int make_ops(at_plan *p, at_error *err)
     return 0;
 }
 
-/* The activation behind op: its output becomes op's own. */
-static void absorb_behind(plan_op *op)
-{
-    plan_op *next = op->out->consumer;
-    op->activation = next->row->layer->activation;
-    next->absorbed = true;
-    op->out->producer = NULL;
-    op->out = next->out;
-    op->out->producer = op;
-}
-
-/* A relu in front of a maximum: op reads the relu's input. */
-static void absorb_before(plan_op *op)
-{
-    plan_op *relu = op->in[0]->producer;
-    op->activation = NN_RELU;
-    relu->absorbed = true;
-    relu->out->producer = NULL;
-    relu->out->consumers = 0;
-    op->in[0] = relu->in[0];
-    op->in[0]->consumer = op;
-}
-
-static void absorb(at_plan *p)
-{
-    for (int i = 0; i < p->op_count; i++) {
-        plan_op *op = &p->ops[i], *next = op->out->consumer;
-        if (op->absorbed || op->out->consumers != 1)
-            continue;
-        if (op->row->layer->absorbs && next->row->layer->activation)
-            absorb_behind(op);
-        else if (op->row->layer->activation == NN_RELU && plan_is_max_pool(next->row) &&
-                 op->in[0]->consumers == 1)
-            absorb_before(next);
-    }
-}
-
 /* Where several ops add to one gradient, the first in backward writes it, the others come through
  * memory of their own. */
 static int share_gradients(at_plan *p, at_error *err)
 {
     for (int i = 0; i < p->op_count; i++) {
         plan_op *op = &p->ops[i];
-        for (int k = 0; k < op->row->input_count && !op->absorbed; k++) {
+        for (int k = 0; k < op->input_count && !op->absorbed; k++) {
             plan_tensor *in = op->in[k];
             bool first = in->consumer == op;
             for (int j = 0; j < k; j++)
@@ -156,7 +120,7 @@ static int bind_all(at_plan *p, at_error *err)
     int status = 0;
     for (int i = 0; i < p->op_count && !status; i++) {
         plan_op *op = &p->ops[i];
-        for (int k = 0; k < op->row->input_count; k++)
+        for (int k = 0; k < op->input_count; k++)
             if (!op->in_grad[k] && op->in[k]->wants_grad)
                 op->in_grad[k] = op->in[k]->grad;
         if (op->bind && !op->absorbed)
@@ -200,7 +164,7 @@ static int compile(at_plan *p, at_error *err)
     if (status)
         return status;
     p->grouped = wants_groups(p);
-    absorb(p);
+    plan_absorb(p);
     for (int i = 0; i < p->op_count && !status; i++) {
         plan_op *op = &p->ops[i];
         if (!op->absorbed)
@@ -306,7 +270,7 @@ static void add_part(void *context, int64_t begin, int64_t end, int thread)
 static void add_gradients(plan_op *op)
 {
     at_plan *p = op->plan;
-    for (int k = 0; k < op->row->input_count; k++) {
+    for (int k = 0; k < op->input_count; k++) {
         plan_tensor *in = op->in[k];
         add_work w = {op, in, op->in_grad[k]};
         if (in->wants_grad && w.from != in->grad)

@@ -45,9 +45,11 @@ struct plan_op {
     at_plan *plan;
     const nn_row *row;
     int index;
+    int input_count; /* the row's, and one more where adds_input is set */
     plan_tensor *in[NN_INPUTS], *out;
     void *state;              /* the layer's own; its fini frees it */
     nn_activation activation; /* of another row, done in the same pass */
+    bool adds_input;          /* in[1] is added before the activation: the work of a row "add" */
     bool absorbed;            /* another op does this row's work, or nobody needs it */
     bool trains;              /* its parameters want gradients: of a training, and not frozen */
     /* Set by build(). */
@@ -125,6 +127,9 @@ void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part pa
  * ---------------------------------------- */
 /* value = (value so far) * scale[c] + offset[c]; the last such row writes numbers. */
 int plan_pixels_build(plan_op *op, at_error *err);
+
+/* ---- plan_absorb.c: rows whose work another op does in its own passes; before any build() ---- */
+void plan_absorb(at_plan *p);
 
 /* ---- layer_pool.c ---------------------------------------------------------------------------- */
 bool plan_is_max_pool(const nn_row *row);

@@ -53,10 +53,11 @@ static int until_of(const at_plan *p, const plan_tensor *t)
         until = back_of(p, t->producer);
     for (int i = 0; i < p->op_count; i++) {
         const plan_op *op = &p->ops[i];
-        for (int k = 0; k < op->row->input_count && !op->absorbed; k++) {
+        for (int k = 0; k < op->input_count && !op->absorbed; k++) {
             if (op->in[k] != t)
                 continue;
-            int last = p->options.training && op->keeps_input ? back_of(p, op) : op->index;
+            bool keeps = op->keeps_input && !(op->adds_input && k == 1);
+            int last = p->options.training && keeps ? back_of(p, op) : op->index;
             until = until > last ? until : last;
         }
     }

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * bn, inside: what batch normalisation (layer_bn.c) and the sum that it does at the end of a
+ * residual block (bn_sum.c) share.
+ */
+#ifndef NN_BN_H
+#define NN_BN_H
+
+#include "plan.h"
+
+typedef struct bn_state {
+    int64_t padded;                    /* channels, in whole blocks of any layout */
+    float *a, *b, *mean, *inv, *m, *c; /* [padded] */
+    double *sums;                      /* [threads][2][padded] */
+    nn_view view;                      /* of the step that runs */
+    /* Of a sum whose addend has another layout: the addend, then its gradient, in x's layout. */
+    void *addend, *gradient;
+} bn_state;
+
+static inline double *bn_sums_of(const bn_state *s, int thread)
+{
+    return s->sums + 2 * s->padded * thread;
+}
+
+/* Shares the planes of x out; part() gets the op as its context. */
+void bn_for_planes(const plan_op *op, plan_part part);
+
+/* ---- bn_sum.c: y = act(x*a + b + addend), of ops with adds_input ---- */
+int bn_sum_build(plan_op *op, at_error *err);
+void bn_sum_forward(plan_op *op);
+/* g = dy * act'(y), which is the addend's gradient, and its sums. */
+void bn_sum_backward(plan_op *op);
+/* What backward's second pass reads as the gradient: dy, or g. */
+const void *bn_gradient(const plan_op *op);
+
+#endif
