@@ -164,13 +164,18 @@ static int open_layout(at_h5 *h, const unsigned char *head, const void *image, a
     if (head[8] < 2 || head[8] > 3)
         return at_fail(err, AT_EINPUT, "%s: an HDF5 file with superblock version %d, not 0, 2 or 3",
                        h->path, head[8]);
+    /* An image must not have the name of a file, and below a file there is none. */
+    char *name = at_format("%s%s", h->path, image ? "/image" : "");
+    if (!name)
+        return at_nomem(err);
     h5_enter();
     hid_t access = access_list();
     if (image) {
         H5Pset_fapl_core(access, 1 << 20, false);
         H5Pset_file_image(access, (void *)image, h->bytes);
     }
-    h->file = H5Fopen(h->path, H5F_ACC_RDONLY, access);
+    h->file = H5Fopen(name, H5F_ACC_RDONLY, access);
+    free(name);
     if (h->file < 0)
         h5_fail(h, AT_EINPUT, "cannot open", h->path, err);
     h5_drop(access);

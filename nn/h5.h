@@ -38,8 +38,8 @@ int at_h5_write_integers(at_h5 *h, const char *name, const int64_t *data, int nd
 
 /* ---- reading: AT_EINPUT names the file and the thing -------------------------------------------
  */
-/* Whether "/" has the attribute. */
-bool at_h5_has_text(at_h5 *h, const char *name);
+/* Whether "/" has the attribute; an error is not absence. */
+int at_h5_has_text(at_h5 *h, const char *name, bool *found, at_error *err);
 /* The strings of an attribute, joined where it was split; none where there is none. */
 int at_h5_read_list(at_h5 *h, const char *object, const char *name, h5_names *out, at_error *err);
 /* What lies in the group, in no order. */

@@ -151,14 +151,18 @@ int library_strings(const at_h5 *h, const char *object, const char *name, h5_nam
                     bool *found, at_error *err)
 {
     hid_t attribute = H5I_INVALID_HID;
+    *found = false;
     h5_enter();
     int rc = strcmp(object, "/") == 0 ? AT_OK : check_links(h, object, err);
-    *found = rc == AT_OK && H5Aexists_by_name(h->file, object, name, H5P_DEFAULT) > 0;
-    if (*found &&
-        (attribute = H5Aopen_by_name(h->file, object, name, H5P_DEFAULT, H5P_DEFAULT)) < 0)
-        rc = h5_fail(h, AT_EINPUT, "cannot open attribute", name, err);
-    else if (*found)
-        rc = read_strings(h, attribute, name, out, err);
+    htri_t there = rc == AT_OK ? H5Aexists_by_name(h->file, object, name, H5P_DEFAULT) : 0;
+    if (there < 0) /* damage is not absence */
+        rc = h5_fail(h, AT_EINPUT, "cannot look for attribute", name, err);
+    if (there > 0) {
+        *found = true;
+        attribute = H5Aopen_by_name(h->file, object, name, H5P_DEFAULT, H5P_DEFAULT);
+        rc = attribute < 0 ? h5_fail(h, AT_EINPUT, "cannot open attribute", name, err)
+                           : read_strings(h, attribute, name, out, err);
+    }
     h5_drop(attribute);
     return h5_leave(rc);
 }

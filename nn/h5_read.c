@@ -48,13 +48,12 @@ char *at_h5_read_text(at_h5 *h, const char *name, at_error *err)
     return text;
 }
 
-bool at_h5_has_text(at_h5 *h, const char *name)
+int at_h5_has_text(at_h5 *h, const char *name, bool *found, at_error *err)
 {
     h5_names ignored = {0};
-    bool found = false;
-    read_strings(h, "/", name, &ignored, &found, NULL);
+    int rc = read_strings(h, "/", name, &ignored, found, err);
     h5_names_fini(&ignored);
-    return found;
+    return rc;
 }
 
 int at_h5_read_list(at_h5 *h, const char *object, const char *name, h5_names *out, at_error *err)

@@ -22,7 +22,7 @@ size_t keras_index(const keras_weight *w, size_t i)
         return unflatten(w->map, i % in) * out + i / in;
     }
     size_t kh = (size_t)w->dims[0], kw = (size_t)w->dims[1]; /* [O,I,KH,KW] to [KH,KW,I,O] */
-    size_t in = (size_t)w->dims[2], out = (size_t)w->dims[3];
+    size_t in = w->inputs, out = (size_t)w->dims[2] * (size_t)w->dims[3] / in;
     size_t pixel = i % (kh * kw), channel = i / (kh * kw) % in;
     return (pixel * in + channel) * out + i / (kh * kw * in);
 }
@@ -35,12 +35,46 @@ static nn_shape flattened_map(const at_net *net, const nn_row *row)
         row = &net->rows[row->inputs[0]];
         if (row->layer == &at_layer_flatten && !row->in[0].vector)
             return row->in[0];
-        if (row->layer != &at_layer_flatten && row->layer != &at_layer_relu &&
-            row->layer != &at_layer_gelu && row->layer != &at_layer_dropout &&
-            row->layer != &at_layer_bn)
-            break;
+        if (row->layer == &at_layer_dense || row->layer == &at_layer_concat)
+            break; /* a sum's inputs are alike; all others keep the order */
     }
     return (nn_shape){.c = in.c, .h = 1, .w = 1, .vector = true};
+}
+
+bool keras_is_plain(const at_net *net, const nn_row *row, int k)
+{
+    nn_row only = *row;
+    only.inputs[0] = row->inputs[k];
+    only.in[0] = row->in[k];
+    nn_shape map = flattened_map(net, &only);
+    return map.h * map.w == 1;
+}
+
+bool keras_is_depthwise(const nn_row *row)
+{
+    if (row->layer != &at_layer_conv)
+        return false;
+    const nn_conv_attrs *a = row->attrs;
+    return a->groups > 1 && a->groups == row->in[0].c && a->window.sh == a->window.sw;
+}
+
+void keras_mark_used(const at_net *net, bool *used)
+{
+    used[net->row_count - 1] = true;
+    for (size_t i = net->row_count; i-- > 0;)
+        for (int k = 0; used[i] && k < net->rows[i].input_count; k++)
+            used[net->rows[i].inputs[k]] = true;
+}
+
+at_graph *keras_used_rows(const at_net *net, const bool *used)
+{
+    at_graph *g = at_graph_new();
+    for (size_t i = 0; i < net->row_count; i++) {
+        at_row r = net->rows[i].row;
+        if (used[i])
+            at_graph_add(g, r.name, r.layer, r.inputs, "%s", r.attrs);
+    }
+    return g;
 }
 
 static keras_weight of_param(const at_net *net, const nn_row *row, const at_param *p)
@@ -51,12 +85,16 @@ static keras_weight of_param(const at_net *net, const nn_row *row, const at_para
                       .count = p->count,
                       .ndims = p->ndims,
                       .dims = {p->dims[0]},
+                      .inputs = (size_t)p->dims[1],
                       .map = {.c = p->dims[0], .h = 1, .w = 1}};
     if (p->ndims == 2) {
         memcpy(w.dims, (int64_t[]){p->dims[1], p->dims[0]}, 2 * sizeof *w.dims);
         w.map = flattened_map(net, row);
     } else if (p->ndims == 4) {
         memcpy(w.dims, (int64_t[]){p->dims[2], p->dims[3], p->dims[1], p->dims[0]}, sizeof w.dims);
+        if (keras_is_depthwise(row)) /* [KH,KW,I,O/I], the same order */
+            memcpy(w.dims + 2, (int64_t[]){row->in[0].c, p->dims[0] / row->in[0].c},
+                   2 * sizeof *w.dims);
     } else if (row->layer == &at_layer_bn) {
         w.map = flattened_map(net, row);
     }

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading a model file back (its layout: keras_write.c). The rows say what must be in it; the file
- * must have exactly that, in those shapes, before any buffer is made for it, so what a hostile file
- * can make us allocate is bounded by its own size. model_config, which is for Keras, is not read.
+ * Loading a model of any form. The rows, atoll's own or made of Keras's configuration, say which
+ * weights there must be; the file must have exactly these, in their shapes, before any buffer is
+ * made for them, so what a hostile file can make us allocate is bounded by its own size.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "h5.h"
-#include "keras.h"
+#include "keras_file.h"
 
 #define GROUP "model_weights"
 
@@ -24,28 +23,31 @@ void at_model_info_fini(at_model_info *info)
     *info = (at_model_info){0};
 }
 
-/* ---- attributes
- * ------------------------------------------------------------------------------------ */
-static int check_format(at_h5 *h, const char *path, at_error *err)
+/* ---- what atoll wrote beside the weights --------------------------------------------------------
+ */
+static const char *own_text(const keras_file *f, const char *name, at_error *err)
 {
-    char *format = at_h5_read_text(h, "atoll_format", err);
+    const at_node *item = at_node_get(f->own, name);
+    if (at_node_kind(item) == AT_STRING)
+        return at_node_string(item, "");
+    at_fail(err, AT_EINPUT, "%s: '%s' is missing", f->path, name);
+    return NULL;
+}
+
+static int check_format(const keras_file *f, at_error *err)
+{
+    const char *format = own_text(f, "atoll_format", err);
     if (!format)
-        return at_fail_in(err, "not a model that atoll wrote");
-    int rc = strcmp(format, "1") == 0
-                 ? AT_OK
-                 : at_fail(err, AT_EINPUT, "%s: a model of format '%.20s'; this program knows 1",
-                           path, format);
-    free(format);
-    return rc;
+        return err->code;
+    return strcmp(format, "1") == 0
+               ? AT_OK
+               : at_fail(err, AT_EINPUT, "%s: a model of format '%.20s'; this program knows 1",
+                         f->path, format);
 }
 
 /* The rows with their shapes; no buffers yet. */
-static at_net *read_rows(at_h5 *h, const char *path, at_error *err)
+static at_net *resolve(const at_graph *graph, at_error *err)
 {
-    char *text = at_h5_read_text(h, "atoll_rows", err);
-    if (!text)
-        return NULL;
-    at_graph *graph = at_graph_parse(text, err);
     at_net *net = graph ? nn_net_resolve(graph, err) : NULL;
     for (size_t i = 0; net && i < net->row_count; i++) {
         if (nn_elements(net->rows[i].out) <= MOST_VALUES)
@@ -55,66 +57,77 @@ static at_net *read_rows(at_h5 *h, const char *path, at_error *err)
         at_net_free(net);
         net = NULL;
     }
-    if (!net)
-        at_fail_in(err, "%s: attribute 'atoll_rows'", path);
-    at_graph_free(graph);
-    free(text);
     return net;
 }
 
-static at_node *read_json(at_h5 *h, const char *path, const char *name, at_error *err)
+static at_net *read_rows(const keras_file *f, at_error *err)
 {
-    char *text = at_h5_read_text(h, name, err);
-    at_node *node = text ? at_json_parse(text, strlen(text), name, err) : NULL;
-    if (text && !node)
-        at_fail_in(err, "%s: attribute", path);
-    free(text);
-    return node;
+    const char *text = own_text(f, "atoll_rows", err);
+    if (!text)
+        return NULL;
+    at_graph *graph = at_graph_parse(text, err);
+    at_net *net = graph ? resolve(graph, err) : NULL;
+    if (!net)
+        at_fail_in(err, "%s: 'atoll_rows'", f->path);
+    at_graph_free(graph);
+    return net;
 }
 
-static int read_classes(at_h5 *h, const char *path, int expected, at_model_info *info,
-                        at_error *err)
+static int add_class(at_model_info *info, const char *name, at_error *err)
 {
-    at_node *list = read_json(h, path, "atoll_classes", err);
-    if (!list)
-        return err->code;
+    info->classes[info->class_count] = name ? strdup(name) : NULL;
+    if (!info->classes[info->class_count])
+        return at_nomem(err);
+    info->class_count++;
+    return AT_OK;
+}
+
+static int read_classes(const keras_file *f, int expected, at_model_info *info, at_error *err)
+{
+    const at_node *list = at_node_get(f->own, "atoll_classes");
     size_t n = at_node_count(list);
-    int rc = AT_OK;
     if (at_node_kind(list) != AT_LIST || n != (size_t)expected)
-        rc = at_fail(err, AT_EINPUT, "%s: attribute 'atoll_classes' is not a list of %d names",
-                     path, expected);
-    else if (!(info->classes = calloc(n, sizeof *info->classes)))
-        rc = at_nomem(err);
+        return at_fail(err, AT_EINPUT, "%s: 'atoll_classes' is not a list of %d names", f->path,
+                       expected);
+    info->classes = calloc(n, sizeof *info->classes);
+    int rc = info->classes ? AT_OK : at_nomem(err);
     for (size_t i = 0; i < n && rc == AT_OK; i++) {
         const char *name = at_node_string(at_node_at(list, i), NULL);
-        if (!name)
-            rc = at_fail(err, AT_EINPUT, "%s: attribute 'atoll_classes': item %zu is no text", path,
-                         i);
-        else if (!(info->classes[i] = strdup(name)))
-            rc = at_nomem(err);
-        else
-            info->class_count = i + 1;
+        rc = name ? add_class(info, name, err)
+                  : at_fail(err, AT_EINPUT, "%s: 'atoll_classes': item %zu is no text", f->path, i);
     }
-    at_node_free(list);
     return rc;
 }
 
-static int read_info(at_h5 *h, const char *path, const at_net *net, at_model_info *info,
-                     at_error *err)
+static int read_info(const keras_file *f, const at_net *net, at_model_info *info, at_error *err)
 {
-    info->model = at_h5_read_text(h, "atoll_model", err);
-    if (!info->model)
+    const char *model = own_text(f, "atoll_model", err);
+    const at_node *training = at_node_get(f->own, "atoll_training");
+    if (!model)
         return err->code;
-    int rc = read_classes(h, path, at_net_classes(net), info, err);
-    if (rc != AT_OK || !at_h5_has_text(h, "atoll_training"))
-        return rc;
-    info->training = read_json(h, path, "atoll_training", err);
-    return info->training ? AT_OK : err->code;
+    if (!(info->model = strdup(model)) || (training && !(info->training = at_node_copy(training))))
+        return at_nomem(err);
+    return read_classes(f, at_net_classes(net), info, err);
 }
 
-/* ---- weights
- * --------------------------------------------------------------------------------------- */
-/* The group of one Keras layer: exactly the row's weights, each in its shape. */
+/* A model that nobody named: classes are their numbers. */
+static int number_classes(const at_net *net, const char *model, at_model_info *info, at_error *err)
+{
+    int n = at_net_classes(net), rc = AT_OK;
+    info->classes = calloc((size_t)n, sizeof *info->classes);
+    if (!info->classes || !(info->model = strdup(model)))
+        return at_nomem(err);
+    for (int i = 0; i < n && rc == AT_OK; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", i);
+        rc = add_class(info, name, err);
+    }
+    return rc;
+}
+
+/* ---- weights of our own -------------------------------------------------------------------------
+ */
+/* The group of one Keras layer holds exactly the row's weights. */
 static int check_layer(at_h5 *h, const at_net *net, const char *layer, at_error *err)
 {
     keras_weight weights[KERAS_WEIGHTS];
@@ -129,23 +142,17 @@ static int check_layer(at_h5 *h, const at_net *net, const char *layer, at_error 
         names[i] = weights[i].name;
     if (n > 0 && rc == AT_OK)
         rc = at_h5_expect_members(h, group, names, (size_t)n, err);
-    for (int i = 0; i < n && rc == AT_OK; i++) {
-        snprintf(group, sizeof group, GROUP "/%s/%s/%s", layer, layer, names[i]);
-        rc = at_h5_expect_shape(h, group, weights[i].ndims, weights[i].dims, err);
-    }
     return rc;
 }
 
-/* Everything in the file that is not an attribute. */
-static int check_objects(at_h5 *h, const char *path, const at_net *net, at_error *err)
+/* Nothing that does not belong into a whole model of ours. */
+static int check_objects(at_h5 *h, const at_net *net, const at_node *config, bool auxiliary,
+                         at_error *err)
 {
-    at_node *config = keras_config(net, "", err);
-    if (!config)
-        return at_fail_in(err, "%s", path);
-    static const char *const top = GROUP;
+    static const char *const top[] = {GROUP, KERAS_AUXILIARY};
     size_t n = keras_layer_count(config);
     const char **names = calloc(n + 1, sizeof *names);
-    int rc = names ? at_h5_expect_members(h, "/", &top, 1, err) : at_nomem(err);
+    int rc = names ? at_h5_expect_members(h, "/", top, 1 + auxiliary, err) : at_nomem(err);
     if (rc == AT_OK) {
         for (size_t i = 0; i < n; i++)
             names[i] = keras_layer_name(config, i);
@@ -155,75 +162,196 @@ static int check_objects(at_h5 *h, const char *path, const at_net *net, at_error
     for (size_t i = 0; i <= n && rc == AT_OK; i++)
         rc = check_layer(h, net, names[i], err);
     free(names);
-    at_node_free(config);
     return rc;
 }
 
-static int read_weight(at_h5 *h, const char *path, const keras_weight *w, at_error *err)
+static int take_auxiliary(keras_file *f, const at_net *net, const nn_row *row, at_error *err)
 {
-    size_t bad;
-    float *values = malloc(w->count * sizeof *values);
-    char *name = at_format(GROUP "/%s/%s/%s", w->layer, w->layer, w->name);
-    int rc = values && name ? at_h5_read_floats(h, name, values, w->count, err) : at_nomem(err);
-    for (size_t i = 0; rc == AT_OK && i < w->count; i++)
-        w->data[i] = values[keras_index(w, i)];
-    if (rc == AT_OK && keras_find_bad_value(w, &bad))
-        rc = at_fail(err, AT_EINPUT, "%s: dataset '%s' has no usable value at %zu (%g)", path, name,
-                     keras_index(w, bad), (double)w->data[bad]);
-    free(name);
-    free(values);
+    keras_weight weights[KERAS_WEIGHTS];
+    int n = keras_row_weights(net, row, weights), rc = AT_OK;
+    for (int i = 0; i < n && rc == AT_OK; i++) {
+        char *place = at_format(KERAS_AUXILIARY "/%s/%s", row->row.name, weights[i].name);
+        rc =
+            place ? keras_file_read(f, place, &weights[i], &(keras_source){0}, err) : at_nomem(err);
+        free(place);
+    }
     return rc;
 }
 
-static int read_weights(at_h5 *h, const char *path, at_net *net, at_error *err)
+/* Takes, or while the net has no buffers looks for, the weights of every row; those of rows that
+ * Keras's model is without lie by themselves. */
+static int take_own(keras_file *f, const at_net *net, const at_node *config, const bool *used,
+                    at_error *err)
 {
     int rc = AT_OK;
     for (size_t i = 0; i < net->row_count && rc == AT_OK; i++) {
-        keras_weight weights[KERAS_WEIGHTS];
-        int n = keras_row_weights(net, &net->rows[i], weights);
-        for (int k = 0; k < n && rc == AT_OK; k++)
-            rc = read_weight(h, path, &weights[k], err);
+        const nn_row *row = &net->rows[i];
+        keras_source source = {0};
+        if (row->param_count + row->state_count == 0)
+            continue;
+        while (used[i] && strcmp(keras_layer_name(config, source.layer), row->row.name) != 0)
+            source.layer++;
+        rc = used[i] ? keras_file_take(f, config, net, row, &source, err)
+                     : take_auxiliary(f, net, row, err);
     }
-    if (rc != AT_OK || !at_h5_has_text(h, "atoll_checksum"))
-        return rc;
-    char *expected = at_h5_read_text(h, "atoll_checksum", err), actual[9];
-    if (!expected)
-        return err->code;
-    keras_checksum(net, actual);
-    if (strcmp(expected, actual) != 0)
-        rc = at_fail(err, AT_EINPUT,
-                     "%s: the weights are not those that were saved (checksum %s, not %.20s)", path,
-                     actual, expected);
-    free(expected);
     return rc;
 }
 
-/* ---- the file
- * -------------------------------------------------------------------------------------- */
-static at_net *load(at_h5 *h, const char *path, at_model_info *info, at_error *err)
+static bool has_auxiliary(const at_net *net, const bool *used)
+{
+    bool any = false;
+    for (size_t i = 0; i < net->row_count; i++)
+        any |= !used[i] && net->rows[i].param_count > 0;
+    return any;
+}
+
+/* Weights by the net's own layers, checked and then read. */
+static int read_weights(keras_file *f, at_net *net, at_error *err)
+{
+    at_node *config = keras_config(net, "", err);
+    bool *used = calloc(net->row_count, sizeof *used);
+    int rc = !config ? at_fail_in(err, "%s", f->path) : used ? AT_OK : at_nomem(err);
+    if (used)
+        keras_mark_used(net, used);
+    if (rc == AT_OK && f->own && f->layout == KERAS_WHOLE)
+        rc = check_objects(f->h, net, config, has_auxiliary(net, used), err);
+    if (rc == AT_OK)
+        rc = take_own(f, net, config, used, err);
+    if (rc == AT_OK)
+        rc = nn_net_allocate(net, err);
+    if (rc == AT_OK)
+        rc = take_own(f, net, config, used, err);
+    at_node_free(config);
+    free(used);
+    return rc;
+}
+
+/* An edit with other tools deletes the attribute; damage does not. */
+static int check_checksum(const keras_file *f, const at_net *net, at_error *err)
+{
+    char actual[9];
+    const char *expected = at_node_string(at_node_get(f->own, "atoll_checksum"), NULL);
+    if (!expected)
+        return AT_OK;
+    keras_checksum(net, actual);
+    return strcmp(expected, actual) == 0
+               ? AT_OK
+               : at_fail(err, AT_EINPUT,
+                         "%s: the weights are not those that were saved (checksum %s, not %.20s)",
+                         f->path, actual, expected);
+}
+
+static at_net *load_own(keras_file *f, at_model_info *info, at_error *err)
 {
     at_net *net = NULL;
-    if (check_format(h, path, err) != AT_OK || !(net = read_rows(h, path, err)))
+    if (check_format(f, err) != AT_OK || !(net = read_rows(f, err)))
         return NULL;
-    if (read_info(h, path, net, info, err) == AT_OK && check_objects(h, path, net, err) == AT_OK &&
-        nn_net_allocate(net, err) == AT_OK && read_weights(h, path, net, err) == AT_OK)
+    if (read_info(f, net, info, err) == AT_OK && read_weights(f, net, err) == AT_OK &&
+        check_checksum(f, net, err) == AT_OK)
         return net;
     at_net_free(net);
     return NULL;
 }
 
+/* ---- Keras's own files --------------------------------------------------------------------------
+ */
+static int take_foreign(keras_file *f, const at_net *net, const keras_source *sources,
+                        at_error *err)
+{
+    int rc = AT_OK;
+    for (size_t i = 0; i < net->row_count && rc == AT_OK; i++)
+        if (net->rows[i].param_count + net->rows[i].state_count > 0)
+            rc = keras_file_take(f, f->config, net, &net->rows[i], &sources[i], err);
+    return rc;
+}
+
+static at_net *load_foreign(keras_file *f, at_model_info *info, at_error *err)
+{
+    keras_source *sources = NULL;
+    at_graph *graph = keras_import(f, &sources, err);
+    at_net *net = graph ? resolve(graph, err) : NULL;
+    if (graph && !net)
+        at_fail_in(err, "%s", f->path);
+    const char *name = at_node_string(at_node_path(f->config, "config.name"), "keras");
+    if (net && (take_foreign(f, net, sources, err) != AT_OK || nn_net_allocate(net, err) != AT_OK ||
+                take_foreign(f, net, sources, err) != AT_OK ||
+                number_classes(net, name, info, err) != AT_OK)) {
+        at_net_free(net);
+        net = NULL;
+    }
+    at_graph_free(graph);
+    free(sources);
+    return net;
+}
+
+/* ---- the file ----------------------------------------------------------------------------------- */
+static at_net *load(keras_file *f, at_model_info *info, at_error *err)
+{
+    if (f->own)
+        return load_own(f, info, err);
+    if (f->config)
+        return load_foreign(f, info, err);
+    at_fail(err, AT_EINPUT,
+            "%s: weights alone: 'atoll export %s --model NAME' makes a model of them", f->path,
+            f->path);
+    return NULL;
+}
+
+/* Hands over what was read, or the reason why not. */
+static at_net *finish(keras_file *f, at_net *net, at_model_info *read, at_model_info *info,
+                      at_error *mine, at_error *err)
+{
+    keras_file_close(f);
+    if (!net)
+        at_fail(err, mine->code, "%s", mine->message);
+    if (net && info)
+        *info = *read;
+    else
+        at_model_info_fini(read);
+    return net;
+}
+
 at_net *at_model_load(const char *path, at_model_info *info, at_error *err)
 {
+    keras_file f;
     at_error mine = {0};
     at_model_info read = {0};
-    at_h5 *h = at_h5_open(path, &mine);
-    at_net *net = h ? load(h, path, &read, &mine) : NULL;
-    at_h5_close(h, NULL);
-    if (!net)
-        at_fail(err, mine.code, "%s", mine.message);
-    if (net && info)
-        *info = read;
-    else
-        at_model_info_fini(&read);
+    at_net *net = keras_file_open(&f, path, &mine) == AT_OK ? load(&f, &read, &mine) : NULL;
+    return finish(&f, net, &read, info, &mine, err);
+}
+
+/* The named model without auxiliary classifiers, of which Keras's files know nothing. */
+static at_net *plain_model(const char *model, const at_model_spec *spec, at_error *err)
+{
+    at_graph *graph = at_model_graph(model, spec, err), *plain = NULL;
+    at_net *whole = graph ? resolve(graph, err) : NULL, *net = NULL;
+    bool *used = whole ? calloc(whole->row_count, sizeof *used) : NULL;
+    if (used) {
+        keras_mark_used(whole, used);
+        plain = keras_used_rows(whole, used);
+        net = plain ? resolve(plain, err) : NULL;
+    }
+    if (whole && !plain)
+        at_nomem(err);
+    at_graph_free(plain);
+    free(used);
+    at_net_free(whole);
+    at_graph_free(graph);
     return net;
+}
+
+at_net *at_model_load_weights(const char *path, const char *model, const at_model_spec *spec,
+                              at_model_info *info, at_error *err)
+{
+    keras_file f = {0};
+    at_error mine = {0};
+    at_model_info read = {0};
+    at_net *net = plain_model(model, spec, &mine);
+    if (net &&
+        (keras_file_open(&f, path, &mine) != AT_OK || read_weights(&f, net, &mine) != AT_OK ||
+         number_classes(net, model, &read, &mine) != AT_OK)) {
+        at_net_free(net);
+        net = NULL;
+    }
+    return finish(&f, net, &read, info, &mine, err);
 }

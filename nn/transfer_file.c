@@ -265,7 +265,9 @@ static int read_file(transfer_file *f, at_error *err)
     f->file = at_h5_open(f->path, err);
     if (!f->file)
         return AT_EINPUT;
-    return at_h5_has_text(f->file, "atoll_format") ? read_own(f, err) : read_keras(f, err);
+    bool own;
+    int rc = at_h5_has_text(f->file, "atoll_format", &own, err);
+    return rc != AT_OK ? rc : own ? read_own(f, err) : read_keras(f, err);
 }
 
 transfer_file *transfer_open(const char *path, at_error *err)

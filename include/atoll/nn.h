@@ -169,8 +169,24 @@ typedef struct at_model_info {
 void at_model_info_fini(at_model_info *info);
 /* Keras legacy whole-model .h5 with our rows and classes as attributes; atomic. */
 int at_model_save(at_net *net, const at_model_info *info, const char *path, at_error *err);
-/* Any of our files: the rows lie in it. Not ours, truncated, hostile: AT_EINPUT naming path and thing. info may be NULL. */
+/* A model file of atoll or Keras, in any form that holds a model (the bytes say which, not the name): Keras 2's and 3's
+ * whole .h5 and .keras, Sequential or Functional with layers that atoll has, and all that at_model_export writes but ONNX.
+ * Not one, truncated, hostile: AT_EINPUT naming path and thing. info may be NULL. */
 at_net *at_model_load(const char *path, at_model_info *info, at_error *err);
+/* Weights alone, into the named model: .weights.h5 by class and number, legacy .h5 by the order of layers. */
+at_net *at_model_load_weights(const char *path, const char *model, const at_model_spec *spec, at_model_info *info,
+                              at_error *err);
+/* The forms that `atoll export` writes (formats.c); each save() is atomic. */
+typedef struct at_model_format {
+    const char *name, *suffix, *summary; /* "keras-h5", ".h5" ("": none of its own), a line for --help */
+    int (*save)(at_net *net, const at_model_info *info, const char *path, at_error *err);
+} at_model_format;
+size_t at_model_format_count(void);
+const at_model_format *at_model_format_at(size_t i);
+/* By its name, or where that is NULL by the path's suffix; AT_EUSAGE. */
+const at_model_format *at_model_format_for(const char *name, const char *path, at_error *err);
+int at_model_export(at_net *net, const at_model_info *info, const at_model_format *format, const char *path,
+                    at_error *err);
 
 /* Small typed access to H5 files, for checkpoints too. */
 typedef struct at_h5 at_h5;

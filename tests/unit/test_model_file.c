@@ -208,8 +208,7 @@ static void set_dataset(hid_t file, const char *name, int ndims, const hsize_t *
 static void test_attributes(void **state)
 {
     (void)state;
-    static const char *const needed[] = {"atoll_format", "atoll_rows", "atoll_model",
-                                         "atoll_classes"};
+    static const char *const needed[] = {"atoll_rows", "atoll_model", "atoll_classes"};
     save_small();
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         hid_t file = edit();
