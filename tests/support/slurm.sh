@@ -13,8 +13,19 @@ slurm_munge() {
     chown munge: /run/munge /var/log/munge /var/lib/munge
     munge -n >/dev/null 2>&1 && return
     [ -f /etc/munge/munge.key ] || su -s /bin/sh munge -c /usr/sbin/mungekey
-    su -s /bin/sh munge -c munged
-    cat /run/munge/munged.pid > "$1/munged.pid"
+    slurm_daemon "$1" munged --reuid munge --regid munge --init-groups -- munged --foreground
+    for _ in $(seq 50); do
+        munge -n >/dev/null 2>&1 && return
+        sleep 0.1
+    done
+}
+
+# Starts a daemon in the foreground's way: it ends with this script, also where the script is killed.
+slurm_daemon() {
+    local dir=$1 name=$2
+    shift 2
+    setpriv --pdeathsig TERM "$@" >> "$dir/log/$name.out" 2>&1 &
+    echo $! > "$dir/$name.pid"
 }
 
 slurm_start() {
@@ -32,8 +43,8 @@ TaskPlugin=task/none
 ReturnToService=2
 SlurmctldPort=$port
 SlurmdPort=$((port + 1))
-SlurmctldPidFile=$dir/slurmctld.pid
-SlurmdPidFile=$dir/slurmd.pid
+SlurmctldPidFile=$dir/slurmctld.own.pid
+SlurmdPidFile=$dir/slurmd.own.pid
 SlurmdSpoolDir=$dir/spool
 StateSaveLocation=$dir/state
 SlurmctldLogFile=$dir/log/slurmctld.log
@@ -48,8 +59,8 @@ NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOW
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
     export SLURM_CONF=$dir/slurm.conf
-    slurmctld
-    slurmd
+    slurm_daemon "$dir" slurmctld -- slurmctld -D
+    slurm_daemon "$dir" slurmd -- slurmd -D
     for _ in $(seq 120); do
         [ "$(sinfo -h -o %t 2>/dev/null)" = idle ] && return
         sleep 0.5
