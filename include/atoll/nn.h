@@ -169,6 +169,9 @@ typedef struct at_model_info {
 void at_model_info_fini(at_model_info *info);
 /* Keras legacy whole-model .h5 with our rows and classes as attributes; atomic. */
 int at_model_save(at_net *net, const at_model_info *info, const char *path, at_error *err);
+/* ONNX, opset 17: from float pixels [N,H,W,C] of 0..255 to softmax scores [N,classes]; the class names as JSON in
+ * metadata_props. AT_EINPUT above the 2 GiB that such a file can have. Atomic. */
+int at_model_export_onnx(at_net *net, const at_model_info *info, const char *path, at_error *err);
 /* A model file of atoll or Keras, in any form that holds a model (the bytes say which, not the name): Keras 2's and 3's
  * whole .h5 and .keras, Sequential or Functional with layers that atoll has, and all that at_model_export writes but ONNX.
  * Not one, truncated, hostile: AT_EINPUT naming path and thing. info may be NULL. */
