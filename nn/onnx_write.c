@@ -17,14 +17,13 @@
 static const char input_name[] = "pixels", output_name[] = "scores";
 
 /* ---- rows ------------------------------------------------------------------------------------ */
-/* What the scores depend on. The last row is the loss; its first input are the logits. */
+/* What the scores, the last row's, depend on. */
 static void mark_needed(const at_net *net, bool *needed)
 {
     needed[net->row_count - 1] = true;
     for (size_t i = net->row_count; i-- > 0;) {
         const nn_row *row = &net->rows[i];
-        int inputs = i + 1 == net->row_count ? 1 : row->input_count;
-        for (int k = 0; needed[i] && k < inputs; k++)
+        for (int k = 0; needed[i] && k < row->input_count; k++)
             needed[row->inputs[k]] = true;
     }
 }
