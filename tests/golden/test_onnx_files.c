@@ -73,16 +73,56 @@ static float *infer(at_net *net, const uint8_t *pixels, size_t n)
     return out;
 }
 
-/* Scales the last layer so that logits reach 3: scores of all 0 or 1 would show little. */
+/* Noise on a colour of the image's own: of noise alone, networks that average see the same. */
+static uint8_t *make_pixels(const at_net *net, size_t n)
+{
+    int c, h, w;
+    at_net_input_shape(net, &c, &h, &w);
+    size_t one = pixels_of(net), channels = (size_t)c;
+    uint8_t *pixels = recipe_pixels(n * one);
+    for (size_t i = 0; i < n * one; i++) {
+        uint32_t colour = recipe_noise("colour", i / one * channels + i % channels) & 255;
+        pixels[i] = (uint8_t)((3 * colour + pixels[i]) / 4);
+    }
+    return pixels;
+}
+
+/* Weights with the variance 2/fan_in of Kaiming's, and moving statistics that differ little from 0
+ * and 1: in a deep network images stay as far apart as they are after training. */
+static void enliven(at_net *net)
+{
+    for (size_t i = 0; i < at_net_params_listed(net); i++) {
+        const at_param *p = at_net_param(net, i);
+        for (size_t k = 0; p->ndims > 1 && k < p->count; k++)
+            net->params[p->offset + k] *= 2.4494897f; /* sqrt(6) */
+    }
+    recipe_state(net);
+    for (size_t i = 0; i < net->row_count; i++) {
+        const nn_state *mean = &net->rows[i].states[0];
+        for (size_t k = 0; net->rows[i].state_count && k < mean->count; k++)
+            net->state[mean->offset + k] = 0.1f * (net->state[mean->offset + k] - 1);
+    }
+}
+
+/* Scales the last layer, which has a bias, so that each class's logits are around 0 and about 1
+ * apart: scores of all 0 or 1, or equal ones, would show little. */
 static void soften(at_net *net, const uint8_t *pixels)
 {
-    float *logits = infer(net, pixels, BATCH), largest = 0;
-    for (int i = 0; i < BATCH * at_net_classes(net); i++)
-        largest = fmaxf(largest, fabsf(logits[i]));
+    size_t classes = (size_t)at_net_classes(net);
+    float *logits = infer(net, pixels, BATCH);
+    double mean[CLASSES] = {0}, square = 0;
+    for (size_t i = 0; i < BATCH * classes; i++)
+        mean[i % classes] += (double)logits[i] / BATCH;
+    for (size_t i = 0; i < BATCH * classes; i++)
+        square += pow((double)logits[i] - mean[i % classes], 2);
+    double scale = 1 / sqrt(square / (double)(BATCH * classes));
     const nn_row *last = &net->rows[net->rows[net->row_count - 1].inputs[0]];
-    for (int k = 0; k < last->param_count; k++)
-        for (size_t i = 0; i < last->params[k].info.count; i++)
-            net->params[last->params[k].info.offset + i] *= 3 / largest;
+    const at_param *kernel = &last->params[0].info, *bias = &last->params[1].info;
+    for (size_t i = 0; i < kernel->count; i++)
+        net->params[kernel->offset + i] *= (float)scale;
+    for (size_t i = 0; i < classes; i++)
+        net->params[bias->offset + i] =
+            (float)(((double)net->params[bias->offset + i] - mean[i]) * scale);
     free(logits);
 }
 
@@ -92,7 +132,7 @@ static void write_scores(const char *name, at_net *net)
     int c, h, w, classes = at_net_classes(net);
     at_net_input_shape(net, &c, &h, &w);
     size_t count = IMAGES * pixels_of(net);
-    uint8_t *pixels = recipe_pixels(count);
+    uint8_t *pixels = make_pixels(net, IMAGES);
     float *as_floats = malloc(count * sizeof *as_floats);
     assert_non_null(as_floats);
     for (size_t i = 0; i < count; i++)
@@ -190,9 +230,9 @@ static char *show(const char *name, at_graph *g, at_net **out)
     at_net *net = g ? at_net_new(g, 1, &err) : NULL;
     check(net != NULL, &err);
     at_graph_free(g);
-    recipe_state(net);
+    enliven(net);
     if (keep) {
-        uint8_t *pixels = recipe_pixels(BATCH * pixels_of(net));
+        uint8_t *pixels = make_pixels(net, BATCH);
         soften(net, pixels);
         free(pixels);
         write_scores(name, net);
