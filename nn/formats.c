@@ -12,6 +12,7 @@ static const at_model_format formats[] = {
     {"keras", ".keras", "a whole model for Keras 3", keras_archive_save},
     {"keras-weights", ".weights.h5", "weights alone, for Keras 3", keras_vars_save},
     {"weights-h5", "", "weights alone in the legacy form, for Keras 2", keras_weights_save},
+    {"onnx", ".onnx", "opset 17: raw pixels in, scores out", at_model_export_onnx},
 };
 
 size_t at_model_format_count(void)

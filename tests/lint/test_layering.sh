@@ -18,13 +18,8 @@ declare -A may=(
 # foreign header: the folders that may include it
 foreign=(
     "sqlite3.h:base" "jansson.h:base" "yaml.h:base" "sodium.h:base coordinator"
-<<<<<<< HEAD
     "png.h:datasets" "jpeglib.h:datasets" "archive.h:datasets nn" "archive_entry.h:datasets nn" "curl/curl.h:datasets"
-    "zlib.h:datasets" "oneapi/dnnl/dnnl.h:nn" "dnnl.h:nn" "hdf5.h:nn" "mpi.h:trainer bench" "uv.h:coordinator"
-=======
-    "png.h:datasets" "jpeglib.h:datasets" "archive.h:datasets" "archive_entry.h:datasets" "curl/curl.h:datasets"
     "zlib.h:datasets" "oneapi/dnnl/dnnl.h:nn" "dnnl.h:nn" "hdf5.h:nn" "onnx.pb-c.h:nn" "mpi.h:trainer bench" "uv.h:coordinator"
->>>>>>> 4feaa7b (ONNX files against onnxruntime: weights as after training, 20 networks within 5e-6)
 )
 checked=0
 bad=0
