@@ -10,7 +10,8 @@
 typedef struct bn_state {
     int64_t padded;                    /* channels, in whole blocks of any layout */
     float *a, *b, *mean, *inv, *m, *c; /* [padded] */
-    double *sums;                      /* [threads][2][padded] */
+    double *sums;                      /* [threads][2][padded], and one for the count */
+    double count;                      /* values a channel, of all ranks where synchronised */
     nn_view view;                      /* of the step that runs */
     /* Of a sum whose addend has another layout: the addend, then its gradient, in x's layout. */
     void *addend, *gradient;

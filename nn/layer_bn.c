@@ -9,6 +9,8 @@
  *
  * Frozen or not in training, mean and variance are the moving ones, which then stay as they are.
  * Sums are taken of x less its first value in the channel: no cancellation where the mean is large.
+ * Synchronised over ranks (at_plan_options.sum), they are of all ranks' samples; gamma's and beta's
+ * gradients stay a rank's own, since these are summed over ranks anyway.
  */
 #include "bn.h"
 
@@ -85,6 +87,33 @@ static void first_values(const plan_op *op)
     }
 }
 
+/* Adds up what the ranks found, and how much of it there was. */
+static int sum_over_ranks(const plan_op *op, at_error *err)
+{
+    const at_plan_options *o = &op->plan->options;
+    bn_state *s = op->state;
+    double *count = s->sums + 2 * s->padded; /* the other threads' sums are used up */
+    s->count = *count = (double)(s->view.samples * s->view.pixels);
+    if (!o->sum)
+        return 0;
+    int status = o->sum(o->sum_context, s->sums, 2 * (size_t)s->padded + 1, err);
+    s->count = *count;
+    return status;
+}
+
+/* Ranks shift x by numbers of their own: what they add up is x itself, in double precision. */
+static void take_shift_back(const plan_op *op)
+{
+    bn_state *s = op->state;
+    double count = (double)(s->view.samples * s->view.pixels);
+    for (int64_t c = 0; c < s->view.channels && op->plan->options.sum; c++) {
+        double shift = (double)s->mean[c], *sum = &s->sums[c], *square = &s->sums[s->padded + c];
+        *square += shift * (2 * *sum + shift * count);
+        *sum += shift * count;
+        s->mean[c] = 0;
+    }
+}
+
 static float *moving(const plan_op *op, int k)
 {
     return op->plan->net->state + op->row->states[k].offset;
@@ -94,8 +123,7 @@ static void batch_statistics(const plan_op *op)
 {
     const nn_bn_attrs *attrs = op->row->attrs;
     bn_state *s = op->state;
-    double count = (double)(s->view.samples * s->view.pixels);
-    double unbiased = count > 1 ? count / (count - 1) : 1;
+    double count = s->count, unbiased = count > 1 ? count / (count - 1) : 1;
     float *mean = moving(op, 0), *variance = moving(op, 1);
     for (int64_t c = 0; c < s->view.channels; c++) {
         double d = s->sums[c] / count, var = s->sums[s->padded + c] / count - d * d;
@@ -126,19 +154,27 @@ static void affine_part(void *context, int64_t begin, int64_t end, int thread)
                               begin, end);
 }
 
+static int take_statistics(plan_op *op, at_error *err)
+{
+    first_values(op);
+    clear_sums(op);
+    bn_for_planes(op, sums_part);
+    reduce(op);
+    take_shift_back(op);
+    int status = sum_over_ranks(op, err);
+    if (!status)
+        batch_statistics(op);
+    return status;
+}
+
 static int forward(plan_op *op, at_error *err)
 {
-    (void)err;
     bn_state *s = op->state;
-    if (op->trains) {
-        first_values(op);
-        clear_sums(op);
-        bn_for_planes(op, sums_part);
-        reduce(op);
-        batch_statistics(op);
-    } else {
+    int status = op->trains ? take_statistics(op, err) : 0;
+    if (status)
+        return status;
+    if (!op->trains)
         moving_statistics(op);
-    }
     const float *gamma = plan_param(op, 0), *beta = plan_param(op, 1);
     for (int64_t c = 0; c < op->out->shape.c; c++) {
         s->a[c] = gamma[c] * s->inv[c];
@@ -173,7 +209,7 @@ static void back_part(void *context, int64_t begin, int64_t end, int thread)
 }
 
 /* What the batch's statistics add to the gradient, and the parameters' own gradients. */
-static void back_statistics(plan_op *op)
+static int back_statistics(plan_op *op, at_error *err)
 {
     bn_state *s = op->state;
     clear_sums(op);
@@ -182,40 +218,41 @@ static void back_statistics(plan_op *op)
     else
         bn_for_planes(op, back_sums_part);
     reduce(op);
-    double count = (double)(s->view.samples * s->view.pixels);
     float *dgamma = plan_param_grad(op, 0), *dbeta = plan_param_grad(op, 1);
     for (int64_t c = 0; c < s->view.channels; c++) {
-        double dg = (double)s->inv[c] * s->sums[s->padded + c], db = s->sums[c],
-               a = (double)s->a[c];
-        dgamma[c] = (float)dg;
-        dbeta[c] = (float)db;
-        s->m[c] = (float)(-a * (double)s->inv[c] * dg / count);
-        s->c[c] = (float)(-a * db / count);
+        dgamma[c] = (float)((double)s->inv[c] * s->sums[s->padded + c]);
+        dbeta[c] = (float)s->sums[c];
     }
+    int status = sum_over_ranks(op, err);
+    for (int64_t c = 0; c < s->view.channels && !status; c++) {
+        double a = (double)s->a[c], inv = (double)s->inv[c];
+        s->m[c] = (float)(-a * inv * inv * s->sums[s->padded + c] / s->count);
+        s->c[c] = (float)(-a * s->sums[c] / s->count);
+    }
+    return status;
 }
 
 /* Frozen, it is a fixed scale and offset: m and c stay 0. */
 static int backward(plan_op *op, at_error *err)
 {
-    (void)err;
-    if (op->trains)
-        back_statistics(op);
-    if (op->in_grad[0])
+    int status = op->trains ? back_statistics(op, err) : 0;
+    if (!status && op->in_grad[0])
         bn_for_planes(op, back_part);
-    return 0;
+    return status;
 }
 
 static int build(plan_op *op, at_error *err)
 {
     size_t padded = (size_t)(op->out->shape.c + 15) / 16 * 16;
-    size_t sums = sizeof(double) * 2 * padded * (size_t)op->plan->options.threads;
-    bn_state *s = plan_state(op, sizeof *s + sums + 6 * padded * sizeof(float), err);
+    size_t numbers = 2 * padded * (size_t)op->plan->options.threads + 1;
+    bn_state *s =
+        plan_state(op, sizeof *s + numbers * sizeof(double) + 6 * padded * sizeof(float), err);
     if (!s)
         return AT_ENOMEM;
     s->padded = (int64_t)padded;
     s->sums = (double *)(s + 1);
     float **arrays[] = {&s->a, &s->b, &s->mean, &s->inv, &s->m, &s->c};
-    float *next = (float *)(s->sums + 2 * padded * (size_t)op->plan->options.threads);
+    float *next = (float *)(s->sums + numbers);
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++, next += padded)
         *arrays[i] = next;
     plan_follow(op);

@@ -63,6 +63,12 @@ const at_option at_train_options[] = {
      .min = 1, .max = 1e6},
     {"log.every", AT_OPT_INT, AT(log_every), "50",
      "steps between lines of metrics.jsonl; 0: only epochs", "STEPS", .min = 0, .max = 1e9},
+    {"label_smoothing", AT_OPT_REAL, AT(label_smoothing), "0",
+     "share of the target that is spread over all classes", "X", .min = 0, .max = 0.999},
+    {"class_weights", AT_OPT_CHOICE, AT(class_weights), "none",
+     "of the loss; balanced: rarer classes count more", .choices = "none|balanced"},
+    {"sync_bn", AT_OPT_BOOL, AT(sync_bn), "false",
+     "batch normalisation over the samples of all ranks"},
     {"bucket_kib", AT_OPT_INT, AT(bucket_kib), "1024", "gradients travel in pieces of this size",
      "KIB", .min = 4, .max = 1048576},
     {0}};

@@ -19,6 +19,11 @@ at_plan *at_build_plan(at_comm *comm, at_net *net, const at_plan_options *option
 /* For rows with init=whitening, by the first training images. */
 int at_whiten(at_net *net, at_cache *cache, at_error *err);
 
+/* ---- weights of classes (class_weights.c) ------------------------------------------------------ */
+/* samples / (classes * the class's samples) in the train split of a data set, as scikit-learn's
+ * "balanced"; [classes], 0 where a class has none. */
+int at_balanced_weights(const char *data, float *weights, size_t classes, at_error *err);
+
 /* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) -- */
 enum { AT_OPTIMIZER_SLOTS = 2 };
 typedef struct at_update {
@@ -96,6 +101,7 @@ typedef struct at_training {
     at_plan *plan;
     float *grads; /* [trained_count + state_count + AT_TAIL] in the node's shared window */
     at_reducer *reducer;
+    float *class_weights; /* [classes]; NULL: all 1 */
     at_optimizer *optimizer;
     at_progress_point at;
     int threads;

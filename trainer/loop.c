@@ -52,23 +52,51 @@ static void on_ready(void *context, size_t done)
     at_reducer_ready(context, done);
 }
 
-/* This rank's part: its gradients and sums. */
-static int compute(at_training *t, at_loader *loader, size_t real, at_plan_stats *stats,
-                   at_error *err)
+static int load(at_loader *loader, at_batch *batch, at_error *err)
 {
-    at_batch batch;
-    int more = at_loader_next(loader, &batch, err);
+    int more = at_loader_next(loader, batch, err);
     if (more <= 0)
         return more < 0 ? more : at_fail(err, AT_EFAIL, "the loader ended early");
-    at_plan_input in = {.pixels = batch.pixels,
-                        .labels = batch.labels,
-                        .weights = batch.weights,
-                        .ids = batch.ids,
-                        .epoch = batch.epoch,
-                        .scale = 1.0f / (float)real,
+    return 0;
+}
+
+/* What the step's loss is divided by: its samples, or their classes' weights over all ranks. Where
+ * ranks meet within the step to normalise batches, none begins it without the others. */
+static int divisor(at_training *t, const at_batch *batch, size_t real, int code, double *sum,
+                   at_error *err)
+{
+    double values[2] = {0, code < 0};
+    *sum = (double)real;
+    if (!t->class_weights && !t->job->config->sync_bn)
+        return code;
+    for (int64_t i = 0; i < t->job->config->batch && t->class_weights && code == 0; i++)
+        values[0] += (double)(batch->weights[i] * t->class_weights[batch->labels[i]]);
+    at_error broken = {0};
+    if (at_comm_sum_doubles(t->comm, values, 2, &broken) < 0)
+        return at_fail(err, broken.code, "%s", broken.message);
+    if (t->class_weights)
+        *sum = values[0];
+    return values[1] > 0 ? at_agree(t->comm, code, err) : 0;
+}
+
+/* This rank's part: its gradients and sums. */
+static int compute(at_training *t, const at_batch *batch, double sum, at_plan_stats *stats,
+                   at_error *err)
+{
+    at_plan_input in = {.pixels = batch->pixels,
+                        .labels = batch->labels,
+                        .weights = batch->weights,
+                        .ids = batch->ids,
+                        .epoch = batch->epoch,
+                        .scale = (float)(1 / sum),
                         .ready = on_ready,
                         .context = t->reducer};
-    return at_plan_train(t->plan, &in, stats, err);
+    int code = at_plan_train(t->plan, &in, stats, err);
+    if (code < 0 && t->job->config->sync_bn) { /* the others wait for it within the step */
+        at_log(AT_LOG_ERROR, "%s", err->message);
+        at_comm_abort(t->comm, 1);
+    }
+    return code;
 }
 
 static void put_tail(at_training *t, const at_plan_stats *stats, bool failed)
@@ -101,9 +129,15 @@ static int step(at_training *t, at_loader *loader, size_t real, int code, float 
 {
     at_plan_stats stats = {0};
     at_error broken = {0};
+    at_batch batch = {0};
+    double sum = 0;
+    code = code == 0 ? load(loader, &batch, err) : code;
+    code = divisor(t, &batch, real, code, &sum, err);
     at_reducer_begin(t->reducer);
     if (code == 0)
-        code = compute(t, loader, real, &stats, err);
+        code = compute(t, &batch, sum, &stats, err);
+    stats.loss_sum *=
+        code == 0 ? (double)real / sum : 0; /* its mean, as often as there are samples */
     put_tail(t, &stats, code < 0);
     if (at_reducer_finish(t->reducer, &broken) < 0)
         return at_fail(err, broken.code, "%s", broken.message);

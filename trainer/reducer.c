@@ -4,6 +4,9 @@
  * another, in the same order on every rank. allreduce itself waits until every rank has come to a
  * bucket.
  *
+ * A sum that the computing thread waits for comes behind the buckets that were complete when it
+ * asked; since it announces nothing while it waits, that order too is the same on every rank.
+ *
  * Between begin and finish only this thread calls MPI. It sleeps on a condition while it has
  * nothing to do, and the computing thread wakes it only where a bucket became complete. */
 #include "comm_internal.h"
@@ -24,6 +27,8 @@ struct at_reducer {
     pthread_cond_t rest;   /* reduced or code changed */
     size_t done;           /* final gradients of this step */
     size_t reduced;        /* of those, summed over ranks; begin sets it to 0 */
+    double *sum;           /* what the computing thread waits for, or NULL */
+    size_t sum_count;
     bool stop;
     int code; /* of the first allreduce that failed; nothing is reduced after it */
     at_error error;
@@ -41,27 +46,51 @@ static bool bucket_ready(const at_reducer *r)
     return !r->code && r->reduced < r->count && r->done >= bucket_end(r, r->reduced);
 }
 
+static void keep_error(at_reducer *r, int code, const at_error *error)
+{
+    if (code) {
+        r->code = code;
+        r->error = *error;
+    }
+}
+
+static void reduce_bucket(at_reducer *r)
+{
+    size_t begin = r->reduced, end = bucket_end(r, begin);
+    at_error error = {0};
+    pthread_mutex_unlock(&r->mutex);
+    int code = at_comm_allreduce(r->comm, r->grads + begin, end - begin, &error);
+    pthread_mutex_lock(&r->mutex);
+    r->reduced = end;
+    keep_error(r, code, &error);
+    if (code || end == r->count)
+        pthread_cond_signal(&r->rest);
+}
+
+static void reduce_sum(at_reducer *r)
+{
+    at_error error = {0};
+    pthread_mutex_unlock(&r->mutex);
+    int code = at_comm_sum_doubles(r->comm, r->sum, r->sum_count, &error);
+    pthread_mutex_lock(&r->mutex);
+    r->sum = NULL;
+    keep_error(r, code, &error);
+    pthread_cond_signal(&r->rest);
+}
+
 static void *communicate(void *argument)
 {
     at_reducer *r = argument;
     pthread_mutex_lock(&r->mutex);
     for (;;) {
-        while (!r->stop && !bucket_ready(r))
+        while (!r->stop && !bucket_ready(r) && !(r->sum && !r->code))
             pthread_cond_wait(&r->work, &r->mutex);
         if (r->stop)
             break;
-        size_t begin = r->reduced, end = bucket_end(r, begin);
-        at_error error = {0};
-        pthread_mutex_unlock(&r->mutex);
-        int code = at_comm_allreduce(r->comm, r->grads + begin, end - begin, &error);
-        pthread_mutex_lock(&r->mutex);
-        r->reduced = end;
-        if (code) {
-            r->code = code;
-            r->error = error;
-        }
-        if (code || end == r->count)
-            pthread_cond_signal(&r->rest);
+        if (bucket_ready(r))
+            reduce_bucket(r);
+        else
+            reduce_sum(r);
     }
     pthread_mutex_unlock(&r->mutex);
     return NULL;
@@ -129,6 +158,22 @@ void at_reducer_ready(at_reducer *r, size_t done)
     r->done = done;
     pthread_cond_signal(&r->work);
     pthread_mutex_unlock(&r->mutex);
+}
+
+int at_reducer_sum(at_reducer *r, double *values, size_t n, at_error *err)
+{
+    if (r->comm->size == 1)
+        return 0;
+    pthread_mutex_lock(&r->mutex);
+    r->sum = values;
+    r->sum_count = n;
+    pthread_cond_signal(&r->work);
+    while (!r->code && r->sum)
+        pthread_cond_wait(&r->rest, &r->mutex);
+    r->sum = NULL;
+    int code = r->code;
+    pthread_mutex_unlock(&r->mutex);
+    return code ? at_fail(err, code, "%s", r->error.message) : 0;
 }
 
 int at_reducer_finish(at_reducer *r, at_error *err)

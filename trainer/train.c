@@ -137,6 +137,22 @@ static int build_reducer(at_training *t, at_error *err)
     return t->reducer ? 0 : failed(err);
 }
 
+/* Every rank reads them from the catalog. */
+static int weigh_classes(at_training *t, at_error *err)
+{
+    size_t classes = at_cache_classes(t->cache);
+    if (strcmp(t->job->config->class_weights, "balanced") != 0)
+        return 0;
+    t->class_weights = calloc(classes, sizeof *t->class_weights);
+    return t->class_weights ? at_balanced_weights(t->job->data, t->class_weights, classes, err)
+                            : at_nomem(err);
+}
+
+static int sum_over_ranks(void *context, double *values, size_t n, at_error *err)
+{
+    return at_reducer_sum(context, values, n, err);
+}
+
 static int build_engine(at_training *t, at_error *err)
 {
     const at_train_config *c = t->job->config;
@@ -145,6 +161,12 @@ static int build_engine(at_training *t, at_error *err)
     int code = at_precision_parse(c->precision, &options.precision, err);
     if (code < 0)
         return code;
+    options.label_smoothing = (float)c->label_smoothing;
+    options.class_weights = t->class_weights;
+    if (c->sync_bn && at_comm_size(t->comm) > 1) {
+        options.sum = sum_over_ranks;
+        options.sum_context = t->reducer;
+    }
     t->plan = at_build_plan(t->comm, t->net, &options, err);
     t->optimizer = t->plan ? at_optimizer_new(t->net, c, t->threads, err) : NULL;
     return t->optimizer ? 0 : failed(err);
@@ -227,8 +249,9 @@ static int share_start(at_training *t, at_error *err)
 static int prepare(at_training *t, at_error *err)
 {
     static int (*const stages[])(at_training *, at_error *) = {
-        check_job,     share_threads, open_cache,   check_data, build_net,    init_weights,
-        build_reducer, build_engine,  begin_folder, resume,     write_config, share_start};
+        check_job,    share_threads, open_cache,    check_data,   build_net,
+        init_weights, build_reducer, weigh_classes, build_engine, begin_folder,
+        resume,       write_config,  share_start};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         int code = at_agree(t->comm, stages[i](t, err), err);
         if (code < 0)
@@ -335,6 +358,7 @@ at_node *at_train(const at_train_job *job, at_comm *comm, at_error *err)
     at_cache_close(t.cache);
     at_node_free(t.last_epoch);
     at_node_free(t.init);
+    free(t.class_weights);
     at_lock_release(t.lock);
     return summary;
 }

@@ -115,6 +115,10 @@ typedef struct at_plan_options {
      * one over their classes' weights, so at_plan_input.scale is 1 / (global sum of these). */
     float label_smoothing;
     const float *class_weights; /* [classes], borrowed as long as the plan lives; NULL: all 1 */
+    /* Synchronised batch normalisation: sums values[n] over ranks, in place. Called from the computing
+     * thread, on every rank in the same order. NULL: statistics of this plan's batch alone. */
+    int (*sum)(void *context, double *values, size_t n, at_error *err);
+    void *sum_context;
 } at_plan_options;
 typedef struct at_plan at_plan;
 typedef struct at_plan_input {

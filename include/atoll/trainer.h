@@ -49,6 +49,9 @@ at_reducer *at_reducer_new(at_comm *c, float *grads, size_t count, size_t bucket
 void at_reducer_begin(at_reducer *r);
 void at_reducer_ready(at_reducer *r, size_t done);
 int at_reducer_finish(at_reducer *r, at_error *err);
+/* Between begin and finish: sums values[n] over ranks, behind the buckets that are complete by then. All ranks call it
+ * at the same places. Waits for the communication thread, which alone calls MPI. */
+int at_reducer_sum(at_reducer *r, double *values, size_t n, at_error *err);
 double at_reducer_waited(const at_reducer *r); /* seconds that finish() has waited in all */
 void at_reducer_free(at_reducer *r);
 
@@ -77,6 +80,9 @@ typedef struct at_train_config {
     char *freeze;                      /* globs of rows that are not trained */
     int64_t log_every;                 /* log.every, steps */
     int64_t bucket_kib;                /* allreduce buckets */
+    double label_smoothing;            /* share of the target that all classes have */
+    char *class_weights;               /* none|balanced */
+    bool sync_bn;                      /* batch normalisation over all ranks' samples */
 } at_train_config;
 extern const at_option at_train_options[];
 
