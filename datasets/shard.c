@@ -3,12 +3,13 @@
  *
  * DATASET/shards/00000.atb, all numbers little-endian:
  *     header   "ATOLLSHD", u32 version (1), u32 number of this shard, 16 zero bytes
- *     record   "ATBR", u32 CRC32C of the content, u64 bytes, the content's hash (BLAKE2b-256, 32
- * bytes), the content, zeros up to a multiple of 8
+ *     record   "ATBR", u32 CRC32C of the content, u64 bytes, the content's hash (BLAKE2b-256,
+ *              32 bytes), the content, zeros up to a multiple of 8
  *     ...
- *     index    for each record: hash (32 bytes), u64 offset of the content, u64 bytes, u32 CRC32C,
- * u32 0 footer   "ATOLLEND", u64 offset of the index, u64 number of records, u32 CRC32C of the
- * index, u32 0
+ *     index    for each record: hash (32 bytes), u64 offset of the content, u64 bytes,
+ *              u32 CRC32C, u32 0
+ *     footer   "ATOLLEND", u64 offset of the index, u64 number of records,
+ *              u32 CRC32C of the index, u32 0
  *
  * A shard is readable without the catalog: by its index, or record after record where a crash left
  * no index. Invariants: a content lies in one shard only; a shard is over the limit only if its

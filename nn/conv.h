@@ -31,8 +31,7 @@ int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *e
 int conv_pass_bind(conv_pass *pass, const conv_memory *memory, at_error *err);
 int conv_pass_run(const conv_pass *pass, at_error *err);
 
-/* ---- conv_tune.c
- * --------------------------------------------------------------------------------- */
+/* ---- conv_tune.c ---------------------------------------------------------------------------- */
 /* The fastest pass for this direction; timed once for a shape, machine and number of threads, and
  * remembered on disk. Nothing is timed where the candidates are all the same primitive. */
 int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
@@ -41,14 +40,12 @@ int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src
 int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t dst_lanes,
                double *seconds, at_error *err);
 
-/* ---- conv_grouped.c
- * -------------------------------------------------------------------------------- */
+/* ---- conv_grouped.c ------------------------------------------------------------------------- */
 /* Not with dilation or groups of channels. */
 bool conv_grouped_can(const nn_row *row);
 int conv_grouped_build(plan_op *op, at_error *err);
 
-/* ---- conv_choice.c: what was found to be fastest, on disk
- * ------------------------------------------ */
+/* ---- conv_choice.c: what was found to be fastest, on disk ----------------------------------- */
 /* -1: not known. The key is text without newlines; the choice a number of conv_tune's. */
 int conv_choice_find(const char *key);
 void conv_choice_add(const char *key, int choice, double seconds);

@@ -21,8 +21,7 @@ enum { H5_DIMS = 32 };
 /* A file that lies in memory, which is borrowed; path is for messages. */
 at_h5 *at_h5_open_bytes(const char *path, const void *data, size_t bytes, at_error *err);
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing -------------------------------------------------------------------------------- */
 /* Makes the group, and those above it that are missing. */
 int at_h5_make_group(at_h5 *h, const char *path, at_error *err);
 /* A string attribute of an object. */
@@ -36,8 +35,7 @@ int at_h5_attach_list(at_h5 *h, const char *object, const char *name, const char
 int at_h5_write_integers(at_h5 *h, const char *name, const int64_t *data, int ndims,
                          const int64_t *dims, at_error *err);
 
-/* ---- reading: AT_EINPUT names the file and the thing -------------------------------------------
- */
+/* ---- reading: AT_EINPUT names the file and the thing ---------------------------------------- */
 /* Whether "/" has the attribute; an error is not absence. */
 int at_h5_has_text(at_h5 *h, const char *name, bool *found, at_error *err);
 /* The strings of an attribute, joined where it was split; none where there is none. */

@@ -48,8 +48,7 @@ int classic_check(h5_classic *c, at_error *err)
     return AT_OK;
 }
 
-/* ---- object headers ------------------------------------------------------------------------------
- */
+/* ---- object headers ------------------------------------------------------------------------- */
 typedef struct header_walk {
     size_t blocks, left; /* blocks seen; messages to come */
     h5_span next[MOST_BLOCKS];
@@ -105,8 +104,7 @@ int classic_messages(const h5_classic *c, uint64_t header, const char *name, cla
     return rc < 0 ? at_fail(err, rc, "%s", mine.message) : rc;
 }
 
-/* ---- groups -------------------------------------------------------------------------------------
- */
+/* ---- groups --------------------------------------------------------------------------------- */
 /* A walk over a group's members: looks for one, or lists them. */
 typedef struct group_walk {
     const h5_classic *c;

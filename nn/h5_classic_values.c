@@ -36,8 +36,7 @@ static int parse_space(h5_span m, int64_t *dims)
     return rank;
 }
 
-/* ---- datasets -----------------------------------------------------------------------------------
- */
+/* ---- datasets ------------------------------------------------------------------------------- */
 typedef struct classic_set {
     const h5_classic *c;
     int ndims;
@@ -149,8 +148,7 @@ int classic_floats(const h5_classic *c, const char *name, float *data, size_t co
     return AT_OK;
 }
 
-/* ---- attributes ---------------------------------------------------------------------------------
- */
+/* ---- attributes ----------------------------------------------------------------------------- */
 typedef struct classic_attribute {
     const h5_classic *c;
     const char *wanted;

@@ -28,8 +28,7 @@ void h5_drop(hid_t id);
 /* Fills err from the library's own error stack: "<file>: <what> '<name>': <reason>". */
 int h5_fail(const at_h5 *h, int code, const char *what, const char *name, at_error *err);
 
-/* ---- h5_library.c: reading through libhdf5 ------------------------------------------------------
- */
+/* ---- h5_library.c: reading through libhdf5 -------------------------------------------------- */
 int library_members(const at_h5 *h, const char *group, h5_names *out, at_error *err);
 int library_shape(const at_h5 *h, const char *name, int *ndims, int64_t *dims, at_error *err);
 int library_floats(const at_h5 *h, const char *name, float *data, size_t count, at_error *err);

@@ -153,8 +153,7 @@ struct at_layer {
 #include "layers.def"
 #undef LAYER
 
-/* ---- layers.c: the table and what layers share -------------------------------------------------
- */
+/* ---- layers.c: the table and what layers share ---------------------------------------------- */
 size_t nn_layer_count(void);
 const at_layer *nn_layer_at(size_t i);
 const at_layer *nn_layer_find(const char *name, at_error *err); /* AT_EINPUT with the nearest */
@@ -188,8 +187,7 @@ void nn_initialise(const nn_row *row, uint64_t seed, float *params, float *state
 /* ---- whiten.c -------------------------------------------------------------------------------- */
 int nn_whitening_check(const nn_row *row, at_error *err); /* in infer(), once its window is known */
 
-/* ---- graph.c -----------------------------------------------------------------------------------
- */
+/* ---- graph.c -------------------------------------------------------------------------------- */
 at_graph *nn_graph_copy(const at_graph *g);           /* NULL: out of memory */
 int nn_graph_check(const at_graph *g, at_error *err); /* the first bad row, if any */
 /* Where the rows to come are written, "my-model.yaml:7:3", for messages; NULL: nowhere. */
@@ -197,8 +195,7 @@ int nn_graph_place(at_graph *g, const char *place);
 /* Puts row i's place before the message in err; returns err's code. */
 int nn_graph_blame(const at_graph *g, size_t i, at_error *err);
 
-/* ---- net.c -------------------------------------------------------------------------------------
- */
+/* ---- net.c ---------------------------------------------------------------------------------- */
 /* at_net_new in two: shapes and offsets, then the zeroed buffers. A model file is judged in
  * between. */
 at_net *nn_net_resolve(const at_graph *g, at_error *err);

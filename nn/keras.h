@@ -51,8 +51,7 @@ const char *keras_layer_name(const at_node *config, size_t i);
 /* Its group in Keras 3's files, "layers/conv2d_1"; malloc'd. */
 char *keras_layer_group(const at_node *config, size_t i);
 
-/* ---- keras_write.c ------------------------------------------------------------------------------
- */
+/* ---- keras_write.c -------------------------------------------------------------------------- */
 #define KERAS_AUXILIARY "atoll_auxiliary"
 /* Where a file keeps the weights: under model_weights, at its root, or by class and number. */
 typedef enum { KERAS_WHOLE, KERAS_LEGACY_WEIGHTS, KERAS_VARS } keras_layout;

@@ -271,8 +271,7 @@ static const char *export_activation(exporter *e, const nn_row *row, at_error *e
     return export_layer(e, "Activation", config, export_input(e, row, 0));
 }
 
-/* ---- rows ---------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 typedef enum { SIGNED, NEVER_NEGATIVE, AS_INPUTS } sign;
 
 typedef struct export_rule {

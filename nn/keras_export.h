@@ -36,8 +36,7 @@ at_node *export_reals(const double *values, size_t n);
 const char *export_padding(exporter *e, const nn_row *row, const char *from, int64_t top,
                            int64_t bottom, int64_t left, int64_t right);
 
-/* ---- a function a layer: writes the row, returns the name of the layer that gives its output ----
- */
+/* ---- a function a layer; returns the name of the Keras layer that gives its output ------------ */
 const char *export_pool(exporter *e, const nn_row *row, at_error *err); /* keras_pool.c */
 const char *export_lrn(exporter *e, const nn_row *row, at_error *err);  /* keras_lrn.c */
 

@@ -12,8 +12,7 @@
 
 enum { MOST_JSON = 64 << 20, WEIGHTS_GROW = 16, WEIGHTS_LEAST = 16 << 20 };
 
-/* ---- Keras 3's names of groups ------------------------------------------------------------------
- */
+/* ---- Keras 3's names of groups -------------------------------------------------------------- */
 /* "DepthwiseConv2D" is depthwise_conv2d, "ReLU" re_lu. */
 static void snake_case(const char *class, char *out, size_t bytes)
 {
@@ -46,8 +45,7 @@ char *keras_layer_group(const at_node *config, size_t i)
     return before ? at_format("layers/%s_%zu", name, before) : at_format("layers/%s", name);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------
- */
+/* ---- opening -------------------------------------------------------------------------------- */
 static at_node *parse(const keras_file *f, const char *what, const char *text, size_t bytes,
                       at_error *err)
 {
@@ -216,8 +214,7 @@ void keras_file_close(keras_file *f)
     *f = (keras_file){0};
 }
 
-/* ---- weights ------------------------------------------------------------------------------------
- */
+/* ---- weights -------------------------------------------------------------------------------- */
 /* Of all layers of the configuration, the how-manieth with weights is this row's. */
 static size_t rank_of(const at_node *config, const at_net *net, size_t layer)
 {

@@ -11,8 +11,7 @@
 
 #include "keras_import.h"
 
-/* ---- configurations ------------------------------------------------------------------------------
- */
+/* ---- configurations ------------------------------------------------------------------------- */
 int import_refuse(const import_layer *l, at_error *err, const char *format, ...)
 {
     char what[300];
@@ -47,8 +46,7 @@ static int import_pair(const import_layer *l, const char *key, int64_t otherwise
     return AT_OK;
 }
 
-/* ---- rows ---------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 /* A name that a row may have. */
 static void row_name(const char *keras, const char *suffix, char out[IMPORT_NAME])
 {
@@ -106,8 +104,7 @@ int import_activation(importer *m, import_layer *l, const at_node *function, con
     return import_refuse(l, err, "atoll has no activation '%.60s'", name);
 }
 
-/* ---- windows ------------------------------------------------------------------------------------
- */
+/* ---- windows -------------------------------------------------------------------------------- */
 int import_window_of(const import_layer *l, const char *size_key, import_window *w, at_error *err)
 {
     static const char *const formats[] = {"", "channels_last"};
@@ -147,8 +144,7 @@ int import_window_of(const import_layer *l, const char *size_key, import_window 
     return rc;
 }
 
-/* ---- the layers, in order ------------------------------------------------------------------------
- */
+/* ---- the layers, in order ------------------------------------------------------------------- */
 /* Every tensor that the node reads, however deep in it. */
 static int add_inputs(importer *m, import_layer *l, const at_node *node, int depth, at_error *err)
 {

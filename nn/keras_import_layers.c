@@ -7,8 +7,7 @@
 
 #include "keras_import.h"
 
-/* ---- pixels -------------------------------------------------------------------------------------
- */
+/* ---- pixels --------------------------------------------------------------------------------- */
 int import_pixels(importer *m, import_layer *l, const at_node *shape, at_error *err)
 {
     int64_t h = at_node_int(at_node_at(shape, 1), 0), w = at_node_int(at_node_at(shape, 2), 0);
@@ -86,8 +85,7 @@ static int import_normalization(importer *m, import_layer *l, at_error *err)
     return rc;
 }
 
-/* ---- windows ------------------------------------------------------------------------------------
- */
+/* ---- windows -------------------------------------------------------------------------------- */
 static int import_padding(importer *m, import_layer *l, at_error *err)
 {
     (void)m;
@@ -239,8 +237,7 @@ static int import_global_max(importer *m, import_layer *l, at_error *err)
     return add_global(m, l, "max", err);
 }
 
-/* ---- the others ---------------------------------------------------------------------------------
- */
+/* ---- the others ----------------------------------------------------------------------------- */
 static int import_dense(importer *m, import_layer *l, at_error *err)
 {
     int64_t out = at_node_int(at_node_get(l->config, "units"), 0);

@@ -45,8 +45,7 @@ static const char *crop(exporter *e, at_node *config, const char *from, int64_t 
     return export_layer(e, "Cropping2D", config, from);
 }
 
-/* ---- maxima -------------------------------------------------------------------------------------
- */
+/* ---- maxima --------------------------------------------------------------------------------- */
 /* Where on this side the first window's middle lies, as "same" with stride 1 has it, and what is
  * left behind the last one. */
 static bool find_thinning(const side *s, int64_t *first, int64_t *rest)
@@ -88,8 +87,7 @@ static const char *export_maximum(exporter *e, const nn_row *row, const char *fr
     return pool(e, export_config(row->row.name), "MaxPooling2D", from, y, x, padded && same);
 }
 
-/* ---- averages -----------------------------------------------------------------------------------
- */
+/* ---- averages ------------------------------------------------------------------------------- */
 static void band(const side *s, bool adaptive, int64_t i, int64_t *from, int64_t *to)
 {
     *from = adaptive ? i * s->size / s->out : i * s->stride - s->before;

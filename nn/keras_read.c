@@ -23,8 +23,7 @@ void at_model_info_fini(at_model_info *info)
     *info = (at_model_info){0};
 }
 
-/* ---- what atoll wrote beside the weights --------------------------------------------------------
- */
+/* ---- what atoll wrote beside the weights ---------------------------------------------------- */
 static const char *own_text(const keras_file *f, const char *name, at_error *err)
 {
     const at_node *item = at_node_get(f->own, name);
@@ -125,8 +124,7 @@ static int number_classes(const at_net *net, const char *model, at_model_info *i
     return rc;
 }
 
-/* ---- weights of our own -------------------------------------------------------------------------
- */
+/* ---- weights of our own --------------------------------------------------------------------- */
 /* The group of one Keras layer holds exactly the row's weights. */
 static int check_layer(at_h5 *h, const at_net *net, const char *layer, at_error *err)
 {
@@ -253,8 +251,7 @@ static at_net *load_own(keras_file *f, at_model_info *info, at_error *err)
     return NULL;
 }
 
-/* ---- Keras's own files --------------------------------------------------------------------------
- */
+/* ---- Keras's own files ---------------------------------------------------------------------- */
 static int take_foreign(keras_file *f, const at_net *net, const keras_source *sources,
                         at_error *err)
 {

@@ -47,8 +47,7 @@
 
 static const char keras_version[] = "2.15.0", backend[] = "tensorflow";
 
-/* ---- weights ------------------------------------------------------------------------------------
- */
+/* ---- weights -------------------------------------------------------------------------------- */
 /* Takes path, which may be NULL for want of memory. */
 static int write_weight(at_h5 *h, const keras_weight *w, char *path, at_error *err)
 {
@@ -163,8 +162,7 @@ int keras_write_weights(at_h5 *h, const at_net *net, const at_node *config, kera
     return rc;
 }
 
-/* ---- attributes ---------------------------------------------------------------------------------
- */
+/* ---- attributes ----------------------------------------------------------------------------- */
 /* Takes text, which may be NULL for want of memory. */
 static int write_text(at_h5 *h, const char *name, char *text, at_error *err)
 {
@@ -211,8 +209,7 @@ int keras_write_own(at_h5 *h, const at_net *net, const at_model_info *info, at_e
     return rc;
 }
 
-/* ---- files --------------------------------------------------------------------------------------
- */
+/* ---- files ---------------------------------------------------------------------------------- */
 static int write_head(at_h5 *h, const at_model_info *info, const at_node *config, at_error *err)
 {
     at_node *training = keras_training(info->training);

@@ -25,8 +25,7 @@ static int archive_fail(const char *path, struct archive *a, at_error *err)
                    why ? why : "no zip archive");
 }
 
-/* ---- reading ------------------------------------------------------------------------------------
- */
+/* ---- reading -------------------------------------------------------------------------------- */
 /* The member that was found, as long as it is within the limit. */
 static int read_entry(const char *path, const char *member, struct archive *a, size_t limit,
                       at_text *out, at_error *err)
@@ -76,7 +75,7 @@ int keras_zip_read(const char *path, const char *member, size_t limit, char **da
     struct archive *a = archive_read_new();
     if (!a)
         return at_nomem(err);
-    archive_read_support_format_zip(a);
+    archive_read_support_format_zip_seekable(a);
     int rc = archive_read_open_filename(a, path, PIECE) == ARCHIVE_OK ? AT_OK
                                                                       : archive_fail(path, a, err);
     if (rc == AT_OK)
@@ -95,8 +94,7 @@ int keras_zip_read(const char *path, const char *member, size_t limit, char **da
     return AT_OK;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing -------------------------------------------------------------------------------- */
 static int write_fail(struct archive *a, at_error *err)
 {
     const char *why = archive_error_string(a);

@@ -95,8 +95,7 @@ struct at_plan {
     at_plan_stats *stats;
 };
 
-/* ---- for build()
- * --------------------------------------------------------------------------------- */
+/* ---- for build() ---------------------------------------------------------------------------- */
 /* *to points to `bytes` of the arena from bind() on; the contents live as long as `life` says. */
 int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *err);
 void plan_set_lanes(plan_tensor *t, int64_t lanes); /* decides it, and what it follows */
@@ -108,8 +107,7 @@ void plan_follow(plan_op *op);
 void *plan_state(plan_op *op, size_t bytes,
                  at_error *err); /* zeroed, in op->state; freed by the plan */
 
-/* ---- for forward() and backward()
- * ---------------------------------------------------------------- */
+/* ---- for forward() and backward() ----------------------------------------------------------- */
 nn_view plan_view(const at_plan *p, const plan_tensor *t);
 int64_t plan_slots(const nn_view *v); /* samples with those that only fill up the last group */
 int64_t plan_tensor_elements(const at_plan *p, const plan_tensor *t); /* with padding */
@@ -123,8 +121,7 @@ void plan_parallel(const at_plan *p, int64_t n, plan_part part, void *context);
  */
 void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part part, void *context);
 
-/* ---- plan_pixels.c: rows between uint8 and the first numbers
- * ---------------------------------------- */
+/* ---- plan_pixels.c: rows between uint8 and the first numbers -------------------------------- */
 /* value = (value so far) * scale[c] + offset[c]; the last such row writes numbers. */
 int plan_pixels_build(plan_op *op, at_error *err);
 
@@ -140,17 +137,14 @@ void plan_activation_padding(const plan_op *op, nn_activation act);
 int plan_activation_build(plan_op *op, at_error *err);
 double plan_activation_bytes(const plan_op *op);
 
-/* ---- plan_memory.c
- * ---------------------------------------------------------------------------------- */
+/* ---- plan_memory.c -------------------------------------------------------------------------- */
 int plan_memory(at_plan *p, at_error *err);
 void plan_memory_free(at_plan *p);
 
-/* ---- plan_profile.c
- * ----------------------------------------------------------------------------------- */
+/* ---- plan_profile.c ------------------------------------------------------------------------- */
 void plan_note_time(double *least, double start); /* since `start`, if that is less */
 
-/* ---- plan.c
- * ------------------------------------------------------------------------------------------- */
+/* ---- plan.c --------------------------------------------------------------------------------- */
 /* at_plan_new without asking whether the CPU has the precision: oneDNN emulates bf16 on AVX-512. */
 at_plan *plan_new_unchecked(at_net *net, const at_plan_options *options, at_error *err);
 

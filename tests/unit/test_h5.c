@@ -167,8 +167,7 @@ static void test_lists_are_split_as_keras_does(void **state)
     H5Fclose(file);
 }
 
-/* ---- files of strangers -------------------------------------------------------------------------
- */
+/* ---- files of strangers --------------------------------------------------------------------- */
 static void expect_refusal(const char *thing, int rc, int code, const at_error *err)
 {
     assert_int_equal(rc, code);

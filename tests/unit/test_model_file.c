@@ -147,8 +147,7 @@ static void test_failed_save_leaves_nothing(void **state)
     at_net_free(net);
 }
 
-/* ---- files of an enemy -------------------------------------------------------------------------
- */
+/* ---- files of an enemy ---------------------------------------------------------------------- */
 static hid_t edit(void)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
