@@ -167,21 +167,28 @@ int library_strings(const at_h5 *h, const char *object, const char *name, h5_nam
     return h5_leave(rc);
 }
 
+typedef struct listing {
+    h5_names *names;
+    at_error *err;
+    int rc;
+} listing;
+
+static herr_t list_link(hid_t group, const char *name, const H5L_info_t *info, void *context)
+{
+    (void)group, (void)info;
+    listing *l = context;
+    l->rc = h5_names_add(l->names, name, strlen(name), l->err);
+    return l->rc == AT_OK ? 0 : -1;
+}
+
+/* In the order in which they are stored: for any other one libhdf5 makes a table first, which it
+ * frees before it has filled it where the file is damaged. */
 static int list_links(const at_h5 *h, hid_t group, const char *path, h5_names *out, at_error *err)
 {
-    H5G_info_t info;
-    if (H5Gget_info(group, &info) < 0)
-        return h5_fail(h, AT_EINPUT, "cannot list group", path, err);
-    for (hsize_t i = 0; i < info.nlinks; i++) {
-        char name[H5_PATH_BYTES] = "";
-        if (H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name,
-                               H5P_DEFAULT) < 0)
-            return h5_fail(h, AT_EINPUT, "cannot list group", path, err);
-        int rc = h5_names_add(out, name, sizeof name, err);
-        if (rc != AT_OK)
-            return rc;
-    }
-    return AT_OK;
+    listing l = {.names = out, .err = err};
+    if (H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, list_link, &l) >= 0)
+        return AT_OK;
+    return l.rc != AT_OK ? l.rc : h5_fail(h, AT_EINPUT, "cannot list group", path, err);
 }
 
 int library_members(const at_h5 *h, const char *path, h5_names *out, at_error *err)
