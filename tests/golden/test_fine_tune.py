@@ -22,6 +22,7 @@ if not FASHION.exists():
     print("skipped: dataset-fashion-mnist is not installed")
     sys.exit(77)
 
+import h5py
 import keras
 import numpy as np
 from PIL import Image
@@ -59,6 +60,7 @@ def pretrain(path):
     print(f"Keras {keras.__version__}: {PRETRAIN} images of {len(NAMES)} classes, accuracy while "
           f"training {history.history['accuracy'][-1]:.3f}")
     base.save_weights(path)
+    return {layer.name: layer.get_weights() for layer in base.layers if layer.weights}
 
 
 def put_images(folder):
@@ -83,12 +85,22 @@ def train(folder, run, *more):
                  *more)
 
 
+def check_frozen(path, learned):
+    """Bit by bit what Keras learned, the convolutions being frozen."""
+    with h5py.File(path) as file:
+        for layer, (kernel, bias) in learned.items():
+            group = file["model_weights"][layer][layer]
+            assert group["kernel"][:].tobytes() == kernel.tobytes(), layer
+            assert group["bias"][:].tobytes() == bias.tobytes(), layer
+    print(f"{len(learned)} frozen layers are bit by bit Keras's")
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         os.environ.setdefault("ATOLL_CACHE_DIR", str(folder / "caches"))
         weights = folder / "vgg16_notop.weights.h5"
-        pretrain(weights)
+        learned = pretrain(weights)
         put_images(folder / "images")
         atoll("ingest", folder / "images", "--out", folder / "data", "--quiet", "--json")
         tuned = train(folder, "tuned", "--init", weights, "--freeze", "block*")
@@ -97,6 +109,7 @@ def main():
         assert init["matched"] == 26 and init["missing"] == 2 and init["misshaped"] == 0, init
         assert [row["name"] for row in init["rows"] if row["status"] == "missing"] == ["predictions"]
         assert "init" not in scratch
+        check_frozen(folder / "tuned" / "model.h5", learned)
     print(f"{4 * TRAIN} images of {len(OTHERS)} other classes, {EPOCHS} epochs: test accuracy "
           f"{tuned['test_accuracy']:.3f} fine-tuned, {scratch['test_accuracy']:.3f} from scratch; "
           f"{tuned['seconds']:.1f} and {scratch['seconds']:.1f} s of training")
