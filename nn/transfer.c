@@ -19,10 +19,9 @@ typedef struct transfer {
     transfer_file *file;
     const char *path;
     const at_init_options *options;
-    const nn_row *head; /* the last dense row; NULL: there is none */
-    bool *taken;        /* by the file's layers: a row has this name */
-    bool *loaded;       /* by rows: its kernel, or gamma, is the file's */
-    at_node *rows;      /* of the report: not owned */
+    bool *taken;   /* by the file's layers: a row has this name */
+    bool *loaded;  /* by rows: its kernel, or gamma, is the file's */
+    at_node *rows; /* of the report: not owned */
     int64_t matched, missing, misshaped;
 } transfer;
 
@@ -140,13 +139,20 @@ static int match_weight(transfer *t, const transfer_layer *l, const keras_weight
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* The dense row from which the loss gets its scores, through rows without parameters. */
-static const nn_row *find_head(const at_net *net)
+/* A dense row from which a loss, the main or an auxiliary one, gets its scores, through rows without
+ * parameters. */
+static bool is_head(const at_net *net, const nn_row *row)
 {
-    const nn_row *row = &net->rows[net->row_count - 1];
-    while (row->input_count && !row->param_count)
-        row = &net->rows[row->inputs[0]];
-    return row->layer == &at_layer_dense ? row : NULL;
+    for (size_t i = 0; i < net->row_count && row->layer == &at_layer_dense; i++) {
+        const nn_row *from = &net->rows[i];
+        if (from->layer != &at_layer_softmax_loss)
+            continue;
+        while (from->input_count && !from->param_count)
+            from = &net->rows[from->inputs[0]];
+        if (from == row)
+            return true;
+    }
+    return false;
 }
 
 /* The head of another number of classes. */
@@ -167,7 +173,7 @@ static int match_layer(transfer *t, const nn_row *row, const transfer_layer *l, 
     keras_weight own[KERAS_WEIGHTS];
     int n = keras_row_weights(t->net, row, own);
     at_text good = {0}, bad = {0};
-    int status = row == t->head ? check_head(t, l, &own[0], err) : 0;
+    int status = is_head(t->net, row) ? check_head(t, l, &own[0], err) : 0;
     for (int i = 0; i < n && !status; i++) {
         status = match_weight(t, l, &own[i], (size_t)i, &good, &bad, err);
         t->loaded[row - t->net->rows] |= i == 0 && good.length;
@@ -188,7 +194,7 @@ static int match_row(transfer *t, const nn_row *row, at_error *err)
     const transfer_layer *l = transfer_find(t->file, row->row.name);
     if (l)
         t->taken[l - transfer_layer_at(t->file, 0)] = true;
-    if (row == t->head && t->options->replace_head) {
+    if (t->options->replace_head && is_head(t->net, row)) {
         report(t, row->row.name, "replaced", &none);
         return 0;
     }
@@ -346,7 +352,7 @@ static at_node *report_of(const transfer *t)
 
 at_node *at_net_init(at_net *net, const char *path, const at_init_options *options, at_error *err)
 {
-    transfer t = {.net = net, .path = path, .options = options, .head = find_head(net)};
+    transfer t = {.net = net, .path = path, .options = options};
     t.file = transfer_open(path, err);
     if (!t.file)
         return NULL;

@@ -95,7 +95,7 @@ bool at_net_next_moving(const at_net *net, size_t *begin, size_t *end);
 /* Preprocessing as Keras Applications' "caffe", "torch" or "tf" does it, in RGB: fills scale, offset, mean, deviation. */
 int at_preprocess(at_model_spec *spec, const char *mode, at_error *err);
 typedef struct at_init_options {
-    bool replace_head; /* the last dense row stays as it is; else another number of classes is AT_EINPUT */
+    bool replace_head; /* dense rows that a loss reads stay as they are; else other numbers of classes are AT_EINPUT */
     bool bgr;          /* weights of Keras want BGR: the first convolution's kernels are turned round */
 } at_init_options;
 /* Takes weights, by name and shape, from a model of ours or a file of Keras (legacy .h5, weights alone or whole, or

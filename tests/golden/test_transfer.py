@@ -88,15 +88,15 @@ def save(model, kind, folder):
 def put_images(folder, size):
     """Images of classes that differ in colour, so that a wrong order of channels shows."""
     rng = np.random.default_rng(size)
-    for split, count in (("train", 4), ("test", 4)):
+    for use in ("train", "asked"):
         for label in range(CLASSES):
-            to = folder / split / f"class {label}"
+            to = folder / use / f"class {label}"
             to.mkdir(parents=True)
-            for i in range(count):
+            for i in range(2):
                 colour = rng.uniform(20, 235, 3)
                 coarse = np.clip(rng.normal(colour, 50, (8, 8, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(coarse).resize((size, size), Image.BICUBIC).save(to / f"{i}.png")
-    paths = sorted((folder / "test").rglob("*.png"))
+    paths = sorted((folder / "asked").rglob("*.png"))
     return paths, np.stack([np.asarray(Image.open(path)) for path in paths])
 
 
@@ -122,7 +122,7 @@ def check_case(case, folder):
     paths, pixels = put_images(folder / "images", size)
     network, logits = make_model(make, size, top, mode, pixels)
     file = save(network, kind, folder)
-    atoll("ingest", folder / "images", "--out", folder / "data", "--quiet", "--json")
+    atoll("ingest", folder / "images" / "train", "--out", folder / "data", "--quiet", "--json")
     scores, matched = scores_of(model, mode, file, folder / "data", paths, folder)
     assert matched == len(network.weights)
     expected = np.exp(logits - logits.max(1, keepdims=True))

@@ -370,6 +370,29 @@ static void the_head_is_made_anew(void **state)
     free(path);
 }
 
+static void auxiliary_heads_are_made_anew_too(void **state)
+{
+    static const char *const rows = "data | input | | channels=3 height=12 width=12\n"
+                                    "rescale | rescale | data |\n"
+                                    "c1 | conv | rescale | out=4 k=3\n"
+                                    "r1 | relu | c1 |\n"
+                                    "flat | flatten | r1 |\n"
+                                    "side | dense | flat | out=10\n"
+                                    "aux | softmax_loss | side |\n"
+                                    "logits | dense | flat | out=10\n"
+                                    "loss | softmax_loss | logits |\n";
+    char *path = at_path_join(*state, "aux.h5");
+    put_file(path, KERAS_2, whole);
+    at_net *net = steps_net(rows);
+    at_node *report = init(net, path, (at_init_options){.replace_head = true});
+    assert_true(has_status(report, "side", "replaced"));
+    assert_true(has_status(report, "logits", "replaced"));
+    assert_true(has_status(report, "c1", "matched"));
+    at_node_free(report);
+    at_net_free(net);
+    free(path);
+}
+
 /* ---- bad files ------------------------------------------------------------------------------- */
 
 static int refused;
@@ -539,6 +562,7 @@ int main(void)
         cmocka_unit_test(a_bias_goes_into_the_moving_mean),
         cmocka_unit_test(weights_for_bgr_become_weights_for_rgb),
         cmocka_unit_test(the_head_is_made_anew),
+        cmocka_unit_test(auxiliary_heads_are_made_anew_too),
         cmocka_unit_test(bad_files_are_refused),
         cmocka_unit_test(damaged_files_do_no_harm),
         cmocka_unit_test(preprocessing_is_rows_of_the_model),
