@@ -20,7 +20,7 @@ typedef struct transfer {
     const char *path;
     const at_init_options *options;
     bool *taken;   /* by the file's layers: a row has this name */
-    bool *loaded;  /* by rows: its kernel, or gamma, is the file's */
+    bool *loaded;  /* by rows: its weights are the file's */
     at_node *rows; /* of the report: not owned */
     int64_t matched, missing, misshaped;
 } transfer;
@@ -106,35 +106,36 @@ static int take_weight(transfer *t, const transfer_weight *w, const keras_weight
     return status;
 }
 
-/* Takes, zeroes or leaves it; says so in the texts. */
-static int match_weight(transfer *t, const transfer_layer *l, const keras_weight *own, size_t place,
-                        at_text *good, at_text *bad, at_error *err)
+/* Takes the file's, or what it implies. */
+static int set_weight(transfer *t, const transfer_layer *l, const transfer_weight *w,
+                      const keras_weight *own, at_text *detail, at_error *err)
 {
-    const transfer_weight *w = find_weight(l, own, place);
-    const float *value = w ? NULL : implied(l, own);
-    for (size_t i = 0; value && i < own->count; i++)
-        own->data[i] = *value;
-    if (value) {
-        at_text_add(good, "%s%s %g", good->length ? ", " : "", own->name, (double)*value);
-        return 0;
-    }
-    if (w && w->ndims < 0)
-        return take_weight(t, w, own, err); /* which says why it cannot be read */
-    at_text *to = w && fits(w, own) ? good : bad;
-    at_text_add(to, "%s%s ", to->length ? ", " : "", own->name);
-    add_shape(to, own->ndims, own->dims);
-    if (to == good) {
+    at_text_add(detail, "%s%s ", detail->length ? ", " : "", own->name);
+    if (w) {
+        add_shape(detail, own->ndims, own->dims);
         t->matched++;
         return take_weight(t, w, own, err);
     }
-    t->misshaped += w != NULL;
-    t->missing += w == NULL;
-    at_text_add(bad, ", the file has ");
-    if (w)
-        add_shape(bad, w->ndims, w->dims);
-    else
-        at_text_add(bad, "none");
+    float value = *implied(l, own);
+    for (size_t i = 0; i < own->count; i++)
+        own->data[i] = value;
+    at_text_add(detail, "%g", (double)value);
     return 0;
+}
+
+/* Says why the row cannot have it; nothing where it can. */
+static void judge_weight(const transfer_layer *l, const transfer_weight *w, const keras_weight *own,
+                         at_text *why)
+{
+    if (w ? w->ndims < 0 || fits(w, own) : implied(l, own) != NULL)
+        return; /* below 0: reading it will say what is wrong with it */
+    at_text_add(why, "%s%s ", why->length ? "; " : "", own->name);
+    add_shape(why, own->ndims, own->dims);
+    at_text_add(why, ", the file has ");
+    if (w)
+        add_shape(why, w->ndims, w->dims);
+    else
+        at_text_add(why, "none");
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
@@ -168,22 +169,26 @@ static int check_head(const transfer *t, const transfer_layer *l, const keras_we
                    t->path, l->name, (long long)w->dims[1], (long long)kernel->dims[1]);
 }
 
+/* A row is taken whole or stays whole. */
 static int match_layer(transfer *t, const nn_row *row, const transfer_layer *l, at_error *err)
 {
     keras_weight own[KERAS_WEIGHTS];
+    const transfer_weight *found[KERAS_WEIGHTS];
     int n = keras_row_weights(t->net, row, own);
-    at_text good = {0}, bad = {0};
+    at_text why = {0}, detail = {0};
     int status = is_head(t->net, row) ? check_head(t, l, &own[0], err) : 0;
-    for (int i = 0; i < n && !status; i++) {
-        status = match_weight(t, l, &own[i], (size_t)i, &good, &bad, err);
-        t->loaded[row - t->net->rows] |= i == 0 && good.length;
+    for (int i = 0; i < n; i++) {
+        found[i] = find_weight(l, &own[i], (size_t)i);
+        judge_weight(l, found[i], &own[i], &why);
     }
-    if (!status && good.length)
-        report(t, row->row.name, "matched", &good);
-    if (!status && bad.length)
-        report(t, row->row.name, "misshaped", &bad);
-    at_text_fini(&good);
-    at_text_fini(&bad);
+    for (int i = 0; i < n && !status && !why.length; i++)
+        status = set_weight(t, l, found[i], &own[i], &detail, err);
+    t->loaded[row - t->net->rows] = !why.length;
+    t->misshaped += why.length ? n : 0;
+    if (!status)
+        report(t, row->row.name, why.length ? "misshaped" : "matched", why.length ? &why : &detail);
+    at_text_fini(&why);
+    at_text_fini(&detail);
     return status;
 }
 
@@ -307,10 +312,17 @@ static const char *first_row(const at_net *net)
 
 static int fail_unmatched(const transfer *t, at_error *err)
 {
+    const at_node *first = NULL;
+    for (size_t i = 0; i < at_node_count(t->rows) && !first; i++)
+        if (!strcmp(at_node_string(at_node_get(at_node_at(t->rows, i), "status"), ""), "misshaped"))
+            first = at_node_at(t->rows, i);
+    const char *row = at_node_string(at_node_get(first, "name"), "");
+    const char *why = at_node_string(at_node_get(first, "detail"), "");
     return at_fail(err, AT_EINPUT,
                    "%s: none of its weights fit this model, by name and shape: its first layer "
-                   "with weights is \"%s\", the model's first row is \"%s\"",
-                   t->path, transfer_layer_at(t->file, 0)->name, first_row(t->net));
+                   "with weights is \"%s\", the model's first row is \"%s\"%s%s%s%s",
+                   t->path, transfer_layer_at(t->file, 0)->name, first_row(t->net),
+                   first ? "; " : "", row, first ? ": " : "", why);
 }
 
 static at_node *unused_layers(const transfer *t)
