@@ -28,8 +28,17 @@
 /* Guards all state inside libhdf5. */
 static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
 
+/* A file that could not be closed, its disk full, stays open inside libhdf5, whose own tidying up at
+ * exit then crashes on it. Files are closed by at_h5_close, so nothing is left for it to do. */
+static void never_at_exit(void)
+{
+    H5dont_atexit();
+}
+
 void h5_enter(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, never_at_exit);
     pthread_mutex_lock(&library);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* its own printing, which is per thread */
 }
@@ -48,8 +57,11 @@ void h5_drop(hid_t id)
 
 static herr_t take_reason(unsigned n, const H5E_error2_t *entry, void *out)
 {
+    static const char system[] = "error message = '";
     (void)n;
-    snprintf(out, 200, "%s", entry->desc ? entry->desc : "");
+    const char *text = entry->desc ? entry->desc : "", *inner = strstr(text, system);
+    text = inner ? inner + strlen(system) : text;
+    snprintf(out, 200, "%.*s", (int)strcspn(text, inner ? "'\n" : "\n"), text);
     return 1; /* the innermost is enough */
 }
 
