@@ -138,6 +138,7 @@ struct at_layer {
     void (*pixel)(const nn_row *row, int64_t c, float *scale, float *offset);
     nn_activation activation; /* which one this layer is */
     bool absorbs;             /* its kernels can do the activation behind it */
+    bool absorbs_relu;        /* that, but a relu alone */
     bool absorbs_sum;         /* in training, and an "add" of it and another tensor, and a relu */
     /* Attributes and inputs' shapes → output's shape, parameters, state. */
     int (*infer)(nn_row *row, at_error *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * add: the sum of two or more inputs of one shape. Its output has the first input's layout;
- * others are read in theirs. Every input's gradient is the output's.
+ * add: the sum of two or more inputs of one shape. Its output has the first input's layout; others
+ * are read in theirs. Every input's gradient is the output's. A relu behind it is done in the same
+ * passes; its derivative is found from the output.
  */
 #include "plan.h"
 
@@ -17,67 +18,138 @@ static int infer(nn_row *row, at_error *err)
     return nn_same_shape(row, err);
 }
 
-/* One tensor's memory added to, or put into, another's of the same shape. */
-typedef struct add_work {
+/* Inputs in the output's layout go through the first-level cache piece by piece, so that every tensor
+ * is moved once however many there are; inputs in other layouts are converted one by one. */
+enum { PIECE = 4096 }; /* elements */
+
+static bool same_layout(const plan_op *op, int k)
+{
+    nn_view from = plan_view(op->plan, op->in[k]), to = plan_view(op->plan, op->out);
+    return from.lanes == to.lanes && from.grouped == to.grouped;
+}
+
+static void for_elements(plan_op *op, plan_part part)
+{
+    plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
+                        plan_tensor_bytes(op->plan, op->out), part, op);
+}
+
+/* ---- inputs in other layouts ---- */
+
+typedef struct convert_work {
     const at_plan *plan;
     nn_view from, to;
     const void *source;
     void *target;
-    bool put;
-} add_work;
+    bool add;
+} convert_work;
 
-static bool same_layout(const add_work *w)
-{
-    return w->from.lanes == w->to.lanes && w->from.grouped == w->to.grouped;
-}
-
-static void straight_part(void *context, int64_t begin, int64_t end, int thread)
+static void convert_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
-    const add_work *w = context;
-    size_t size = w->to.bf16 ? 2 : 4;
-    if (w->put)
-        memcpy((char *)w->target + (size_t)begin * size,
-               (const char *)w->source + (size_t)begin * size, (size_t)(end - begin) * size);
-    else
-        w->plan->kernels->add(w->to.bf16, w->source, w->target, begin, end);
+    const convert_work *w = context;
+    w->plan->kernels->convert(&w->from, w->source, &w->to, w->target, w->add, begin, end);
 }
 
-static void other_part(void *context, int64_t begin, int64_t end, int thread)
-{
-    (void)thread;
-    const add_work *w = context;
-    w->plan->kernels->convert(&w->from, w->source, &w->to, w->target, !w->put, begin, end);
-}
-
-static void add_tensor(const plan_op *op, const plan_tensor *from, const void *source,
-                       const plan_tensor *to, void *target, bool put)
+static void convert(const plan_op *op, const plan_tensor *from, const void *source,
+                    const plan_tensor *to, void *target, bool add)
 {
     const at_plan *p = op->plan;
-    add_work w = {p, plan_view(p, from), plan_view(p, to), source, target, put};
-    if (source == target)
-        return;
-    if (same_layout(&w))
-        plan_parallel_bytes(p, plan_tensor_elements(p, to), plan_tensor_bytes(p, to), straight_part,
-                            &w);
-    else
-        plan_parallel_bytes(p, plan_slots(&w.to), plan_tensor_bytes(p, to), other_part, &w);
+    convert_work w = {p, plan_view(p, from), plan_view(p, to), source, target, add};
+    plan_parallel_bytes(p, plan_slots(&w.to), plan_tensor_bytes(p, to), convert_part, &w);
+}
+
+/* ---- pieces ---- */
+
+static void *element(const plan_op *op, void *data, int64_t at)
+{
+    return (char *)data + (size_t)at * (op->out->precision == AT_BF16 ? 2 : 4);
+}
+
+static void move(const plan_op *op, void *from, void *to, int64_t begin, int64_t end)
+{
+    size_t bytes = (size_t)(end - begin) * (op->out->precision == AT_BF16 ? 2 : 4);
+    if (from != to)
+        memcpy(element(op, to, begin), element(op, from, begin), bytes);
+}
+
+static void sum_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const plan_op *op = context;
+    const nn_kernels *k = op->plan->kernels;
+    bool bf16 = op->out->precision == AT_BF16, whole = true;
+    for (int i = 0; i < op->input_count; i++)
+        whole &= same_layout(op, i);
+    for (int64_t at = begin; at < end; at += PIECE) {
+        int64_t until = at + PIECE < end ? at + PIECE : end;
+        move(op, op->in[0]->data, op->out->data, at, until);
+        for (int i = 1; i < op->input_count; i++)
+            if (same_layout(op, i))
+                k->add(bf16, op->in[i]->data, op->out->data, at, until);
+        if (whole && op->activation)
+            k->activate(op->activation, bf16, op->out->data, op->out->data, at, until);
+    }
+}
+
+static void activate_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const plan_op *op = context;
+    op->plan->kernels->activate(op->activation, op->out->precision == AT_BF16, op->out->data,
+                                op->out->data, begin, end);
 }
 
 static int forward(plan_op *op, at_error *err)
 {
     (void)err;
-    for (int k = 0; k < op->row->input_count; k++)
-        add_tensor(op, op->in[k], op->in[k]->data, op->out, op->out->data, k == 0);
+    bool whole = true;
+    for_elements(op, sum_part);
+    for (int k = 1; k < op->input_count; k++) {
+        if (same_layout(op, k))
+            continue;
+        convert(op, op->in[k], op->in[k]->data, op->out, op->out->data, true);
+        whole = false;
+    }
+    if (!whole && op->activation)
+        for_elements(op, activate_part);
     return 0;
+}
+
+/* The gradient before the relu is put where the first input wants it, or over the output's. */
+static void *gradient_place(const plan_op *op)
+{
+    for (int k = 0; k < op->input_count; k++)
+        if (op->in_grad[k] && same_layout(op, k))
+            return op->in_grad[k];
+    return op->out->grad;
+}
+
+static void back_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const plan_op *op = context;
+    void *place = gradient_place(op);
+    for (int64_t at = begin; at < end; at += PIECE) {
+        int64_t until = at + PIECE < end ? at + PIECE : end;
+        if (op->activation)
+            op->plan->kernels->activate_back(op->activation, op->out->precision == AT_BF16,
+                                             op->out->data, op->out->grad, place, at, until);
+        else
+            move(op, op->out->grad, place, at, until);
+        for (int k = 0; k < op->input_count; k++)
+            if (op->in_grad[k] && same_layout(op, k))
+                move(op, place, op->in_grad[k], at, until);
+    }
 }
 
 static int backward(plan_op *op, at_error *err)
 {
     (void)err;
-    for (int k = op->row->input_count; k-- > 0;)
-        if (op->in_grad[k])
-            add_tensor(op, op->out, op->out->grad, op->in[k], op->in_grad[k], true);
+    for_elements(op, back_part);
+    for (int k = 0; k < op->input_count; k++)
+        if (op->in_grad[k] && !same_layout(op, k))
+            convert(op, op->out, gradient_place(op), op->in[k], op->in_grad[k], false);
     return 0;
 }
 
@@ -88,12 +160,13 @@ static int build(plan_op *op, at_error *err)
     op->forward = forward;
     op->backward = op->out->wants_grad ? backward : NULL;
     op->value_in_place = op->grad_in_place = true;
+    op->keeps_output = op->activation != NN_IDENTITY;
     return 0;
 }
 
 static double bytes(const plan_op *op)
 {
-    double passes = (op->out->wants_grad ? 2 : 1) * (op->row->input_count + 1.0);
+    double passes = (op->out->wants_grad ? 2 : 1) * (op->input_count + 1.0);
     return passes * (double)plan_tensor_bytes(op->plan, op->out);
 }
 
@@ -102,6 +175,7 @@ const at_layer at_layer_add = {
     .probes = {""},
     .inputs_min = 2,
     .inputs_max = NN_INPUTS,
+    .absorbs_relu = true,
     .infer = infer,
     .build = build,
     .bytes = bytes,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * plan_absorb: rows that another op does in passes over memory that it makes anyway: an activation
- * behind batch normalisation, the sum at the end of a residual block, a relu before a maximum.
+ * behind batch normalisation, a relu behind a sum, the sum at the end of a residual block, a relu before a maximum.
  */
 #include "plan.h"
 
@@ -64,6 +64,11 @@ static void absorb_sum(at_plan *p, plan_op *op, plan_tensor *other)
         absorb_behind(op);
 }
 
+static bool can_do(const at_layer *layer, nn_activation behind)
+{
+    return (layer->absorbs && behind) || (layer->absorbs_relu && behind == NN_RELU);
+}
+
 void plan_absorb(at_plan *p)
 {
     for (int i = 0; i < p->op_count; i++) {
@@ -73,7 +78,7 @@ void plan_absorb(at_plan *p)
         plan_tensor *other = addend(op);
         if (other)
             absorb_sum(p, op, other);
-        else if (op->row->layer->absorbs && next->row->layer->activation)
+        else if (can_do(op->row->layer, next->row->layer->activation))
             absorb_behind(op);
         else if (op->row->layer->activation == NN_RELU && plan_is_max_pool(next->row) &&
                  op->in[0]->consumers == 1)

@@ -29,7 +29,7 @@ typedef struct layer_case {
 static const layer_case fused[] = {
     {"bn", "eps=1e-5 momentum=0.1", "relu"},    {"bn", "eps=1e-5 momentum=0.1", "gelu"},
     {"bn", "eps=1e-5 momentum=0.1", "sigmoid"}, {"bn", "eps=1e-5 momentum=0.1", "tanh"},
-    {"bn", "eps=1e-5 momentum=0.1", "silu"},
+    {"bn", "eps=1e-5 momentum=0.1", "silu"},    {"add", "", "relu"},
 };
 /* Their inputs have more than 255 pixels. */
 static const layer_case large[] = {{"pool", "kind=max k=global", NULL},
