@@ -162,9 +162,9 @@ static at_node *read_member(keras_file *f, const char *member, at_error *err)
     return node;
 }
 
-static int open_zip(keras_file *f, size_t file_bytes, at_error *err)
+static int open_zip(keras_file *f, size_t limit, at_error *err)
 {
-    size_t limit, bytes;
+    size_t bytes;
     f->layout = KERAS_VARS;
     at_node *metadata = read_member(f, "metadata.json", err);
     if (!metadata || !(f->config = read_member(f, "config.json", err))) {
@@ -174,17 +174,13 @@ static int open_zip(keras_file *f, size_t file_bytes, at_error *err)
     if (at_node_get(metadata, "atoll"))
         f->own = at_node_copy(at_node_get(metadata, "atoll"));
     at_node_free(metadata);
-    if (!at_mul(file_bytes, WEIGHTS_GROW, SIZE_MAX / 2, &limit))
-        limit = SIZE_MAX / 2;
-    limit = limit > WEIGHTS_LEAST ? limit : WEIGHTS_LEAST;
     int rc = keras_zip_read(f->path, "model.weights.h5", limit, &f->image, &bytes, err);
     if (rc == AT_OK && !(f->h = at_h5_open_bytes(f->path, f->image, bytes, err)))
         rc = err->code;
     return rc;
 }
 
-/* Whether the file begins as a zip archive does, and its size. */
-static bool is_zip(const char *path, size_t *bytes)
+bool keras_is_zip(const char *path, size_t *limit)
 {
     char head[4] = {0};
     struct stat st = {0};
@@ -193,15 +189,17 @@ static bool is_zip(const char *path, size_t *bytes)
                pread(fd, head, sizeof head, 0) == sizeof head && memcmp(head, "PK\3\4", 4) == 0;
     if (fd >= 0)
         close(fd);
-    *bytes = (size_t)st.st_size;
+    if (!at_mul((size_t)st.st_size, WEIGHTS_GROW, SIZE_MAX / 2, limit))
+        *limit = SIZE_MAX / 2;
+    *limit = *limit > WEIGHTS_LEAST ? *limit : WEIGHTS_LEAST;
     return zip;
 }
 
 int keras_file_open(keras_file *f, const char *path, at_error *err)
 {
-    size_t bytes;
+    size_t limit;
     *f = (keras_file){.path = path};
-    return is_zip(path, &bytes) ? open_zip(f, bytes, err) : open_h5(f, err);
+    return keras_is_zip(path, &limit) ? open_zip(f, limit, err) : open_h5(f, err);
 }
 
 void keras_file_close(keras_file *f)

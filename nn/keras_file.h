@@ -50,6 +50,8 @@ int keras_file_statistic(keras_file *f, const at_node *config, size_t layer, siz
                          size_t count, at_error *err);
 
 /* ---- keras_zip.c -------------------------------------------------------------------------------- */
+/* Whether the file begins as a zip archive does, and how many bytes its weights may unpack to. */
+bool keras_is_zip(const char *path, size_t *limit);
 /* Reads a member of a .keras file; NUL-terminated, malloc'd. AT_EINPUT: missing, damaged, or more
  * than limit bytes. */
 int keras_zip_read(const char *path, const char *member, size_t limit, char **data, size_t *bytes,

@@ -6,10 +6,11 @@
  *                    attribute weight_names: "block1_conv1/kernel:0", or "block1_conv1_W_1:0"
  *     keras 3        groups layers/conv2d_3/vars with attribute name and datasets 0, 1, ...
  *
- * A model within a model is spread out: its layers are listed as if they were the outer one's.
+ * Keras 3's lies in .weights.h5 files and, as a member, in .keras archives. A model within a model
+ * is spread out: its layers are listed as if they were the outer one's.
  */
 #include "transfer.h"
-#include "h5.h"
+#include "keras_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@ struct transfer_file {
     const char *layout;
     at_net *net; /* of a model of ours, else NULL */
     at_h5 *file;
-    bool rgb; /* it is of a model with our row "rescale": its kernels are in RGB */
+    char *image; /* what a .keras archive keeps the weights in; NULL: the file itself */
+    bool rgb;    /* it is of a model with our row "rescale": its kernels are in RGB */
     size_t count, capacity;
     transfer_layer *layers;
 };
@@ -260,9 +262,18 @@ static int read_keras(transfer_file *f, at_error *err)
     return status < 0 ? status : 0;
 }
 
+static at_h5 *open_archive(transfer_file *f, size_t limit, at_error *err)
+{
+    size_t bytes;
+    int status = keras_zip_read(f->path, "model.weights.h5", limit, &f->image, &bytes, err);
+    return status ? NULL : at_h5_open_bytes(f->path, f->image, bytes, err);
+}
+
 static int read_file(transfer_file *f, at_error *err)
 {
-    f->file = at_h5_open(f->path, err);
+    size_t limit;
+    f->file =
+        keras_is_zip(f->path, &limit) ? open_archive(f, limit, err) : at_h5_open(f->path, err);
     if (!f->file)
         return AT_EINPUT;
     bool own;
@@ -303,6 +314,7 @@ void transfer_close(transfer_file *f)
     free(f->layers);
     at_net_free(f->net);
     at_h5_close(f->file, NULL);
+    free(f->image);
     free(f);
 }
 

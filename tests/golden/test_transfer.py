@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ctest: timeout=1200
+# ctest: timeout=1800
 """atoll --init takes Keras Applications' weights, from files that Keras wrote, and says what Keras says.
 
 A model of Keras Applications gets random weights of a size at which every layer matters; `atoll train`
@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 # atoll's model, Keras's, size of images, with Keras's own top, preprocessing, kind of file
 CASES = (
     ("vgg16", keras.applications.VGG16, 64, True, "caffe", "weights.h5"),
-    ("vgg16", keras.applications.VGG16, 32, False, "torch", "h5"),
+    ("vgg16", keras.applications.VGG16, 32, False, "torch", "keras"),
     ("vgg16", keras.applications.VGG16, 32, False, "tf", "legacy weights"),
     ("resnet50-v1", keras.applications.ResNet50, 64, True, "caffe", "h5"),
     ("resnet50-v1", keras.applications.ResNet50, 64, False, "torch", "weights.h5"),
@@ -72,7 +72,7 @@ def save(model, kind, folder):
         path = folder / "keras.weights.h5"
         model.save_weights(path)
         return path
-    path = folder / "keras.h5"
+    path = folder / ("keras.keras" if kind == "keras" else "keras.h5")
     model.save(path)
     if kind == "legacy weights":  # what Keras 2 wrote: the group of weights as the whole file
         with h5py.File(path) as whole, h5py.File(folder / "alone.h5", "w") as alone:
