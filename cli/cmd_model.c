@@ -10,7 +10,7 @@
 
 typedef struct args {
     char *size, *out;
-    int64_t classes, channels, seed;
+    int64_t classes, channels, batch, seed;
     bool json;
 } args;
 
@@ -21,6 +21,7 @@ typedef struct args {
 
 static const at_option describe_options[] = {
     SHAPE_OPTIONS,
+    {"batch", AT_OPT_INT, offsetof(args, batch), "1", "images at once, for the memory", "N", .min = 1, .max = 65536},
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
 
@@ -74,9 +75,12 @@ static at_node *describe_file(const char *path, const args *a, at_error *err)
         return NULL;
     }
     at_net *net = at_model_load(path, &info, err);
-    at_node *out = net ? at_net_describe(net) : NULL;
-    if (out)
+    at_node *memory = net ? at_net_describe_memory(net, (int)a->batch, err) : NULL;
+    at_node *out = memory ? at_net_describe(net) : NULL;
+    if (out) {
+        at_node_set(out, "memory", memory);
         at_set_string(out, "model", info.model);
+    }
     at_net_free(net);
     at_model_info_fini(&info);
     return out;
@@ -88,7 +92,7 @@ static at_node *describe_name(const char *model, const args *a, at_error *err)
     if (make_spec(model, a, &spec, err) < 0)
         return NULL;
     at_graph *graph = at_model_graph(model, &spec, err);
-    at_node *out = graph ? at_graph_describe(graph, err) : NULL;
+    at_node *out = graph ? at_graph_describe(graph, (int)a->batch, err) : NULL;
     if (out)
         at_set_string(out, "model", model);
     at_graph_free(graph);
@@ -140,6 +144,9 @@ static void print_description(const at_node *object)
            at_node_text(at_node_get(object, "model")), (long long)count_of(object, "parameters"),
            4e-6 * (double)count_of(object, "parameters"), (long long)count_of(object, "state"),
            1e-9 * (double)count_of(object, "flops"));
+    const at_node *memory = at_node_get(object, "memory");
+    printf("memory, batch %lld: %.1f MB for inference, %.1f MB for training in fp32\n", (long long)count_of(memory, "batch"),
+           1e-6 * (double)count_of(memory, "inference_bytes"), 1e-6 * (double)count_of(memory, "training_bytes"));
 }
 
 static int run_describe(int argc, char **argv, at_error *err)
@@ -218,8 +225,8 @@ static const cli_command actions[] = {
      .options = list_options,
      .run = run_list},
     {.name = "model describe",
-     .usage = "NAME|ROWS.yaml|FILE.h5|RUN [--classes K] [--size HxW] [--channels C] [--json]",
-     .summary = "layers, shapes, parameters, FLOPs",
+     .usage = "NAME|ROWS.yaml|FILE.h5|RUN [--classes K] [--size HxW] [--channels C] [--batch N] [--json]",
+     .summary = "layers, shapes, parameters, FLOPs, memory",
      .help = "Without options a built-in model is shown with the images and classes of its publication.\n"
              "\"parameters\" are the weights that training changes; a multiply-add is two FLOPs.\n\n"
              "  atoll model describe vgg16\n"

@@ -222,6 +222,21 @@ static bool take_known(conv_pass *out, const char *key, at_plan *p, const dnn_co
     return conv_pass_new(out, p->engine, &s, src_lanes, dst_lanes, NULL) == 0;
 }
 
+/* For a plan that only wants to know sizes: the first that is there, direct ones before Winograd's. */
+static int take_untimed(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
+                        int64_t dst_lanes, at_error *err)
+{
+    for (int winograd = 0; winograd < 2; winograd++) {
+        for (int i = 0; i < CANDIDATES; i++) {
+            dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes);
+            if (s.winograd == winograd &&
+                !conv_pass_new(out, p->engine, &s, src_lanes, dst_lanes, err))
+                return 0;
+        }
+    }
+    return AT_EFAIL;
+}
+
 int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
               int64_t dst_lanes, at_error *err)
 {
@@ -231,6 +246,8 @@ int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src
     make_key(key, sizeof key, p, spec, src_lanes, dst_lanes);
     if (take_known(out, key, p, spec, src_lanes, dst_lanes))
         return 0;
+    if (p->sizing)
+        return take_untimed(out, p, spec, src_lanes, dst_lanes, err);
     int n = make_candidates(passes, number, p, spec, src_lanes, dst_lanes, err);
     if (n == 0)
         return AT_EFAIL;

@@ -38,10 +38,41 @@ at_node *at_net_describe(const at_net *net)
     return out;
 }
 
-at_node *at_graph_describe(const at_graph *g, at_error *err)
+at_node *at_net_describe_memory(at_net *net, int batch, at_error *err)
+{
+    at_plan_options options = {.batch = batch};
+    size_t weights = (net->param_count + net->state_count) * sizeof(float);
+    size_t inference = at_plan_size(net, &options, err);
+    options.training = true;
+    size_t training = inference ? at_plan_size(net, &options, err) : 0;
+    if (!training)
+        return NULL;
+    at_node *out = at_node_new(AT_MAP);
+    at_set_int(out, "batch", batch);
+    at_set_int(out, "weights_bytes", (int64_t)weights);
+    at_set_int(out, "inference_bytes", (int64_t)(weights + inference));
+    at_set_int(out, "training_bytes",
+               (int64_t)(weights + 2 * net->param_count * sizeof(float) + training));
+    return out;
+}
+
+size_t at_graph_param_count(const at_graph *g, at_error *err)
 {
     at_net *net = nn_net_resolve(g, err);
-    at_node *out = net ? at_net_describe(net) : NULL;
+    size_t count = net ? at_net_param_count(net) : 0;
+    at_net_free(net);
+    return count;
+}
+
+at_node *at_graph_describe(const at_graph *g, int batch, at_error *err)
+{
+    at_net *net = nn_net_resolve(g, err);
+    at_node *memory = net ? at_net_describe_memory(net, batch, err) : NULL;
+    at_node *out = memory ? at_net_describe(net) : NULL;
+    if (out)
+        at_node_set(out, "memory", memory);
+    else
+        at_node_free(memory);
     at_net_free(net);
     return out;
 }

@@ -146,6 +146,12 @@ static int check_rows(const char *path, const at_graph *g, const at_model_spec *
                    path, at_graph_row(g, at_graph_rows(g) - 2).name, outputs, spec->classes);
 }
 
+/* A file may say so itself. */
+static bool ends_with_loss(const at_graph *g)
+{
+    return !strcmp(at_graph_row(g, at_graph_rows(g) - 1).layer, "softmax_loss");
+}
+
 at_graph *at_model_graph(const char *name, const at_model_spec *spec, at_error *err)
 {
     bool yaml = models_is_yaml(name);
@@ -158,7 +164,7 @@ at_graph *at_model_graph(const char *name, const at_model_spec *spec, at_error *
         status = models_read_yaml(&rows, name, err);
     else if (status == AT_OK)
         model->emit(&rows, model->variant);
-    if (status == AT_OK)
+    if (status == AT_OK && !ends_with_loss(rows.graph))
         rows_plain(&rows, "loss", "softmax_loss");
     if (status == AT_OK && yaml)
         status = check_rows(name, rows.graph, spec, err);

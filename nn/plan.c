@@ -22,9 +22,10 @@ int at_precision_parse(const char *text, at_precision *out, at_error *err)
 int at_precision_check(at_precision precision, at_error *err)
 {
     if (precision == AT_BF16 && dnn_isa_allowed() < DNN_AVX512_BF16)
-        return at_fail(err, AT_EINPUT,
-                       "this CPU does not compute in bf16 (its instructions: %s); use precision fp32",
-                       at_cpu_instructions());
+        return at_fail(
+            err, AT_EINPUT,
+            "this CPU does not compute in bf16 (its instructions: %s); use precision fp32",
+            at_cpu_instructions());
     return 0;
 }
 
@@ -70,8 +71,9 @@ static int make_ops(at_plan *p, at_error *err)
     size_t n = p->net->row_count;
     p->ops = calloc(n, sizeof *p->ops);
     p->tensors = calloc(n, sizeof *p->tensors);
-    p->logits = at_alloc_aligned((size_t)p->options.batch * (size_t)at_net_classes(p->net) * 4);
-    p->scores = at_alloc_aligned((size_t)p->options.batch * (size_t)at_net_classes(p->net) * 4);
+    size_t scores = p->sizing ? 1 : (size_t)p->options.batch * (size_t)at_net_classes(p->net) * 4;
+    p->logits = at_alloc_aligned(scores);
+    p->scores = at_alloc_aligned(scores);
     if (!p->ops || !p->tensors || !p->logits || !p->scores)
         return at_nomem(err);
     p->op_count = (int)n;
@@ -181,10 +183,10 @@ static int compile(at_plan *p, at_error *err)
         status = share_gradients(p, err);
     if (!status)
         status = plan_memory(p, err);
-    return status ? status : bind_all(p, err);
+    return status || p->sizing ? status : bind_all(p, err);
 }
 
-at_plan *plan_new_unchecked(at_net *net, const at_plan_options *options, at_error *err)
+static at_plan *make_plan(at_net *net, const at_plan_options *options, bool sizing, at_error *err)
 {
     if (options->batch < 1 || options->batch > 1 << 20 || options->threads < 0) {
         at_fail(err, AT_EINPUT, "a plan needs a batch of 1 to %d and no negative threads", 1 << 20);
@@ -197,6 +199,7 @@ at_plan *plan_new_unchecked(at_net *net, const at_plan_options *options, at_erro
     }
     p->net = net;
     p->options = *options;
+    p->sizing = sizing;
     if (p->options.threads == 0)
         p->options.threads = at_cpu_count();
     p->kernels = nn_kernels_best();
@@ -209,6 +212,16 @@ at_plan *plan_new_unchecked(at_net *net, const at_plan_options *options, at_erro
         return p;
     at_plan_free(p);
     return NULL;
+}
+
+at_plan *plan_new_unchecked(at_net *net, const at_plan_options *options, at_error *err)
+{
+    return make_plan(net, options, false, err);
+}
+
+at_plan *plan_new_sizes(at_net *net, const at_plan_options *options, at_error *err)
+{
+    return make_plan(net, options, true, err);
 }
 
 at_plan *at_plan_new(at_net *net, const at_plan_options *options, at_error *err)

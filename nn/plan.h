@@ -82,6 +82,7 @@ struct at_plan {
     dnn_engine *engine;
     const nn_kernels *kernels;
     bool grouped;
+    bool sizing; /* made to be measured: nothing is timed, no memory mapped; cannot run */
     int op_count;
     plan_op *ops;         /* a row, one each */
     plan_tensor *tensors; /* a row's output, one each */
@@ -147,5 +148,6 @@ void plan_note_time(double *least, double start); /* since `start`, if that is l
 /* ---- plan.c --------------------------------------------------------------------------------- */
 /* at_plan_new without asking whether the CPU has the precision: oneDNN emulates bf16 on AVX-512. */
 at_plan *plan_new_unchecked(at_net *net, const at_plan_options *options, at_error *err);
+at_plan *plan_new_sizes(at_net *net, const at_plan_options *options, at_error *err); /* sizing */
 
 #endif

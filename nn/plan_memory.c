@@ -139,6 +139,8 @@ static size_t place_all(plan_buffer **order, plan_buffer **placed, size_t n)
 static int map_arena(at_plan *p, size_t bytes, at_error *err)
 {
     p->arena_bytes = (bytes + HUGE_PAGE) / HUGE_PAGE * HUGE_PAGE;
+    if (p->sizing)
+        return 0;
     p->arena =
         mmap(NULL, p->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p->arena == MAP_FAILED) {

@@ -144,4 +144,11 @@ void at_announce_end(at_training *t, bool whole);
  * Collective. More than the CPUs: AT_EINPUT. */
 int at_thread_share(const at_train_config *c, at_comm *comm, int *threads, at_error *err);
 
+/* ---- memory (memory.c): AT_EINPUT with what fits ----------------------------------------------- */
+int at_check_weights_fit(const at_training *t, const at_graph *graph, at_error *err);
+/* Before the plan is made, beside weights and optimizer that are there; and when it is, before it is
+ * used: what timing chose may need more. */
+int at_check_batch_fits(const at_training *t, const at_plan_options *options, at_error *err);
+int at_check_plan_fits(const at_training *t, at_error *err);
+
 #endif

@@ -116,7 +116,8 @@ static int build_net(at_training *t, at_error *err)
     at_graph *graph = at_model_graph(t->job->model, &spec, err);
     if (!graph)
         return failed(err);
-    t->net = at_net_new(graph, (uint64_t)t->job->config->seed, err);
+    if (at_check_weights_fit(t, graph, err) == 0)
+        t->net = at_net_new(graph, (uint64_t)t->job->config->seed, err);
     at_graph_free(graph);
     int code = t->net ? 0 : failed(err);
     if (code == 0 && is_root(t))
@@ -148,28 +149,52 @@ static int weigh_classes(at_training *t, at_error *err)
                             : at_nomem(err);
 }
 
+static int build_optimizer(at_training *t, at_error *err)
+{
+    t->optimizer = at_optimizer_new(t->net, t->job->config, t->threads, err);
+    return t->optimizer ? 0 : failed(err);
+}
+
 static int sum_over_ranks(void *context, double *values, size_t n, at_error *err)
 {
     return at_reducer_sum(context, values, n, err);
 }
 
-static int build_engine(at_training *t, at_error *err)
+static int plan_options(const at_training *t, at_plan_options *out, at_error *err)
 {
     const at_train_config *c = t->job->config;
-    at_plan_options options = {
-        .batch = (int)c->batch, .training = true, .threads = t->threads, .seed = (uint64_t)c->seed};
-    int code = at_precision_parse(c->precision, &options.precision, err);
-    if (code < 0)
-        return code;
-    options.label_smoothing = (float)c->label_smoothing;
-    options.class_weights = t->class_weights;
+    *out = (at_plan_options){.batch = (int)c->batch,
+                             .training = true,
+                             .threads = t->threads,
+                             .seed = (uint64_t)c->seed,
+                             .label_smoothing = (float)c->label_smoothing,
+                             .class_weights = t->class_weights};
     if (c->sync_bn && at_comm_size(t->comm) > 1) {
-        options.sum = sum_over_ranks;
-        options.sum_context = t->reducer;
+        out->sum = sum_over_ranks;
+        out->sum_context = t->reducer;
     }
-    t->plan = at_build_plan(t->comm, t->net, &options, err);
-    t->optimizer = t->plan ? at_optimizer_new(t->net, c, t->threads, err) : NULL;
-    return t->optimizer ? 0 : failed(err);
+    int code = at_precision_parse(c->precision, &out->precision, err);
+    return code < 0 ? code : at_precision_check(out->precision, err);
+}
+
+static int check_batch(at_training *t, at_error *err)
+{
+    at_plan_options options;
+    int code = plan_options(t, &options, err);
+    return code < 0 ? code : at_check_batch_fits(t, &options, err);
+}
+
+static int build_plan(at_training *t, at_error *err)
+{
+    at_plan_options options;
+    int code = plan_options(t, &options, err);
+    t->plan = code == 0 ? at_build_plan(t->comm, t->net, &options, err) : NULL;
+    return t->plan ? 0 : failed(err);
+}
+
+static int check_plan(at_training *t, at_error *err)
+{
+    return at_check_plan_fits(t, err);
 }
 
 /* Where a training is resumed, its checkpoint has the weights, if there is one. */
@@ -249,9 +274,9 @@ static int share_start(at_training *t, at_error *err)
 static int prepare(at_training *t, at_error *err)
 {
     static int (*const stages[])(at_training *, at_error *) = {
-        check_job,    share_threads, open_cache,    check_data,   build_net,
-        init_weights, build_reducer, weigh_classes, build_engine, begin_folder,
-        resume,       write_config,  share_start};
+        check_job,     share_threads, open_cache,      check_data,  build_net,  init_weights,
+        build_reducer, weigh_classes, build_optimizer, check_batch, build_plan, check_plan,
+        begin_folder,  resume,        write_config,    share_start};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         int code = at_agree(t->comm, stages[i](t, err), err);
         if (code < 0)

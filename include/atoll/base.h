@@ -111,6 +111,9 @@ int64_t at_wall_ms(void); /* milliseconds since 1970 */
 void at_wall_iso(char out[32]); /* 2026-11-21T10:00:00Z */
 int at_cpu_count(void);   /* of this process's cpuset */
 size_t at_peak_rss(void); /* bytes */
+size_t at_current_rss(void);
+/* Bytes that this process may still take (memory_limit.c); *shared: others take from the same. */
+size_t at_memory_available(bool *shared);
 void at_host_name(char *out, size_t bytes);
 /* SIGINT and SIGTERM (and Slurm's SIGUSR1) set a flag; a second SIGINT ends the process. */
 void at_interrupt_install(void);

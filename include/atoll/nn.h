@@ -81,7 +81,12 @@ float *at_net_state(at_net *net);
 /* layers[] {name, layer, inputs, attrs, shape [c,h,w], parameters, flops}, and the sums: parameters (weights that
  * training changes), state (moving statistics), flops (of one image forward, a multiply-add is two). */
 at_node *at_net_describe(const at_net *net);
-at_node *at_graph_describe(const at_graph *g, at_error *err); /* the same, without memory for the weights */
+/* {batch, weights_bytes, inference_bytes, training_bytes}: of the weights and of plans for that batch beside them; with
+ * gradients and a momentum in training. */
+at_node *at_net_describe_memory(at_net *net, int batch, at_error *err);
+size_t at_graph_param_count(const at_graph *g, at_error *err); /* 0: *err, or none */
+/* at_net_describe with "memory", without memory for the weights. */
+at_node *at_graph_describe(const at_graph *g, int batch, at_error *err);
 
 /* ---- transfer learning (transfer*.c) -------------------------------------------------------------- */
 /* Rows whose names match one of the globs (fnmatch's, with commas between) are not trained: their parameters get no
@@ -151,6 +156,11 @@ int at_plan_infer(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_
 const float *at_plan_logits(const at_plan *p); /* [N,classes] fp32, of the last call */
 const float *at_plan_scores(const at_plan *p); /* [N,classes] softmax of them */
 size_t at_plan_bytes(const at_plan *p);        /* arena */
+/* The arena that at_plan_new would take, found without timing or taking anything; 0: *err. The net may be without
+ * memory. What is then chosen by timing can differ by a few percent. */
+size_t at_plan_size(at_net *net, const at_plan_options *options, at_error *err);
+/* The largest batch below options->batch whose arena is at most `bytes`; 0: none. */
+int at_plan_largest_batch(at_net *net, const at_plan_options *options, size_t bytes);
 /* What bounds a step: the own best times of convolutions and fully connected layers (each primitive alone, repeated,
  * the fastest candidate), and the bytes that every other layer must move, each tensor once each way. The profile tells both by
  * layer from then on. */

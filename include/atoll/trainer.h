@@ -65,6 +65,7 @@ typedef struct at_train_config {
     double warmup;                     /* epochs of linear warm-up */
     int64_t step_epochs;               /* schedule.step_epochs: every so many epochs */
     double step_factor;                /* schedule.step_factor: lr times this */
+    char *memory;                      /* of a rank, "1.5G"; "": what is there */
     int64_t threads, seed;             /* threads of a rank; 0: its share of the CPUs */
     bool augment_flip;                 /* augment.flip */
     int64_t augment_shift;             /* augment.shift */

@@ -81,6 +81,19 @@ static void test_forms(void **state)
     free(expected);
 }
 
+static void test_own_loss(void **state)
+{
+    at_error err = {0};
+    at_graph *g = read_text(*state,
+                            "- {name: f, layer: flatten}\n- {name: d, layer: dense, attrs: out=7}\n"
+                            "- {name: s, layer: softmax_loss}\n",
+                            &err);
+    if (!g)
+        fail_msg("%s", err.message);
+    assert_string_equal(at_graph_row(g, at_graph_rows(g) - 1).name, "s");
+    at_graph_free(g);
+}
+
 #define HEAD "- {name: f, layer: flatten}\n- {name: d, layer: dense, attrs: {out: 7}}\n"
 
 static void test_mistakes(void **state)
@@ -114,7 +127,8 @@ static void test_mistakes(void **state)
         {"- {name: f, layer: pool, attrs: {q: 2}}\n", {"m.yaml:1:", "\"f\"", "q"}},
         {"- {name: c, layer: conv, attrs: {k: 3}}\n", {"m.yaml:1:", "\"c\"", "out=N"}},
         {HEAD "- {name: a, layer: add, inputs: [f, d]}\n", {"m.yaml:3:", "\"a\"", "7x1x1"}},
-        {HEAD "- {name: s, layer: softmax_loss}\n", {"m.yaml:3:", "\"s\"", "softmax_loss"}},
+        {HEAD "- {name: s, layer: softmax_loss}\n- {name: r, layer: relu}\n",
+         {"m.yaml:4:", "\"r\"", "loss"}},
         {HEAD "- {name: i, layer: input, inputs: []}\n", {"m.yaml:3:", "\"i\"", "input"}},
         {"- {name: x, layer: flatten}\n- {name: f, layer: flatten, inputs: pixels}\n"
          "- {name: d, layer: dense, attrs: {out: 7}}\n",
@@ -194,9 +208,9 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_example),      cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_mistakes),     cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_missing_file),
+        cmocka_unit_test(test_example),  cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_own_loss), cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_damage),   cmocka_unit_test(test_missing_file),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

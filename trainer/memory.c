@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Whether a training fits into memory, told before it begins: a rank's share of what the machine, its
+ * cgroups and its resource limits leave (base/memory_limit.c), or what the key `memory` allows it.
+ *
+ * Weights, gradients and the optimizer's values are there when the batch is judged, so only the
+ * plan's arena is still to come. A tenth stays for images in flight and for libraries.
+ */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const double usable = 0.9;
+
+/* "800M", "1.5G", "2000000000"; empty: 0. */
+static int parse_bytes(const char *text, double *out, at_error *err)
+{
+    static const char units[] = "KMGT";
+    char *end = NULL;
+    *out = strtod(text, &end);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    for (const char *u = units; unit && u <= unit; u++)
+        *out *= 1024;
+    if (*text && (end == text || *(unit ? end + 1 : end) || !(*out >= 1 << 20) || *out > 1e18))
+        return at_fail(err, AT_EINPUT,
+                       "memory: expected at least 1M, as in 800M or 1.5G; got \"%s\"", text);
+    return 0;
+}
+
+/* Bytes that this rank may still take for its arena. */
+static int left(const at_training *t, size_t *out, at_error *err)
+{
+    double told;
+    int code = parse_bytes(t->job->config->memory, &told, err);
+    bool shared = false;
+    double bytes = (double)at_memory_available(&shared);
+    if (shared)
+        bytes /= at_comm_local_size(t->comm);
+    if (told > 0)
+        bytes = told - (double)at_current_rss();
+    *out = bytes > 0 ? (size_t)(usable * bytes) : 0;
+    return code;
+}
+
+static double mega(size_t bytes)
+{
+    return 1e-6 * (double)bytes;
+}
+
+int at_check_weights_fit(const at_training *t, const at_graph *graph, at_error *err)
+{
+    size_t free_bytes, count = at_graph_param_count(graph, err);
+    int code = count ? left(t, &free_bytes, err) : AT_EINPUT;
+    size_t least = 3 * count * sizeof(float); /* values, gradients, momentum */
+    if (code || least <= free_bytes)
+        return code;
+    return at_fail(err, AT_EINPUT,
+                   "the %zu weights of %s need %.0f MB with gradients and momentum, and %.0f MB "
+                   "are left: take a smaller model or image, or give it more memory",
+                   count, t->job->model, mega(least), mega(free_bytes));
+}
+
+/* largest 0: not even one image. */
+static int refuse(const at_training *t, size_t needed, size_t free_bytes, int largest,
+                  at_error *err)
+{
+    char remedy[100] = "a single image does not fit either: take a smaller model or image";
+    if (largest)
+        snprintf(remedy, sizeof remedy, "the largest batch that fits is %d (--batch %d)", largest,
+                 largest);
+    return at_fail(err, AT_EINPUT,
+                   "a batch of %lld needs %.0f MB beside the weights, and %.0f MB are left; %s",
+                   (long long)t->job->config->batch, mega(needed), mega(free_bytes), remedy);
+}
+
+int at_check_batch_fits(const at_training *t, const at_plan_options *options, at_error *err)
+{
+    size_t free_bytes, needed = at_plan_size(t->net, options, err);
+    int code = needed ? left(t, &free_bytes, err) : AT_EINPUT;
+    if (code || needed <= free_bytes)
+        return code;
+    return refuse(t, needed, free_bytes, at_plan_largest_batch(t->net, options, free_bytes), err);
+}
+
+int at_check_plan_fits(const at_training *t, at_error *err)
+{
+    size_t free_bytes, needed = at_plan_bytes(t->plan);
+    int code = left(t, &free_bytes, err);
+    if (code || needed <= free_bytes)
+        return code;
+    double part = usable * (double)free_bytes / (double)needed;
+    return refuse(t, needed, free_bytes, (int)(part * (double)t->job->config->batch), err);
+}
