@@ -243,9 +243,12 @@ static void test_model(void **state)
 int main(void)
 {
     static golden_case cases[] = {
-        {"lenet", "lenet", 29000},   {"lenet32", "lenet", 29000},
-        {"airnet", "airnet", 95000}, {"googlenet", "googlenet", 70000},
-        {"vgg11", "vgg11", 50000},   {"vgg16-bn", "vgg16-bn", 60000},
+        {"lenet", "lenet", 29000},       {"lenet32", "lenet", 29000},
+        {"airnet", "airnet", 95000},     {"alexnet", "alexnet", 25000},
+        {"zfnet", "zfnet", 25000},       {"googlenet", "googlenet", 70000},
+        {"vgg11", "vgg11", 50000},       {"vgg16-bn", "vgg16-bn", 60000},
+        {"resnet20", "resnet20", 60000}, {"resnet18", "resnet18", 45000},
+        {"resnet50", "resnet50", 90000},
     };
     enum { CASES = sizeof cases / sizeof *cases };
     struct CMUnitTest tests[CASES];
