@@ -19,7 +19,7 @@ refused 'memory: expected.*1.5G.*"lots"' --model lenet --memory lots
 refused 'memory: expected' --model lenet --memory 12
 refused 'memory: expected' --model lenet --memory 1Gb
 refused 'weights of vgg16.*MB' --model vgg16 --memory 150M
-refused 'weights of .*single image|single image|weights' --model resnet50 --memory 1M
+refused 'weights of resnet50 need' --model resnet50 --memory 1M
 refused 'batch of 60000 needs [0-9]+ MB.*largest batch that fits is [0-9]+ \(--batch' --model lenet --memory 500M \
     --batch 60000
 batch=$(sed -n 's/.*--batch \([0-9]*\)).*/\1/p' message)
