@@ -271,6 +271,19 @@ static const char *export_activation(exporter *e, const nn_row *row, at_error *e
     return export_layer(e, "Activation", config, export_input(e, row, 0));
 }
 
+/* A layer that Keras has no word for stands under its own name, with the row's attributes as text:
+ * such a file is read here as any other, and by Keras with custom_objects={"<layer>": <class>}. */
+static const char *export_own(exporter *e, const nn_row *row, at_error *err)
+{
+    (void)err;
+    const char *from[NN_INPUTS];
+    for (int k = 0; k < row->input_count; k++)
+        from[k] = export_input(e, row, k);
+    at_node *config = export_config(row->row.name);
+    at_set_string(config, "attributes", row->row.attrs);
+    return export_layer_of(e, row->layer->name, config, from, (size_t)row->input_count);
+}
+
 /* ---- rows ----------------------------------------------------------------------------------- */
 typedef enum { SIGNED, NEVER_NEGATIVE, AS_INPUTS } sign;
 
@@ -304,13 +317,11 @@ static const export_rule rules[] = {
 static int export_row(exporter *e, size_t i, at_error *err)
 {
     const nn_row *row = &e->net->rows[i];
-    const export_rule *rule = NULL;
-    for (size_t k = 0; k < sizeof rules / sizeof *rules && !rule; k++)
+    static const export_rule own = {NULL, export_own, SIGNED};
+    const export_rule *rule = &own;
+    for (size_t k = 0; k < sizeof rules / sizeof *rules; k++)
         if (rules[k].layer == row->layer)
             rule = &rules[k];
-    if (!rule)
-        return at_fail(err, AT_EINPUT, "row '%s': Keras has no layer '%s'", row->row.name,
-                       row->layer->name);
     e->nonnegative[i] = rule->sign != SIGNED;
     for (int k = 0; k < row->input_count && rule->sign == AS_INPUTS; k++)
         e->nonnegative[i] &= e->nonnegative[row->inputs[k]];
