@@ -197,7 +197,7 @@ static void test_other_rows(void **state)
     show("other", g);
 }
 
-/* What Keras has no layer for is refused when it is saved, and named. */
+/* What would mean something else in Keras is refused when it is saved, and named. */
 static void test_not_in_keras(void **state)
 {
     (void)state;
@@ -205,16 +205,18 @@ static void test_not_in_keras(void **state)
     at_graph *g = at_graph_new();
     at_graph_add(g, "data", "input", "", "channels=1 height=8 width=8");
     at_graph_add(g, "c1", "conv", "data", "out=4 k=3 stride=1 pad=1 bias=1");
-    at_graph_add(g, "p1", "pool", "c1", "kind=max k=3 stride=2 pad=1");
-    at_graph_add(g, "flat", "flatten", "p1", "%s", "");
-    at_graph_add(g, "d1", "dense", "flat", "out=3 bias=1");
+    at_graph_add(g, "c2", "conv", "data", "out=4 k=3 stride=1 pad=1 bias=1");
+    at_graph_add(g, "f1", "flatten", "c1", "%s", "");
+    at_graph_add(g, "f2", "flatten", "c2", "%s", "");
+    at_graph_add(g, "both", "concat", "f1 f2", "%s", "");
+    at_graph_add(g, "d1", "dense", "both", "out=3 bias=1");
     at_graph_add(g, "loss", "softmax_loss", "d1", "%s", "");
     at_net *net = at_net_new(g, 1, &err);
     check(net != NULL, &err);
     char *classes[] = {"a", "b", "c"}, *path = at_path_join(dir, "none.h5");
     at_model_info info = {.model = "none", .classes = classes, .class_count = 3};
     assert_int_equal(at_model_save(net, &info, path, &err), AT_EINPUT);
-    assert_non_null(strstr(err.message, "row 'p1'"));
+    assert_non_null(strstr(err.message, "row 'both'"));
     assert_false(at_file_exists(path));
     free(path);
     at_net_free(net);
