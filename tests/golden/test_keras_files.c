@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ctest: timeout=900
+ * ctest: timeout=900 once
  * Files that Keras 2.15 and 3 saved (make_keras.py): the same scores as Keras's, in every form that
  * atoll writes of them too; and however they are broken, an answer. */
 #include "damage.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
+ * ctest: once
  * Graphs: rows survive text, the first bad row is reported by name, hostile text is refused.
  */
 #include <atoll/nn.h>

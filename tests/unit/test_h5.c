@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ctest: timeout=600
+ * ctest: timeout=600 once
  * HDF5 files: what is written comes back, equal contents give equal bytes, and whatever a stranger
  * may put into a file is refused by a message that names the file and the thing. */
 #include "damage.h"

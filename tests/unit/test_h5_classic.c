@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ctest: timeout=600
+ * ctest: timeout=600 once
  * HDF5's first layout, in which Keras's files come, read without libhdf5: all that it holds, and no
  * crash whatever is broken in it. */
 #include "damage.h"

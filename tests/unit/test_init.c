@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
+ * ctest: once
  * First values: every init= by its definition, and whitening by what it is for.
  */
 #include "../../nn/plan.h"

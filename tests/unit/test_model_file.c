@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ctest: timeout=600
+ * ctest: timeout=600 once
  * Model files: what is saved comes back, equal models give equal files, a failed save leaves
  * nothing, and a file that is damaged or made by an enemy is refused by naming the thing. */
 #include "damage.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
+ * ctest: once
  * Built-in models: their sizes are the published ones, they take every image size that they say
  * they take, and their rows survive being written as text. */
 #include "../../nn/internal.h"

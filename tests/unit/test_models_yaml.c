@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
+ * ctest: once
  * Models as rows in a file: the example's rows become a network that computes; a mistake is told
  * with file, line and row, and never crashes. */
 #include "scratch.h"

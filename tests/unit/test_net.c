@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
+ * ctest: once
  * Networks: shapes and parameters from rows, backward order, initial values, and what bad rows say.
  */
 #include <atoll/nn.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
+ * ctest: once
  * The size of a plan before it is made, the largest batch that fits, and what the process may take.
  */
 #include "scratch.h"
