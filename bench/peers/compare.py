@@ -211,7 +211,8 @@ def versions(sides):
         known = [n if n != "tensorflow" else "tensorflow-cpu" for n in names]
         lines.append(subprocess.run([python, "-c", code, *known], capture_output=True,
                                     text=True).stdout.strip() + ";")
-    lines += [line.strip() for line in doctor.stdout.splitlines() if "oneDNN" in line]
+    lines += ["one" + line.split()[0][3:].upper() + " " + line.split()[1] + " in atoll."
+              for line in doctor.stdout.splitlines() if line.startswith("onednn")]
     return " ".join(lines)
 
 
@@ -233,6 +234,8 @@ def parse_options():
 
 def main():
     options = parse_options()
+    if not os.access(options.atoll, os.X_OK):
+        sys.exit(f"bench/peers/run: there is no program {options.atoll}: scripts/setup builds it")
     sides = Sides(options)
     wanted, rows = options.models.split(","), []
     for model, batch, fp32, bf16 in TRAINING:
