@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models of `atoll model list` (one or two of each family; every one with ATOLL_EVERY_MODEL=1) in every form that this Keras (2 or 3) reads, against atoll.
+"""Models of `atoll model list` in every form that this Keras (2 or 3) reads, against atoll: one or
+two of each family, every one with ATOLL_EVERY_MODEL=1.
 
 For each: atoll makes the model, its last layer is scaled so that the scores differ, atoll predicts
 100 random pictures; Keras loads each form, must give the same scores within 1e-4, and trains a step
