@@ -23,7 +23,13 @@ static inline double *bn_sums_of(const bn_state *s, int thread)
 }
 
 /* Shares the planes of x out; part() gets the op as its context. */
-void bn_for_planes(const plan_op *op, plan_part part);
+static inline void bn_for_planes(const plan_op *op, plan_part part)
+{
+    bn_state *s = op->state;
+    s->view = plan_view(op->plan, op->in[0]);
+    plan_parallel_bytes(op->plan, s->view.n * s->view.blocks,
+                        plan_tensor_bytes(op->plan, op->in[0]), part, (void *)(uintptr_t)op);
+}
 
 /* ---- bn_sum.c: y = act(x*a + b + addend), of ops with adds_input ---- */
 int bn_sum_build(plan_op *op, at_error *err);

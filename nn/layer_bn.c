@@ -53,14 +53,6 @@ static void clear_sums(const plan_op *op)
     memset(s->sums, 0, sizeof(double) * 2 * (size_t)s->padded * (size_t)op->plan->options.threads);
 }
 
-void bn_for_planes(const plan_op *op, plan_part part)
-{
-    bn_state *s = op->state;
-    s->view = plan_view(op->plan, op->in[0]);
-    plan_parallel_bytes(op->plan, s->view.n * s->view.blocks,
-                        plan_tensor_bytes(op->plan, op->in[0]), part, (void *)(uintptr_t)op);
-}
-
 static void sums_part(void *context, int64_t begin, int64_t end, int thread)
 {
     const plan_op *op = context;
