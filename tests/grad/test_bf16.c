@@ -110,7 +110,7 @@ static int check_layer(const at_layer *layer, const char *probe)
 static void test_every_row(void **state)
 {
     (void)state;
-    if (!__builtin_cpu_supports("avx512bw")) {
+    if (dnn_isa_allowed() < DNN_AVX512) {
         print_message("no AVX-512: oneDNN has no bf16 here\n");
         skip();
     }
