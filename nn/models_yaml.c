@@ -147,17 +147,6 @@ static int read_row(nn_rows *r, const at_node *row, size_t number, const char *p
     return status;
 }
 
-/* Rows of the layer softmax_loss before the last are auxiliary losses. */
-static int check_last(const at_node *row, at_error *err)
-{
-    if (strcmp(at_node_text(at_node_get(row, "layer")), "softmax_loss"))
-        return 0;
-    return at_fail(err, AT_EINPUT,
-                   "%s: row \"%s\" (softmax_loss): a model ends with the row of its scores; the "
-                   "loss behind them is added to it",
-                   at_node_where(row), at_node_text(at_node_get(row, "name")));
-}
-
 int models_read_yaml(nn_rows *r, const char *path, at_error *err)
 {
     at_node *file = at_yaml_read(path, err);
@@ -170,8 +159,6 @@ int models_read_yaml(nn_rows *r, const char *path, at_error *err)
                          "%s: a model is a list of rows {name, layer, inputs, attrs}", path);
     for (size_t i = 0; !status && i < at_node_count(file); i++)
         status = read_row(r, at_node_at(file, i), i + 1, pixels.text, err);
-    if (!status)
-        status = check_last(at_node_at(file, at_node_count(file) - 1), err);
     at_node_free(file);
     nn_graph_place(r->graph, NULL);
     return status;
