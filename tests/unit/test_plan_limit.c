@@ -4,7 +4,7 @@
  */
 #include "scratch.h"
 
-#include <atoll/nn.h>
+#include "../../nn/dnn.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,10 +29,12 @@ static at_net *make(const char *model)
     return net;
 }
 
-/* What timing chooses may need other scratch memory, but values and gradients are the same. */
+/* What timing chooses may need other scratch memory, but values and gradients are the same. Before
+ * AVX2 that may be the whole input of a convolution, once a window. */
 static void test_size_is_that_of_the_plan(void **state)
 {
     (void)state;
+    double scratch = dnn_isa_allowed() < DNN_AVX2 ? 64 << 20 : 0;
     for (size_t m = 0; m < MODELS; m++) {
         at_net *net = make(models[m]);
         for (int training = 0; training < 2; training++) {
@@ -43,7 +45,7 @@ static void test_size_is_that_of_the_plan(void **state)
             if (!p)
                 fail_msg("%s: %s", models[m], err.message);
             print_message("%s: %zu, made: %zu\n", models[m], size, at_plan_bytes(p));
-            assert_true(size + (8 << 20) > 0.5 * (double)at_plan_bytes(p));
+            assert_true(scratch + (double)size > 0.5 * (double)at_plan_bytes(p));
             assert_true(size < 2.0 * (double)at_plan_bytes(p) + (4 << 20));
             at_plan_free(p);
         }
