@@ -27,28 +27,6 @@ int bn_sum_build(plan_op *op, at_error *err)
     return status ? status : plan_want(op, &s->gradient, bytes, LIVES_BACKWARD, err);
 }
 
-typedef struct convert_work {
-    const plan_op *op;
-    nn_view from, to;
-    const void *source;
-    void *target;
-} convert_work;
-
-static void convert_part(void *context, int64_t begin, int64_t end, int thread)
-{
-    (void)thread;
-    const convert_work *w = context;
-    w->op->plan->kernels->convert(&w->from, w->source, &w->to, w->target, false, begin, end);
-}
-
-static void convert(const plan_op *op, const plan_tensor *from, const void *source,
-                    const plan_tensor *to, void *target)
-{
-    const at_plan *p = op->plan;
-    convert_work w = {op, plan_view(p, from), plan_view(p, to), source, target};
-    plan_parallel_bytes(p, plan_slots(&w.to), plan_tensor_bytes(p, to), convert_part, &w);
-}
-
 static void forward_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
@@ -63,7 +41,7 @@ void bn_sum_forward(plan_op *op)
 {
     const bn_state *s = op->state;
     if (s->addend)
-        convert(op, op->in[1], op->in[1]->data, op->in[0], s->addend);
+        plan_convert(op->plan, op->in[1], op->in[1]->data, op->in[0], s->addend, false);
     bn_for_planes(op, forward_part);
 }
 
@@ -90,5 +68,5 @@ void bn_sum_backward(plan_op *op)
     const bn_state *s = op->state;
     bn_for_planes(op, backward_part);
     if (s->gradient)
-        convert(op, op->in[0], s->gradient, op->in[1], op->in_grad[1]);
+        plan_convert(op->plan, op->in[0], s->gradient, op->in[1], op->in_grad[1], false);
 }

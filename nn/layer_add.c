@@ -18,8 +18,8 @@ static int infer(nn_row *row, at_error *err)
     return nn_same_shape(row, err);
 }
 
-/* Inputs in the output's layout go through the first-level cache piece by piece, so that every tensor
- * is moved once however many there are; inputs in other layouts are converted one by one. */
+/* Inputs in the output's layout go through the first-level cache piece by piece, so that every
+ * tensor is moved once however many there are; inputs in other layouts are converted one by one. */
 enum { PIECE = 4096 }; /* elements */
 
 static bool same_layout(const plan_op *op, int k)
@@ -32,31 +32,6 @@ static void for_elements(plan_op *op, plan_part part)
 {
     plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
                         plan_tensor_bytes(op->plan, op->out), part, op);
-}
-
-/* ---- inputs in other layouts ---- */
-
-typedef struct convert_work {
-    const at_plan *plan;
-    nn_view from, to;
-    const void *source;
-    void *target;
-    bool add;
-} convert_work;
-
-static void convert_part(void *context, int64_t begin, int64_t end, int thread)
-{
-    (void)thread;
-    const convert_work *w = context;
-    w->plan->kernels->convert(&w->from, w->source, &w->to, w->target, w->add, begin, end);
-}
-
-static void convert(const plan_op *op, const plan_tensor *from, const void *source,
-                    const plan_tensor *to, void *target, bool add)
-{
-    const at_plan *p = op->plan;
-    convert_work w = {p, plan_view(p, from), plan_view(p, to), source, target, add};
-    plan_parallel_bytes(p, plan_slots(&w.to), plan_tensor_bytes(p, to), convert_part, &w);
 }
 
 /* ---- pieces ---- */
@@ -108,7 +83,7 @@ static int forward(plan_op *op, at_error *err)
     for (int k = 1; k < op->input_count; k++) {
         if (same_layout(op, k))
             continue;
-        convert(op, op->in[k], op->in[k]->data, op->out, op->out->data, true);
+        plan_convert(op->plan, op->in[k], op->in[k]->data, op->out, op->out->data, true);
         whole = false;
     }
     if (!whole && op->activation)
@@ -149,7 +124,7 @@ static int backward(plan_op *op, at_error *err)
     for_elements(op, back_part);
     for (int k = 0; k < op->input_count; k++)
         if (op->in_grad[k] && !same_layout(op, k))
-            convert(op, op->out, gradient_place(op), op->in[k], op->in_grad[k], false);
+            plan_convert(op->plan, op->out, gradient_place(op), op->in[k], op->in_grad[k], false);
     return 0;
 }
 

@@ -121,6 +121,9 @@ void plan_parallel(const at_plan *p, int64_t n, plan_part part, void *context);
 /* As above; on the calling thread alone where `bytes` of memory are too few to wake the others for.
  */
 void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part part, void *context);
+/* One tensor's values in another's layout; `add`: added to what is there. */
+void plan_convert(const at_plan *p, const plan_tensor *from, const void *source,
+                  const plan_tensor *to, void *target, bool add);
 
 /* ---- plan_pixels.c: rows between uint8 and the first numbers -------------------------------- */
 /* value = (value so far) * scale[c] + offset[c]; the last such row writes numbers. */

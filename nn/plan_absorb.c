@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * plan_absorb: rows that another op does in passes over memory that it makes anyway: an activation
- * behind batch normalisation, a relu behind a sum, the sum at the end of a residual block, a relu before a maximum.
+ * behind batch normalisation, a relu behind a sum, the sum at the end of a residual block, a relu
+ * before a maximum.
  */
 #include "plan.h"
 

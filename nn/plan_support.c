@@ -136,3 +136,25 @@ void plan_parallel_bytes(const at_plan *p, int64_t n, size_t bytes, plan_part pa
     else
         plan_parallel(p, n, part, context);
 }
+
+typedef struct convert_work {
+    const at_plan *plan;
+    nn_view from, to;
+    const void *source;
+    void *target;
+    bool add;
+} convert_work;
+
+static void convert_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const convert_work *w = context;
+    w->plan->kernels->convert(&w->from, w->source, &w->to, w->target, w->add, begin, end);
+}
+
+void plan_convert(const at_plan *p, const plan_tensor *from, const void *source,
+                  const plan_tensor *to, void *target, bool add)
+{
+    convert_work w = {p, plan_view(p, from), plan_view(p, to), source, target, add};
+    plan_parallel_bytes(p, plan_slots(&w.to), plan_tensor_bytes(p, to), convert_part, &w);
+}
