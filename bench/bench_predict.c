@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * atoll bench predict: seconds of one inference pass over synthetic pixels, of a model file or of an
- * architecture by name, beside its floor (bench_train.c). The model is loaded and planned before.
+ * atoll bench predict: seconds of one inference pass over synthetic pixels, of a model file or of
+ * an architecture by name, beside its floor (bench_train.c). The model is loaded and planned
+ * before.
  */
 #include "timing.h"
 
@@ -28,7 +29,6 @@ static at_net *open_net(const at_bench_net_options *o, at_error *err)
 
 static int prepare(bench *b, const at_bench_net_options *o, double *plan_seconds, at_error *err)
 {
-    int channels = 0, height = 0, width = 0;
     b->net = open_net(o, err);
     if (!b->net)
         return AT_EFAIL;
@@ -37,15 +37,9 @@ static int prepare(bench *b, const at_bench_net_options *o, double *plan_seconds
         .batch = o->batch, .precision = o->precision, .threads = o->threads, .seed = 1};
     b->plan = at_plan_new(b->net, &options, err);
     *plan_seconds = at_now() - start;
-    at_net_input_shape(b->net, &channels, &height, &width);
-    size_t bytes = (size_t)o->batch * (size_t)channels * (size_t)height * (size_t)width;
-    b->pixels = b->plan ? malloc(bytes) : NULL;
-    if (!b->pixels)
-        return b->plan ? at_nomem(err) : AT_EFAIL;
     at_rng rng = at_rng_stream(1, "bench", 0);
-    for (size_t i = 0; i < bytes; i++)
-        b->pixels[i] = (uint8_t)at_rng_next(&rng);
-    return 0;
+    b->pixels = b->plan ? bench_pixels(b->net, o->batch, &rng, err) : NULL;
+    return b->pixels ? 0 : AT_EFAIL;
 }
 
 static int step(void *context, at_error *err)
@@ -64,11 +58,8 @@ at_node *at_bench_predict(const at_bench_net_options *o, at_error *err)
     int status = prepare(&b, o, &plan_seconds, err);
     if (!status)
         status = bench_time_steps(step, &b, WARM_UP, o->steps, &times, err);
-    if (!status && o->profile) {
-        bench_times unused;
-        at_plan_profile(b.plan, true);
-        status = bench_time_steps(step, &b, 0, o->steps, &unused, err);
-    }
+    if (!status && o->profile)
+        status = bench_profile(b.plan, step, &b, o->steps, err);
     size_t peak = at_peak_rss();
     if (!status)
         status =

@@ -3,9 +3,9 @@
  * synthetic pixels, beside their floor, measured in the same run.
  *
  * The floor is the own time of convolutions and fully connected layers (each primitive alone and
- * warm, the fastest candidate) plus the bytes that every other layer must move, each tensor once each way, at the bandwidth of a
- * plain copy with as many threads. An activation done in another layer's pass moves nothing; update
- * and reorders are not in it either: it cannot be reached.
+ * warm, the fastest candidate) plus the bytes that every other layer must move, each tensor once
+ * each way, at the bandwidth of a plain copy with as many threads. An activation done in another
+ * layer's pass moves nothing; update and reorders are not in it either: it cannot be reached.
  */
 #include "timing.h"
 
@@ -65,16 +65,12 @@ static int prepare(bench *b, const at_bench_net_options *o, at_error *err)
     b->plan_seconds = at_now() - start;
     if (!b->plan)
         return AT_EFAIL;
-    size_t bytes = (size_t)b->batch * (size_t)spec->channels * (size_t)spec->height;
-    bytes *= (size_t)spec->width;
-    b->pixels = malloc(bytes);
+    at_rng rng = at_rng_stream(1, "bench", 0);
+    b->pixels = bench_pixels(b->net, b->batch, &rng, err);
     b->labels = malloc((size_t)b->batch * sizeof *b->labels);
     b->velocity = at_alloc_aligned(at_net_param_count(b->net) * sizeof(float));
     if (!b->pixels || !b->labels || !b->velocity)
         return at_nomem(err);
-    at_rng rng = at_rng_stream(1, "bench", 0);
-    for (size_t i = 0; i < bytes; i++)
-        b->pixels[i] = (uint8_t)at_rng_next(&rng);
     for (int i = 0; i < b->batch; i++)
         b->labels[i] = (int32_t)at_rng_below(&rng, (uint64_t)spec->classes);
     return 0;
@@ -117,16 +113,6 @@ static at_node *report(const bench *b, const at_bench_net_options *o, const benc
     return out;
 }
 
-/* Some more steps, timed layer by layer. */
-static int profile(bench *b, int steps, at_error *err)
-{
-    bench_times unused;
-    at_plan_profile(b->plan, true);
-    int status = bench_time_steps(step, b, 0, steps, &unused, err);
-    at_plan_profile(b->plan, false);
-    return status;
-}
-
 at_node *at_bench_train(const at_bench_net_options *o, at_error *err)
 {
     bench b = {.batch = o->batch, .threads = o->threads > 0 ? o->threads : at_cpu_count()};
@@ -140,7 +126,7 @@ at_node *at_bench_train(const at_bench_net_options *o, at_error *err)
     if (!status)
         status = bench_time_steps(step, &b, WARM_UP, o->steps, &times, err);
     if (!status && o->profile)
-        status = profile(&b, o->steps, err);
+        status = bench_profile(b.plan, step, &b, o->steps, err);
     size_t peak = at_peak_rss();
     if (!status)
         status = bench_copy_bandwidth(b.threads, &bandwidth, err);

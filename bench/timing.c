@@ -15,8 +15,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int time_one(int (*step)(void *context, at_error *err), void *context, double *seconds,
-                    at_error *err)
+static int time_one(bench_step step, void *context, double *seconds, at_error *err)
 {
     double start = at_now();
     int status = step(context, err);
@@ -26,8 +25,8 @@ static int time_one(int (*step)(void *context, at_error *err), void *context, do
     return status;
 }
 
-int bench_time_steps(int (*step)(void *context, at_error *err), void *context, int warm_up,
-                     int steps, bench_times *out, at_error *err)
+int bench_time_steps(bench_step step, void *context, int warm_up, int steps, bench_times *out,
+                     at_error *err)
 {
     double unused = 0, *seconds = calloc((size_t)steps + 1, sizeof *seconds);
     if (!seconds)
@@ -41,6 +40,28 @@ int bench_time_steps(int (*step)(void *context, at_error *err), void *context, i
     *out = (bench_times){seconds[steps / 2], seconds[0]};
     free(seconds);
     return status;
+}
+
+int bench_profile(at_plan *plan, bench_step step, void *context, int steps, at_error *err)
+{
+    bench_times unused;
+    at_plan_profile(plan, true);
+    int status = bench_time_steps(step, context, 0, steps, &unused, err);
+    at_plan_profile(plan, false);
+    return status;
+}
+
+uint8_t *bench_pixels(const at_net *net, int batch, at_rng *rng, at_error *err)
+{
+    int channels, height, width;
+    at_net_input_shape(net, &channels, &height, &width);
+    size_t bytes = (size_t)batch * (size_t)channels * (size_t)height * (size_t)width;
+    uint8_t *pixels = malloc(bytes);
+    if (!pixels)
+        at_nomem(err);
+    for (size_t i = 0; pixels && i < bytes; i++)
+        pixels[i] = (uint8_t)at_rng_next(rng);
+    return pixels;
 }
 
 int bench_copy_bandwidth(int threads, double *bandwidth, at_error *err)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * timing: what the benchmarks of networks share: sorted seconds and the machine's copy bandwidth.
+ * timing: what the benchmarks of networks share: pixels, sorted seconds, a profile, and the
+ * machine's copy bandwidth.
  */
 #ifndef BENCH_TIMING_H
 #define BENCH_TIMING_H
@@ -10,9 +11,15 @@ typedef struct bench_times {
     double median, best; /* seconds of a step */
 } bench_times;
 
-/* Runs step(context) `warm_up` times, then `steps` times on the clock. AT_EINTERRUPTED on a signal. */
-int bench_time_steps(int (*step)(void *context, at_error *err), void *context, int warm_up,
-                     int steps, bench_times *out, at_error *err);
+typedef int (*bench_step)(void *context, at_error *err);
+/* Runs step(context) `warm_up` times, then `steps` times on the clock. AT_EINTERRUPTED on a
+ * signal. */
+int bench_time_steps(bench_step step, void *context, int warm_up, int steps, bench_times *out,
+                     at_error *err);
+/* Some more steps, timed layer by layer, for at_plan_profile_result(). */
+int bench_profile(at_plan *plan, bench_step step, void *context, int steps, at_error *err);
+/* A batch of random pixels for the network, malloc'd; `rng` goes on behind them. NULL: no memory. */
+uint8_t *bench_pixels(const at_net *net, int batch, at_rng *rng, at_error *err);
 /* Bytes read and written a second by the fastest of some plain copies with that many threads. */
 int bench_copy_bandwidth(int threads, double *bandwidth, at_error *err);
 /* Seconds that a plan's step takes at least, its convolutions and fully connected layers alone and
