@@ -3,14 +3,15 @@
  * cgroups and its resource limits leave (base/memory_limit.c), or what the key `memory` allows it.
  *
  * Weights, gradients and the optimizer's values are there when the batch is judged, so only the
- * plan's arena is still to come. A tenth stays for images in flight and for libraries.
+ * plan's arena is still to come. A tenth stays for images in flight and for libraries; a plan that is
+ * made may take half of that, being a little larger than foreseen, or the process.
  */
 #include "internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const double usable = 0.9;
+static const double usable = 0.9, usable_once_made = 0.95;
 
 /* "800M", "1.5G", "2000000000"; empty: 0. */
 static int parse_bytes(const char *text, double *out, at_error *err)
@@ -28,7 +29,7 @@ static int parse_bytes(const char *text, double *out, at_error *err)
 }
 
 /* Bytes that this rank may still take for its arena. */
-static int left(const at_training *t, size_t *out, at_error *err)
+static int left(const at_training *t, double part, size_t *out, at_error *err)
 {
     double told;
     int code = parse_bytes(t->job->config->memory, &told, err);
@@ -38,7 +39,7 @@ static int left(const at_training *t, size_t *out, at_error *err)
         bytes /= at_comm_local_size(t->comm);
     if (told > 0)
         bytes = told - (double)at_current_rss();
-    *out = bytes > 0 ? (size_t)(usable * bytes) : 0;
+    *out = bytes > 0 ? (size_t)(part * bytes) : 0;
     return code;
 }
 
@@ -50,7 +51,7 @@ static double mega(size_t bytes)
 int at_check_weights_fit(const at_training *t, const at_graph *graph, at_error *err)
 {
     size_t free_bytes, count = at_graph_param_count(graph, err);
-    int code = count ? left(t, &free_bytes, err) : AT_EINPUT;
+    int code = count ? left(t, usable, &free_bytes, err) : AT_EINPUT;
     size_t least = 3 * count * sizeof(float); /* values, gradients, momentum */
     if (code || least <= free_bytes)
         return code;
@@ -76,7 +77,7 @@ static int refuse(const at_training *t, size_t needed, size_t free_bytes, int la
 int at_check_batch_fits(const at_training *t, const at_plan_options *options, at_error *err)
 {
     size_t free_bytes, needed = at_plan_size(t->net, options, err);
-    int code = needed ? left(t, &free_bytes, err) : AT_EINPUT;
+    int code = needed ? left(t, usable, &free_bytes, err) : AT_EINPUT;
     if (code || needed <= free_bytes)
         return code;
     return refuse(t, needed, free_bytes, at_plan_largest_batch(t->net, options, free_bytes), err);
@@ -85,7 +86,7 @@ int at_check_batch_fits(const at_training *t, const at_plan_options *options, at
 int at_check_plan_fits(const at_training *t, at_error *err)
 {
     size_t free_bytes, needed = at_plan_bytes(t->plan);
-    int code = left(t, &free_bytes, err);
+    int code = left(t, usable_once_made, &free_bytes, err);
     if (code || needed <= free_bytes)
         return code;
     double part = usable * (double)free_bytes / (double)needed;
