@@ -33,8 +33,11 @@ static int prepare(bench *b, const at_bench_net_options *o, double *plan_seconds
     if (!b->net)
         return AT_EFAIL;
     double start = at_now();
-    at_plan_options options = {
-        .batch = o->batch, .precision = o->precision, .threads = o->threads, .seed = 1};
+    at_plan_options options = {.batch = o->batch,
+                               .precision = o->precision,
+                               .threads = o->threads,
+                               .constant = true,
+                               .seed = 1};
     b->plan = at_plan_new(b->net, &options, err);
     *plan_seconds = at_now() - start;
     at_rng rng = at_rng_stream(1, "bench", 0);

@@ -40,7 +40,7 @@ static int predictor_init(predictor *p, const char *path, int images, int64_t th
     at_net_input_shape(p->net, &p->channels, &p->height, &p->width);
     p->classes = at_net_classes(p->net);
     p->batch = images < MAX_BATCH ? images : MAX_BATCH;
-    p->plan = at_plan_new(p->net, &(at_plan_options){.batch = p->batch, .threads = (int)threads}, err);
+    p->plan = at_plan_new(p->net, &(at_plan_options){.batch = p->batch, .constant = true, .threads = (int)threads}, err);
     if (!p->plan)
         return err->code;
     p->pixels = at_alloc_aligned((size_t)p->batch * (size_t)(p->height * p->width * p->channels));

@@ -31,6 +31,9 @@ static inline void bn_for_planes(const plan_op *op, plan_part part)
                         plan_tensor_bytes(op->plan, op->in[0]), part, (void *)(uintptr_t)op);
 }
 
+/* y = x*a + b with the moving statistics, of a row "bn": a[c], b[c]. */
+void bn_affine(const at_net *net, const nn_row *row, float *a, float *b);
+
 /* ---- bn_sum.c: y = act(x*a + b + addend), of ops with adds_input ---- */
 int bn_sum_build(plan_op *op, at_error *err);
 void bn_sum_forward(plan_op *op);

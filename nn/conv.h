@@ -24,12 +24,24 @@ typedef struct conv_memory {
 int conv_pass_new(conv_pass *out, dnn_engine *e, const dnn_conv_spec *spec, int64_t src_lanes,
                   int64_t dst_lanes, at_error *err);
 void conv_pass_fini(conv_pass *pass);
-/* Calls want(context, where, bytes) for each piece of memory that the pass needs beside its
- * tensors. */
-typedef int (*conv_want)(void *context, void **to, size_t bytes, at_error *err);
+/* Calls want(context, where, bytes, ...) for each piece of memory that the pass needs beside its
+ * tensors; `weights`: it holds these, from conv_pass_weights on. */
+typedef int (*conv_want)(void *context, bool weights, void **to, size_t bytes, at_error *err);
 int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *err);
 int conv_pass_bind(conv_pass *pass, const conv_memory *memory, at_error *err);
+/* Brings the weights into the primitive's layout; before the first run and whenever they change. */
+int conv_pass_weights(const conv_pass *pass, at_error *err);
 int conv_pass_run(const conv_pass *pass, at_error *err);
+
+/* ---- conv_weights.c: what forward reads where that is not the parameters themselves ----------- */
+typedef struct conv_weights {
+    float *kernel, *bias; /* NULL: the parameter, or none */
+    float *scale;         /* a channel, of a folded normalisation */
+} conv_weights;
+/* Asks for memory; `reordered`: the primitive reads a copy of the kernel in a layout of its own. */
+int conv_weights_build(plan_op *op, conv_weights *w, bool reordered, at_error *err);
+void conv_weights_take(const plan_op *op,
+                       const conv_weights *w); /* from the parameters as they are */
 
 /* ---- conv_tune.c ---------------------------------------------------------------------------- */
 /* The fastest pass for this direction; timed once for a shape, machine and number of threads, and

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * conv_pass: see conv.h. The master weights are fp32 [O,I,KH,KW]; each pass reorders them once a
- * step, which is cheap beside the convolution and keeps the flat buffers canonical.
+ * conv_pass: see conv.h. The master weights are fp32 [O,I,KH,KW]; in training each pass reorders
+ * them once a step, which is cheap beside the convolution and keeps the flat buffers canonical.
  */
 #include "conv.h"
 
@@ -61,14 +61,15 @@ int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *e
         {pass->src, pass->src, DNN_SRC, &pass->src_memory, &pass->src_scratch},
         {pass->dst, pass->dst, DNN_DST, &pass->dst_memory, &pass->dst_scratch},
     };
-    int status = want(context, &pass->scratch, dnn_call_bytes(pass->main, DNN_SCRATCH), err);
+    int status = want(context, false, &pass->scratch, dnn_call_bytes(pass->main, DNN_SCRATCH), err);
     for (size_t i = 0; i < 3 && !status; i++) {
         if (!pieces[i].call)
             continue;
-        status = want(context, pieces[i].memory, dnn_call_bytes(pass->main, pieces[i].slot), err);
+        status = want(context, i == 0, pieces[i].memory, dnn_call_bytes(pass->main, pieces[i].slot),
+                      err);
         size_t scratch = dnn_call_bytes(pieces[i].scratch_of, DNN_SCRATCH);
         if (!status && scratch)
-            status = want(context, pieces[i].scratch, scratch, err);
+            status = want(context, false, pieces[i].scratch, scratch, err);
     }
     return status;
 }
@@ -109,13 +110,16 @@ static int run_if(dnn_call *call, bool when, at_error *err)
     return call && when ? dnn_call_run(call, err) : 0;
 }
 
+int conv_pass_weights(const conv_pass *pass, at_error *err)
+{
+    return run_if(pass->weights, pass->spec.direction != DNN_BACKWARD_WEIGHTS, err);
+}
+
 int conv_pass_run(const conv_pass *pass, at_error *err)
 {
     bool src_out = pass->spec.direction == DNN_BACKWARD_DATA;
     bool weights_out = pass->spec.direction == DNN_BACKWARD_WEIGHTS;
-    int status = run_if(pass->weights, !weights_out, err);
-    if (!status)
-        status = run_if(pass->src, !src_out, err);
+    int status = run_if(pass->src, !src_out, err);
     if (!status)
         status = run_if(pass->dst, true, err);
     if (!status)

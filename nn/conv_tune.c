@@ -68,9 +68,10 @@ typedef struct trial_memory {
     size_t used;
 } trial_memory;
 
-static int trial_want(void *context, void **to, size_t bytes, at_error *err)
+static int trial_want(void *context, bool weights, void **to, size_t bytes, at_error *err)
 {
     trial_memory *t = context;
+    (void)weights;
     (void)err;
     *to = t->base ? t->base + t->used : NULL;
     t->used += (bytes + 63) / 64 * 64;
@@ -94,10 +95,10 @@ static int prepare_trial(conv_pass *pass, trial_memory *trial, at_error *err)
     size_t kernel =
         (size_t)(s->src.c / s->groups * s->dst.c * s->window.kh * s->window.kw) * sizeof(float);
     trial->used = 0;
-    trial_want(trial, &src, tensor_bytes(pass, DNN_SRC, pass->src), err);
-    trial_want(trial, &dst, tensor_bytes(pass, DNN_DST, pass->dst), err);
-    trial_want(trial, &weights, kernel, err);
-    trial_want(trial, &bias, (size_t)s->dst.c * sizeof(float), err);
+    trial_want(trial, false, &src, tensor_bytes(pass, DNN_SRC, pass->src), err);
+    trial_want(trial, false, &dst, tensor_bytes(pass, DNN_DST, pass->dst), err);
+    trial_want(trial, false, &weights, kernel, err);
+    trial_want(trial, false, &bias, (size_t)s->dst.c * sizeof(float), err);
     int status = conv_pass_memory(pass, trial_want, trial, err);
     if (status || !trial->base)
         return status;
@@ -121,23 +122,28 @@ static int prepare_trials(conv_pass *passes, int n, trial_memory *trial, at_erro
     return status;
 }
 
-static int run_once(const conv_pass *pass, bool alone, double *seconds, at_error *err)
+/* What is timed: a step's work, a pass of inference whose weights are there, a primitive alone. */
+typedef enum { TIME_STEP, TIME_READY, TIME_ALONE } time_what;
+
+static int run_once(const conv_pass *pass, time_what what, double *seconds, at_error *err)
 {
     double start = at_now();
-    int status = alone ? dnn_call_run(pass->main, err) : conv_pass_run(pass, err);
+    int status = what == TIME_STEP ? conv_pass_weights(pass, err) : 0;
+    if (!status)
+        status = what == TIME_ALONE ? dnn_call_run(pass->main, err) : conv_pass_run(pass, err);
     *seconds = at_now() - start;
     return status;
 }
 
-/* The shortest time of each pass, or of its primitive alone. They take turns, so that a disturbance
+/* The shortest time of each pass. They take turns, so that a disturbance
  * from outside meets all of them; the first round only warms up, and who is far behind after the
  * second leaves. */
-static int time_all(conv_pass *passes, int n, bool alone, double *best, at_error *err)
+static int time_all(conv_pass *passes, int n, time_what what, double *best, at_error *err)
 {
     trial_memory trial = {0};
     double least = 1e30;
     int status = prepare_trials(passes, n, &trial, err),
-        rounds = alone ? FLOOR_ROUNDS : TUNE_ROUNDS;
+        rounds = what == TIME_ALONE ? FLOOR_ROUNDS : TUNE_ROUNDS;
     for (int i = 0; i < n; i++)
         best[i] = 1e30;
     for (int k = 0; k <= rounds && !status; k++) {
@@ -145,7 +151,7 @@ static int time_all(conv_pass *passes, int n, bool alone, double *best, at_error
             double seconds = 0;
             if (k > 1 && best[i] > far_behind * least)
                 continue;
-            status = run_once(&passes[i], alone, &seconds, err);
+            status = run_once(&passes[i], what, &seconds, err);
             if (k > 0 && seconds < best[i])
                 best[i] = seconds;
             if (k > 0 && seconds < least)
@@ -182,28 +188,29 @@ static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_s
                      int64_t src_lanes, int64_t dst_lanes)
 {
     static const char *const directions[] = {"forward", "backward data", "backward weights"};
+    static const char *const activations[] = {"", " relu", " gelu", " sigmoid", " tanh", " silu"};
     const nn_window *w = &s->window;
     int64_t n = 1;
     while (n < s->n)
         n *= 2;
     snprintf(key, bytes,
-             "threads %d, %s, %s%s, n %lld, %lldx%lldx%lld to %lldx%lldx%lld, "
+             "threads %d, %s%s, %s%s%s%s, n %lld, %lldx%lldx%lld to %lldx%lldx%lld, "
              "k %lldx%lld, stride %lldx%lld, pad %lldx%lld, dilation %lldx%lld, groups %lld, "
              "lanes %lld %lld",
-             p->options.threads, directions[s->direction],
-             s->precision == AT_BF16 ? "bf16" : "fp32", s->bias ? " bias" : "", (long long)n,
-             (long long)s->src.c, (long long)s->src.h, (long long)s->src.w, (long long)s->dst.c,
-             (long long)s->dst.h, (long long)s->dst.w, (long long)w->kh, (long long)w->kw,
-             (long long)w->sh, (long long)w->sw, (long long)w->ph, (long long)w->pw,
-             (long long)w->dh, (long long)w->dw, (long long)s->groups, (long long)src_lanes,
-             (long long)dst_lanes);
+             p->options.threads, directions[s->direction], p->options.constant ? " alone" : "",
+             s->precision == AT_BF16 ? "bf16" : "fp32", s->bias ? " bias" : "",
+             s->sum ? " sum" : "", activations[s->activation], (long long)n, (long long)s->src.c,
+             (long long)s->src.h, (long long)s->src.w, (long long)s->dst.c, (long long)s->dst.h,
+             (long long)s->dst.w, (long long)w->kh, (long long)w->kw, (long long)w->sh,
+             (long long)w->sw, (long long)w->ph, (long long)w->pw, (long long)w->dh,
+             (long long)w->dw, (long long)s->groups, (long long)src_lanes, (long long)dst_lanes);
 }
 
 /* The index of the fastest of n > 1 candidates. */
-static int fastest(conv_pass *passes, int n, double *seconds, at_error *err)
+static int fastest(conv_pass *passes, int n, time_what what, double *seconds, at_error *err)
 {
     double best[CANDIDATES] = {0};
-    int chosen = 0, status = time_all(passes, n, false, best, err);
+    int chosen = 0, status = time_all(passes, n, what, best, err);
     for (int i = 1; i < n && !status; i++)
         if (best[i] < 0.9 * best[chosen])
             chosen = i;
@@ -252,7 +259,8 @@ int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src
     if (n == 0)
         return AT_EFAIL;
     double seconds = 0;
-    int chosen = n > 1 ? fastest(passes, n, &seconds, err) : 0;
+    time_what what = p->options.constant ? TIME_READY : TIME_STEP;
+    int chosen = n > 1 ? fastest(passes, n, what, &seconds, err) : 0;
     for (int i = 0; i < n; i++)
         if (i != chosen)
             conv_pass_fini(&passes[i]);
@@ -270,7 +278,7 @@ int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t d
     double best[CANDIDATES] = {0};
     int number[CANDIDATES];
     int n = make_candidates(passes, number, p, &chosen->spec, src_lanes, dst_lanes, err);
-    int status = n ? time_all(passes, n, true, best, err) : AT_EFAIL;
+    int status = n ? time_all(passes, n, TIME_ALONE, best, err) : AT_EFAIL;
     *seconds = best[0];
     for (int i = 0; i < n; i++) {
         *seconds = best[i] < *seconds ? best[i] : *seconds;

@@ -21,6 +21,8 @@ struct dnn_call {
     call_kind kind;
     dnn_direction direction;
     at_precision precision;
+    bool sum;
+    nn_activation activation;
     int64_t n;
     nn_shape src, dst;
     dnnl_primitive_desc_t desc;
@@ -146,11 +148,38 @@ static void add_bias(dnn_call *call)
             call->direction == DNN_BACKWARD_WEIGHTS ? DNNL_ARG_DIFF_BIAS : DNNL_ARG_BIAS;
 }
 
-static dnnl_status_t make_attr(dnnl_primitive_attr_t *attr)
+/* What the call does behind its own work. */
+static dnnl_status_t add_post_ops(dnnl_primitive_attr_t attr, bool sum, nn_activation activation)
+{
+    static const struct {
+        dnnl_alg_kind_t algorithm;
+        float alpha;
+    } of[] = {[NN_RELU] = {dnnl_eltwise_relu, 0},
+              [NN_GELU] = {dnnl_eltwise_gelu_erf, 0},
+              [NN_SIGMOID] = {dnnl_eltwise_logistic, 0},
+              [NN_TANH] = {dnnl_eltwise_tanh, 0},
+              [NN_SILU] = {dnnl_eltwise_swish, 1}};
+    dnnl_post_ops_t ops = NULL;
+    dnnl_status_t status = dnnl_post_ops_create(&ops);
+    if (!status && sum)
+        status = dnn_append_sum(ops);
+    if (!status && activation)
+        status = dnn_append_eltwise(ops, of[activation].algorithm, of[activation].alpha);
+    if (!status)
+        status = dnnl_primitive_attr_set_post_ops(attr, ops);
+    if (ops)
+        dnnl_post_ops_destroy(ops);
+    return status;
+}
+
+static dnnl_status_t make_attr(dnnl_primitive_attr_t *attr, const dnn_call *call)
 {
     dnnl_status_t status = dnnl_primitive_attr_create(attr);
-    return status ? status
-                  : dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
+    if (!status)
+        status = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
+    if (!status && (call->sum || call->activation))
+        status = add_post_ops(*attr, call->sum, call->activation);
+    return status;
 }
 
 /* The primitive of call->desc, or NULL and the call freed. */
@@ -200,7 +229,7 @@ static dnnl_status_t describe(dnn_call *call, const call_layouts *l, const dnn_c
     dnn_layouts own = l->forward;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t hint = NULL;
-    dnnl_status_t status = make_attr(&attr);
+    dnnl_status_t status = make_attr(&attr, call);
     if (call->direction == DNN_BACKWARD_WEIGHTS)
         own.weights = l->gradient;
     if (!status && call->direction != DNN_FORWARD)
@@ -223,6 +252,8 @@ dnn_call *dnn_conv_new(dnn_engine *e, const dnn_conv_spec *s, at_error *err)
     if (!call)
         return NULL;
     call->precision = s->precision;
+    call->sum = s->sum;
+    call->activation = s->activation;
     call->n = s->n;
     call->src = s->src;
     call->dst = s->dst;
@@ -294,7 +325,7 @@ static dnn_call *new_reorder(dnn_engine *e, dnn_layout from, dnn_layout to, at_e
     if (!call)
         return NULL;
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status = from && to ? make_attr(&attr) : dnnl_out_of_memory;
+    dnnl_status_t status = from && to ? make_attr(&attr, call) : dnnl_out_of_memory;
     if (!status)
         status =
             dnnl_reorder_primitive_desc_create(&call->desc, from, e->engine, to, e->engine, attr);

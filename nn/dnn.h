@@ -24,6 +24,8 @@ typedef struct dnn_conv_spec {
     dnn_direction direction;
     bool winograd; /* lets the library choose Winograd */
     bool bias;
+    bool sum;                 /* forward: onto what dst holds; then */
+    nn_activation activation; /* of the sum */
     at_precision precision;
     int64_t n;
     nn_shape src, dst;

@@ -18,6 +18,16 @@ void dnn_layout_free(dnn_layout layout)
         dnnl_memory_desc_destroy((dnnl_memory_desc_t)(uintptr_t)layout);
 }
 
+dnnl_status_t dnn_append_sum(dnnl_post_ops_t to)
+{
+    return dnnl_post_ops_append_sum(to, 1, 0, dnnl_data_type_undef);
+}
+
+dnnl_status_t dnn_append_eltwise(dnnl_post_ops_t to, dnnl_alg_kind_t algorithm, float alpha)
+{
+    return dnnl_post_ops_append_eltwise(to, algorithm, alpha, 0);
+}
+
 dnnl_status_t dnn_conv_desc(dnnl_primitive_desc_t *out, dnnl_engine_t engine,
                             dnn_direction direction, const dnn_layouts *l, const dnn_conv_window *w,
                             const_dnnl_primitive_attr_t attr, const_dnnl_primitive_desc_t hint)

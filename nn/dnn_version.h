@@ -38,6 +38,10 @@ typedef struct dnn_conv_window {
     dnnl_dims_t strides, dilation, padding; /* dilation 0: neighbours */
 } dnn_conv_window;
 
+/* What forward does with its result before it writes it: adds dst to it; an activation. */
+dnnl_status_t dnn_append_sum(dnnl_post_ops_t to);
+dnnl_status_t dnn_append_eltwise(dnnl_post_ops_t to, dnnl_alg_kind_t algorithm, float alpha);
+
 /* The descriptions of primitives; `hint` is the forward one, NULL where that is the direction. */
 dnnl_status_t dnn_conv_desc(dnnl_primitive_desc_t *out, dnnl_engine_t engine,
                             dnn_direction direction, const dnn_layouts *layouts,

@@ -137,12 +137,12 @@ struct at_layer {
     /* Of such a step: out = in * scale + offset in channel c. */
     void (*pixel)(const nn_row *row, int64_t c, float *scale, float *offset);
     nn_activation activation; /* which one this layer is */
-    bool absorbs;             /* its kernels can do the activation behind it */
-    bool absorbs_relu;        /* that, but a relu alone */
-    bool absorbs_sum;         /* in training, and an "add" of it and another tensor, and a relu */
     /* Attributes and inputs' shapes → output's shape, parameters, state. */
     int (*infer)(nn_row *row, at_error *err);
     double (*flops)(const nn_row *row); /* multiply-adds x 2 of a sample, forward; NULL: 0 */
+    /* Whether op, of this layer, can do the work of `next` in its own passes too: an activation, an
+     * "add" of its output and another tensor, a "bn" (plan_absorb.c). NULL: never. */
+    bool (*absorbs)(const struct plan_op *op, const struct plan_op *next);
     /* Compiles the row for a plan (plan.h); fini frees what it made. */
     int (*build)(struct plan_op *op, at_error *err);
     void (*fini)(struct plan_op *op);

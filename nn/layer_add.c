@@ -128,6 +128,12 @@ static int backward(plan_op *op, at_error *err)
     return 0;
 }
 
+static bool absorbs(const plan_op *op, const plan_op *next)
+{
+    (void)op;
+    return next->row->layer->activation == NN_RELU;
+}
+
 static int build(plan_op *op, at_error *err)
 {
     (void)err;
@@ -150,8 +156,8 @@ const at_layer at_layer_add = {
     .probes = {""},
     .inputs_min = 2,
     .inputs_max = NN_INPUTS,
-    .absorbs_relu = true,
     .infer = infer,
+    .absorbs = absorbs,
     .build = build,
     .bytes = bytes,
 };

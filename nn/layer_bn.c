@@ -106,9 +106,9 @@ static void take_shift_back(const plan_op *op)
     }
 }
 
-static float *moving(const plan_op *op, int k)
+static float *moving(const at_net *net, const nn_row *row, int k)
 {
-    return op->plan->net->state + op->row->states[k].offset;
+    return net->state + row->states[k].offset;
 }
 
 static void batch_statistics(const plan_op *op)
@@ -116,7 +116,7 @@ static void batch_statistics(const plan_op *op)
     const nn_bn_attrs *attrs = op->row->attrs;
     bn_state *s = op->state;
     double count = s->count, unbiased = count > 1 ? count / (count - 1) : 1;
-    float *mean = moving(op, 0), *variance = moving(op, 1);
+    float *mean = moving(op->plan->net, op->row, 0), *variance = moving(op->plan->net, op->row, 1);
     for (int64_t c = 0; c < s->view.channels; c++) {
         double d = s->sums[c] / count, var = s->sums[s->padded + c] / count - d * d;
         var = var > 0 ? var : 0;
@@ -128,13 +128,28 @@ static void batch_statistics(const plan_op *op)
     }
 }
 
+static float moving_inv(const at_net *net, const nn_row *row, int64_t c)
+{
+    const nn_bn_attrs *attrs = row->attrs;
+    return (float)(1 / sqrt((double)moving(net, row, 1)[c] + attrs->eps));
+}
+
 static void moving_statistics(const plan_op *op)
 {
-    const nn_bn_attrs *attrs = op->row->attrs;
     bn_state *s = op->state;
-    memcpy(s->mean, moving(op, 0), (size_t)op->out->shape.c * sizeof(float));
+    memcpy(s->mean, moving(op->plan->net, op->row, 0), (size_t)op->out->shape.c * sizeof(float));
     for (int64_t c = 0; c < op->out->shape.c; c++)
-        s->inv[c] = (float)(1 / sqrt((double)moving(op, 1)[c] + attrs->eps));
+        s->inv[c] = moving_inv(op->plan->net, op->row, c);
+}
+
+void bn_affine(const at_net *net, const nn_row *row, float *a, float *b)
+{
+    const float *gamma = net->params + row->params[0].info.offset;
+    const float *beta = net->params + row->params[1].info.offset;
+    for (int64_t c = 0; c < row->out.c; c++) {
+        a[c] = gamma[c] * moving_inv(net, row, c);
+        b[c] = beta[c] - moving(net, row, 0)[c] * a[c];
+    }
 }
 
 static void affine_part(void *context, int64_t begin, int64_t end, int thread)
@@ -233,6 +248,15 @@ static int backward(plan_op *op, at_error *err)
     return status;
 }
 
+/* Behind a sum, a relu alone. */
+static bool absorbs(const plan_op *op, const plan_op *next)
+{
+    const at_layer *layer = next->row->layer;
+    if (op->adds_input)
+        return layer->activation == NN_RELU;
+    return layer->activation || (layer == &at_layer_add && op->trains);
+}
+
 static int build(plan_op *op, at_error *err)
 {
     size_t padded = (size_t)(op->out->shape.c + 15) / 16 * 16;
@@ -267,9 +291,8 @@ const at_layer at_layer_bn = {
     .probes = {"eps=1e-3 momentum=0.2"},
     .attributes = attributes,
     .attributes_bytes = sizeof(nn_bn_attrs),
-    .absorbs = true,
-    .absorbs_sum = true,
     .infer = infer,
+    .absorbs = absorbs,
     .build = build,
     .bytes = bytes,
 };

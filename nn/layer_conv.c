@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * conv: cross-correlation, PyTorch's Conv2d. The first convolution behind the pixels chooses the
  * layout that those are turned into, each one the layout of its output; what lies between follows.
- * Which implementation it takes is conv_tune.c's.
+ * Which implementation it takes is conv_tune.c's. The activation behind it, in inference also batch
+ * normalisation and a sum, are done by the primitive before it writes its result.
  */
 #include "conv.h"
 
@@ -57,19 +58,40 @@ enum { FORWARD, DATA, WEIGHTS, PASSES };
 
 typedef struct conv_state {
     conv_pass passes[PASSES]; /* .main is NULL where a pass is not needed */
+    conv_weights weights;
+    bool ready; /* the weights are where forward reads them, for good */
 } conv_state;
+
+static int bring_weights(const plan_op *op, at_error *err)
+{
+    conv_state *s = op->state;
+    if (s->ready)
+        return 0;
+    conv_weights_take(op, &s->weights);
+    int status = conv_pass_weights(&s->passes[FORWARD], err);
+    s->ready = !status && op->plan->options.constant;
+    return status;
+}
 
 static int forward(plan_op *op, at_error *err)
 {
     const conv_state *s = op->state;
-    return conv_pass_run(&s->passes[FORWARD], err);
+    int status = bring_weights(op, err);
+    if (op->adds_input && op->in[1]->data != op->out->data)
+        plan_convert(op->plan, op->in[1], op->in[1]->data, op->out, op->out->data, false);
+    return status ? status : conv_pass_run(&s->passes[FORWARD], err);
 }
 
 static int backward(plan_op *op, at_error *err)
 {
     const conv_state *s = op->state;
+    if (op->activation)
+        plan_activation_back(op);
     int status = op->trains ? conv_pass_run(&s->passes[WEIGHTS], err) : 0;
-    return status || !op->in_grad[0] ? status : conv_pass_run(&s->passes[DATA], err);
+    if (status || !op->in_grad[0])
+        return status;
+    status = conv_pass_weights(&s->passes[DATA], err);
+    return status ? status : conv_pass_run(&s->passes[DATA], err);
 }
 
 static int bind(plan_op *op, at_error *err)
@@ -77,7 +99,8 @@ static int bind(plan_op *op, at_error *err)
     conv_state *s = op->state;
     const plan_tensor *in = op->in[0], *out = op->out;
     bool bias = op->row->param_count > 1;
-    conv_memory m = {in->data, plan_param(op, 0), bias ? plan_param(op, 1) : NULL, out->data};
+    const float *kernel = s->weights.kernel ? s->weights.kernel : plan_param(op, 0);
+    conv_memory m = {in->data, kernel, s->weights.bias, out->data};
     int status = conv_pass_bind(&s->passes[FORWARD], &m, err);
     m.dst = out->grad;
     if (!status && s->passes[WEIGHTS].main) {
@@ -110,31 +133,59 @@ static int measure(plan_op *op, double *seconds, at_error *err)
 
 typedef struct want_for {
     plan_op *op;
-    plan_life life;
+    plan_life life, weights_life;
 } want_for;
 
-static int want(void *context, void **to, size_t bytes, at_error *err)
+static int want(void *context, bool weights, void **to, size_t bytes, at_error *err)
 {
     const want_for *w = context;
-    return plan_want(w->op, to, bytes, w->life, err);
+    return plan_want(w->op, to, bytes, weights ? w->weights_life : w->life, err);
 }
 
 static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *err)
 {
     conv_state *s = op->state;
     const nn_conv_attrs *a = op->row->attrs;
+    bool first = which == FORWARD;
+    plan_life life = first ? LIVES_FORWARD : LIVES_BACKWARD;
     dnn_conv_spec spec = {.direction = direction,
-                          .bias = a->bias && which != DATA,
+                          .bias = (a->bias && which != DATA) || op->norm,
+                          .sum = first && op->adds_input,
+                          .activation = first ? op->activation : NN_IDENTITY,
                           .precision = op->plan->options.precision,
                           .n = op->plan->options.batch,
                           .src = op->row->in[0],
                           .dst = op->row->out,
                           .window = a->window,
                           .groups = a->groups};
-    want_for context = {op, which == FORWARD ? LIVES_FORWARD : LIVES_BACKWARD};
-    int status = conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]),
-                           plan_lanes(op->out), err);
+    want_for context = {op, life, op->plan->options.constant ? LIVES_ALWAYS : life};
+    const plan_tensor *out = spec.sum ? op->in[1] : op->out;
+    int status =
+        conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]), plan_lanes(out), err);
     return status ? status : conv_pass_memory(&s->passes[which], want, &context, err);
+}
+
+static bool absorbs(const plan_op *op, const plan_op *next)
+{
+    const at_layer *layer = next->row->layer;
+    bool before_maximum = next->out->consumers == 1 && plan_is_max_pool(next->out->consumer->row);
+    if (op->plan->grouped)
+        return false;
+    if (op->plan->options.training)
+        return plan_activation_from_output(layer->activation) && !before_maximum;
+    return layer->activation || (layer == &at_layer_add && !op->adds_input) ||
+           (layer == &at_layer_bn && !op->norm && !op->adds_input);
+}
+
+/* What is done behind the convolution itself. */
+static void build_behind(plan_op *op)
+{
+    plan_tensor *addend = op->in[1];
+    op->keeps_output = op->activation != NN_IDENTITY;
+    if (op->adds_input && !plan_lanes(addend))
+        plan_set_lanes(addend, plan_lanes(op->out));
+    op->sum_in_place = op->adds_input && plan_lanes(addend) == plan_lanes(op->out) &&
+                       addend->consumer == op && addend != op->in[0];
 }
 
 static int build(plan_op *op, at_error *err)
@@ -154,8 +205,10 @@ static int build(plan_op *op, at_error *err)
     if (!plan_lanes(op->in[0]))
         plan_set_lanes(op->in[0], dnn_call_lanes(s->passes[FORWARD].main, DNN_SRC));
     op->out->lanes = dnn_call_lanes(s->passes[FORWARD].main, DNN_DST);
+    build_behind(op);
+    status = conv_weights_build(op, &s->weights, s->passes[FORWARD].weights, err);
     op->backward = op->out->wants_grad ? backward : NULL;
-    if (op->trains)
+    if (!status && op->trains)
         status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, err);
     return status || !op->in[0]->wants_grad ? status : add_pass(op, DATA, DNN_BACKWARD_DATA, err);
 }
@@ -165,6 +218,13 @@ static void fini(plan_op *op)
     conv_state *s = op->state;
     for (int i = 0; i < PASSES && !op->plan->grouped; i++)
         conv_pass_fini(&s->passes[i]);
+}
+
+/* Those of the activation's gradient: the rest is the primitives' own time. */
+static double bytes(const plan_op *op)
+{
+    bool back = op->activation && op->plan->options.training && !op->plan->grouped;
+    return back ? 3 * (double)plan_tensor_bytes(op->plan, op->out) : 0;
 }
 
 const at_layer at_layer_conv = {
@@ -177,6 +237,8 @@ const at_layer at_layer_conv = {
     .attributes_bytes = sizeof(nn_conv_attrs),
     .infer = infer,
     .flops = flops,
+    .absorbs = absorbs,
     .build = build,
     .fini = fini,
+    .bytes = bytes,
 };

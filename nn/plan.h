@@ -50,12 +50,14 @@ struct plan_op {
     void *state;              /* the layer's own; its fini frees it */
     nn_activation activation; /* of another row, done in the same pass */
     bool adds_input;          /* in[1] is added before the activation: the work of a row "add" */
+    const nn_row *norm;       /* in inference, a row "bn" done in the same pass; NULL: none */
     bool absorbed;            /* another op does this row's work, or nobody needs it */
     bool trains;              /* its parameters want gradients: of a training, and not frozen */
     /* Set by build(). */
     bool keeps_input, keeps_output; /* backward reads them */
     bool value_in_place;            /* output may lie over the input */
     bool grad_in_place;             /* input's gradient may lie over the output's */
+    bool sum_in_place;              /* output may lie over in[1] of adds_input */
     int (*bind)(plan_op *op, at_error *err);
     int (*forward)(plan_op *op, at_error *err);
     int (*backward)(plan_op *op, at_error *err);
@@ -69,7 +71,7 @@ struct plan_op {
 };
 
 /* When a buffer is needed, by the op that asks for it. */
-typedef enum { LIVES_FORWARD, LIVES_BACKWARD, LIVES_BOTH } plan_life;
+typedef enum { LIVES_FORWARD, LIVES_BACKWARD, LIVES_BOTH, LIVES_ALWAYS } plan_life;
 typedef struct plan_buffer {
     void **to;
     size_t bytes, offset;
@@ -138,6 +140,10 @@ bool plan_is_max_pool(const nn_row *row);
 /* ---- plan_activation.c: the build() and bytes() of relu, gelu, ... --------------------------- */
 /* Behind an activation in another op's pass: of 0 it may not be 0, as the layout's padding must. */
 void plan_activation_padding(const plan_op *op, nn_activation act);
+/* Behind an activation in another op's pass, of those whose derivative its output tells: the
+ * output's gradient becomes that of what went in. */
+bool plan_activation_from_output(nn_activation act);
+void plan_activation_back(const plan_op *op);
 int plan_activation_build(plan_op *op, at_error *err);
 double plan_activation_bytes(const plan_op *op);
 

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * plan_absorb: rows that another op does in passes over memory that it makes anyway: an activation
- * behind batch normalisation, a relu behind a sum, the sum at the end of a residual block, a relu
- * before a maximum.
+ * behind a convolution or batch normalisation, a relu behind a sum, the sum at the end of a residual
+ * block, batch normalisation with fixed statistics, a relu before a maximum. What an op can take is
+ * its layer's to say (at_layer.absorbs).
  */
 #include "plan.h"
 
-/* The activation behind op: its output becomes op's own. */
-static void absorb_behind(plan_op *op)
+/* op does next's work: next's output becomes op's own. */
+static void take_over(plan_op *op, plan_op *next)
 {
-    plan_op *next = op->out->consumer;
-    op->activation = next->row->layer->activation;
     next->absorbed = true;
     op->out->producer = NULL;
     op->out = next->out;
@@ -37,52 +36,62 @@ static void find_consumer(at_plan *p, plan_tensor *t)
                 t->consumer = &p->ops[i];
 }
 
-/* The tensor that the row behind op adds to op's output, if op can do that: the row is a sum of two,
- * and the other one is made before op runs. */
-static plan_tensor *addend(const plan_op *op)
+/* The tensor that the row `sum` adds to op's output, if op can do that: it is a sum of two, and the
+ * other one is made before op runs. */
+static plan_tensor *addend(const plan_op *op, const plan_op *sum)
 {
-    const plan_op *sum = op->out->consumer;
-    if (!op->row->layer->absorbs_sum || !op->trains || sum->row->layer != &at_layer_add ||
-        sum->input_count != 2)
+    if (sum->input_count != 2)
         return NULL;
     plan_tensor *other = sum->in[0] == op->out ? sum->in[1] : sum->in[0];
-    bool usable = other != op->out && other->producer && other->wants_grad;
+    bool usable =
+        other != op->out && other->producer && (other->wants_grad || !op->plan->options.training);
     return usable && other->producer->index < op->index ? other : NULL;
 }
 
-static void absorb_sum(at_plan *p, plan_op *op, plan_tensor *other)
+static bool absorb_sum(plan_op *op, plan_op *sum)
 {
-    plan_op *sum = op->out->consumer;
-    sum->absorbed = op->adds_input = true;
+    plan_tensor *other = addend(op, sum);
+    if (!other)
+        return false;
+    op->adds_input = true;
     op->in[1] = other;
     op->input_count = 2;
-    op->out->producer = NULL;
-    op->out = sum->out;
-    op->out->producer = op;
-    find_consumer(p, other);
-    bool relu = op->out->consumers == 1 && op->out->consumer->row->layer->activation == NN_RELU;
-    if (relu)
-        absorb_behind(op);
+    take_over(op, sum);
+    find_consumer(op->plan, other);
+    return true;
 }
 
-static bool can_do(const at_layer *layer, nn_activation behind)
+/* The row behind op, if op can do it. */
+static bool absorb_behind(plan_op *op)
 {
-    return (layer->absorbs && behind) || (layer->absorbs_relu && behind == NN_RELU);
+    plan_op *next = op->out->consumer;
+    const at_layer *layer = op->row->layer;
+    if (op->out->consumers != 1 || op->activation || !layer->absorbs || !layer->absorbs(op, next))
+        return false;
+    if (next->row->layer == &at_layer_add)
+        return absorb_sum(op, next);
+    if (next->row->layer == &at_layer_bn)
+        op->norm = next->row;
+    op->activation = next->row->layer->activation;
+    take_over(op, next);
+    return true;
+}
+
+static bool is_relu_before_maximum(const plan_op *op)
+{
+    return op->row->layer->activation == NN_RELU && op->out->consumers == 1 &&
+           plan_is_max_pool(op->out->consumer->row) && op->in[0]->consumers == 1;
 }
 
 void plan_absorb(at_plan *p)
 {
     for (int i = 0; i < p->op_count; i++) {
-        plan_op *op = &p->ops[i], *next = op->out->consumer;
-        if (op->absorbed || op->out->consumers != 1)
+        plan_op *op = &p->ops[i];
+        if (op->absorbed)
             continue;
-        plan_tensor *other = addend(op);
-        if (other)
-            absorb_sum(p, op, other);
-        else if (can_do(op->row->layer, next->row->layer->activation))
-            absorb_behind(op);
-        else if (op->row->layer->activation == NN_RELU && plan_is_max_pool(next->row) &&
-                 op->in[0]->consumers == 1)
-            absorb_before(next);
+        while (absorb_behind(op))
+            ;
+        if (is_relu_before_maximum(op))
+            absorb_before(op->out->consumer);
     }
 }

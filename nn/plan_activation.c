@@ -44,6 +44,25 @@ static int forward(plan_op *op, at_error *err)
     return 0;
 }
 
+bool plan_activation_from_output(nn_activation act)
+{
+    return act == NN_RELU || act == NN_SIGMOID || act == NN_TANH;
+}
+
+static void back_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const plan_op *op = context;
+    op->plan->kernels->activate_back(op->activation, op->out->precision == AT_BF16, op->out->data,
+                                     op->out->grad, op->out->grad, begin, end);
+}
+
+void plan_activation_back(const plan_op *op)
+{
+    plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
+                        plan_tensor_bytes(op->plan, op->out), back_part, (void *)(uintptr_t)op);
+}
+
 static void backward_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
@@ -66,8 +85,7 @@ int plan_activation_build(plan_op *op, at_error *err)
     (void)err;
     plan_follow(op);
     op->grad_in_place = true;
-    nn_activation act = act_of(op);
-    op->keeps_output = act == NN_RELU || act == NN_SIGMOID || act == NN_TANH;
+    op->keeps_output = plan_activation_from_output(act_of(op));
     op->keeps_input = !op->keeps_output;
     op->forward = forward;
     op->backward = op->in[0]->wants_grad ? backward : NULL;

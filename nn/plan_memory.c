@@ -37,6 +37,8 @@ static void share(at_plan *p)
     for (int i = 0; i < p->op_count; i++) {
         plan_op *op = &p->ops[i];
         plan_tensor *in = op->in[0];
+        if (op->sum_in_place)
+            op->out->value_of = op->in[1];
         if (op->absorbed || !in || in->consumers != 1)
             continue;
         if (op->value_in_place && !in->no_value && !in->producer->keeps_output)

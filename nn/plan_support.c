@@ -9,6 +9,7 @@
 
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WORTH_WAKING = 64 << 10 }; /* bytes */
 
@@ -27,8 +28,12 @@ int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *er
     p->buffers[p->buffer_count++] = (plan_buffer){
         .to = to,
         .bytes = bytes,
-        .from = life == LIVES_BACKWARD ? back : op->index,
-        .until = life == LIVES_FORWARD ? op->index : back,
+        .from = life == LIVES_ALWAYS     ? 0
+                : life == LIVES_BACKWARD ? back
+                                         : op->index,
+        .until = life == LIVES_ALWAYS    ? 2 * p->op_count
+                 : life == LIVES_FORWARD ? op->index
+                                         : back,
     };
     return 0;
 }
@@ -156,5 +161,8 @@ void plan_convert(const at_plan *p, const plan_tensor *from, const void *source,
                   const plan_tensor *to, void *target, bool add)
 {
     convert_work w = {p, plan_view(p, from), plan_view(p, to), source, target, add};
-    plan_parallel_bytes(p, plan_slots(&w.to), plan_tensor_bytes(p, to), convert_part, &w);
+    if (!add && plan_lanes(from) == plan_lanes(to))
+        memcpy(target, source, plan_tensor_bytes(p, to));
+    else
+        plan_parallel_bytes(p, plan_slots(&w.to), plan_tensor_bytes(p, to), convert_part, &w);
 }

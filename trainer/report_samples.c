@@ -149,7 +149,7 @@ static int gallery_init(gallery *g, const char *model, const char *data, at_erro
         return at_fail(err, AT_EINPUT, "%s knows %d classes, %s has %zu", model, g->classes, data,
                        at_dataset_classes(g->data));
     at_net_input_shape(g->net, &g->channels, &g->height, &g->width);
-    g->plan = at_plan_new(g->net, &(at_plan_options){.batch = BATCH}, err);
+    g->plan = at_plan_new(g->net, &(at_plan_options){.batch = BATCH, .constant = true}, err);
     g->pixels = at_alloc_aligned((size_t)BATCH * (size_t)(g->height * g->width * g->channels));
     g->guesses = calloc(SEEN, sizeof *g->guesses);
     return !g->plan ? AT_EFAIL : g->pixels && g->guesses ? 0 : at_nomem(err);

@@ -114,6 +114,9 @@ typedef struct at_plan_options {
     int batch;
     at_precision precision;
     bool training; /* false: forward only, moving statistics, no dropout */
+    /* Of inference: parameters and state stay as they are at the first pass, and are brought into
+     * the kernels' layouts once. */
+    bool constant;
     int threads;   /* OpenMP; 0: one a CPU of the cpuset */
     uint64_t seed; /* of dropout */
     /* Of the loss, as PyTorch's CrossEntropyLoss(weight, label_smoothing); its mean over samples is
