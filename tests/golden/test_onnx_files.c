@@ -6,8 +6,8 @@
  * onnxruntime.
  */
 #include "../../nn/onnx.h"
+#include "artefacts.h"
 #include "recipe.h"
-#include "scratch.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -20,65 +20,12 @@
 
 enum { BATCH = 20, IMAGES = 100, CLASSES = 10, MOST_BYTES = 1 << 30 };
 
-static char *dir;        /* where files go */
-static bool keep = true; /* they are asked for */
-
-static int setup(void **state)
-{
-    (void)state;
-    const char *asked = getenv("ATOLL_ARTEFACTS");
-    keep = asked != NULL;
-    dir = keep ? strdup(asked) : scratch_new();
-    return dir ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    if (keep)
-        free(dir);
-    else
-        scratch_free(dir);
-    return 0;
-}
-
-static void check(bool good, const at_error *err)
-{
-    if (!good)
-        fail_msg("%s", err->message);
-}
-
-static size_t pixels_of(const at_net *net)
-{
-    int c, h, w;
-    at_net_input_shape(net, &c, &h, &w);
-    return (size_t)(c * h * w);
-}
-
-/* Logits [n,K], then scores [n,K]; malloc'd. n is a multiple of the batch. */
-static float *infer(at_net *net, const uint8_t *pixels, size_t n)
-{
-    at_error err = {0};
-    size_t classes = (size_t)at_net_classes(net), one = pixels_of(net);
-    float *out = malloc(2 * n * classes * sizeof *out);
-    at_plan *plan = at_plan_new(net, &(at_plan_options){.batch = BATCH}, &err);
-    check(plan && out, &err);
-    for (size_t i = 0; i < n; i += BATCH) {
-        at_plan_input in = {.pixels = pixels + i * one};
-        check(at_plan_infer(plan, &in, &(at_plan_stats){0}, &err) == AT_OK, &err);
-        memcpy(out + i * classes, at_plan_logits(plan), BATCH * classes * sizeof *out);
-        memcpy(out + (n + i) * classes, at_plan_scores(plan), BATCH * classes * sizeof *out);
-    }
-    at_plan_free(plan);
-    return out;
-}
-
 /* Noise on a colour of the image's own: of noise alone, networks that average see the same. */
 static uint8_t *make_pixels(const at_net *net, size_t n)
 {
     int c, h, w;
     at_net_input_shape(net, &c, &h, &w);
-    size_t one = pixels_of(net), channels = (size_t)c;
+    size_t one = artefacts_pixels(net), channels = (size_t)c;
     uint8_t *pixels = recipe_pixels(n * one);
     for (size_t i = 0; i < n * one; i++) {
         uint32_t colour = recipe_noise("colour", i / one * channels + i % channels) & 255;
@@ -109,7 +56,7 @@ static void enliven(at_net *net)
 static void soften(at_net *net, const uint8_t *pixels)
 {
     size_t classes = (size_t)at_net_classes(net);
-    float *logits = infer(net, pixels, BATCH);
+    float *logits = artefacts_infer(net, pixels, BATCH, BATCH);
     double mean[CLASSES] = {0}, square = 0;
     for (size_t i = 0; i < BATCH * classes; i++)
         mean[i % classes] += (double)logits[i] / BATCH;
@@ -126,27 +73,12 @@ static void soften(at_net *net, const uint8_t *pixels)
     free(logits);
 }
 
-static void write_scores(const char *name, at_net *net)
+static void score(const char *name, at_net *net)
 {
-    at_error err = {0};
-    int c, h, w, classes = at_net_classes(net);
-    at_net_input_shape(net, &c, &h, &w);
-    size_t count = IMAGES * pixels_of(net);
     uint8_t *pixels = make_pixels(net, IMAGES);
-    float *as_floats = malloc(count * sizeof *as_floats);
-    assert_non_null(as_floats);
-    for (size_t i = 0; i < count; i++)
-        as_floats[i] = pixels[i];
-    float *out = infer(net, pixels, IMAGES);
-    char *path = at_format("%s/%s.scores.h5", dir, name);
-    at_h5 *file = at_h5_create(path, &err);
-    check(file != NULL, &err);
-    const int64_t image[] = {IMAGES, h, w, c}, row[] = {IMAGES, classes};
-    check(at_h5_write_floats(file, "pixels", as_floats, 4, image, &err) == AT_OK, &err);
-    check(at_h5_write_floats(file, "scores", out + IMAGES * classes, 2, row, &err) == AT_OK, &err);
-    check(at_h5_close(file, &err) == AT_OK, &err);
-    free(path);
-    free(as_floats);
+    soften(net, pixels);
+    float *out = artefacts_infer(net, pixels, IMAGES, BATCH);
+    artefacts_write_scores(name, net, pixels, out, IMAGES);
     free(out);
     free(pixels);
 }
@@ -179,7 +111,7 @@ static Onnx__ModelProto *read_back(const char *path, const at_net *net, size_t a
     at_error err = {0};
     char *bytes = NULL;
     size_t n = 0, floats = 0;
-    check(at_file_read(path, MOST_BYTES, &bytes, &n, &err) == AT_OK, &err);
+    must(at_file_read(path, MOST_BYTES, &bytes, &n, &err) == AT_OK, &err);
     Onnx__ModelProto *model = onnx__model_proto__unpack(NULL, n, (const uint8_t *)bytes);
     assert_non_null(model);
     free(bytes);
@@ -207,18 +139,13 @@ static const Onnx__NodeProto *node_of(const Onnx__ModelProto *model, const char 
     return NULL;
 }
 
-/* The names "class 0", "class 1", ... */
 static char *export(const char *name, at_net *net, int *status, at_error *err)
 {
-    char text[CLASSES][32], *classes[CLASSES];
-    at_model_info info = {.model = (char *)name, .classes = classes};
-    info.class_count = (size_t)at_net_classes(net);
-    for (size_t i = 0; i < info.class_count; i++) {
-        snprintf(text[i], sizeof text[i], "class %zu", i);
-        classes[i] = text[i];
-    }
-    char *path = at_format("%s/%s.onnx", dir, name);
+    char *file = at_format("%s.onnx", name), *path = artefacts_path(file);
+    at_model_info info = artefacts_info(name, net);
     *status = at_model_export_onnx(net, &info, path, err);
+    artefacts_info_fini(&info);
+    free(file);
     return path;
 }
 
@@ -228,17 +155,13 @@ static char *show(const char *name, at_graph *g, at_net **out)
     at_error err = {0};
     int status = 0;
     at_net *net = g ? at_net_new(g, 1, &err) : NULL;
-    check(net != NULL, &err);
+    must(net != NULL, &err);
     at_graph_free(g);
     enliven(net);
-    if (keep) {
-        uint8_t *pixels = make_pixels(net, BATCH);
-        soften(net, pixels);
-        free(pixels);
-        write_scores(name, net);
-    }
+    if (artefacts_wanted())
+        score(name, net);
     char *path = export(name, net, &status, &err);
-    check(status == 0, &err);
+    must(status == 0, &err);
     assert_true(at_file_exists(path));
     *out = net;
     return path;
@@ -350,7 +273,7 @@ static void test_too_large(void **state)
     at_graph_add(g, "logits", "dense", "d2", "out=3 bias=0");
     at_graph_add(g, "loss", "softmax_loss", "logits", "%s", "");
     at_net *net = nn_net_resolve(g, &err);
-    check(net != NULL, &err);
+    must(net != NULL, &err);
     size_t bytes = net->param_count * sizeof(float);
     net->params = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_true(net->params != MAP_FAILED);
@@ -373,5 +296,5 @@ int main(void)
         cmocka_unit_test(test_every_model),
         cmocka_unit_test(test_too_large),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, artefacts_setup, artefacts_teardown);
 }

@@ -4,8 +4,8 @@
  * same bits. With ATOLL_ARTEFACTS=DIR it leaves NAME.h5 (the model) and NAME.scores.h5 (pixels
  * [N,H,W,C], logits and scores [N,K]) there, which test_keras.py holds against Keras.
  */
+#include "artefacts.h"
 #include "recipe.h"
-#include "scratch.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -17,89 +17,10 @@
 
 enum { BATCH = 16 };
 
-static char *dir;        /* where files go */
-static bool keep = true; /* they are asked for */
-
-static int setup(void **state)
-{
-    (void)state;
-    const char *asked = getenv("ATOLL_ARTEFACTS");
-    keep = asked != NULL;
-    dir = keep ? strdup(asked) : scratch_new();
-    return dir ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    if (keep)
-        free(dir);
-    else
-        scratch_free(dir);
-    return 0;
-}
-
-static void check(bool good, const at_error *err)
-{
-    if (!good)
-        fail_msg("%s", err->message);
-}
-
-/* Logits, then scores: [2,BATCH,K]; malloc'd. */
-static float *infer(at_net *net, const uint8_t *pixels)
-{
-    at_error err = {0};
-    size_t n = (size_t)BATCH * (size_t)at_net_classes(net);
-    float *out = malloc(2 * n * sizeof *out);
-    at_plan *plan = at_plan_new(net, &(at_plan_options){.batch = BATCH}, &err);
-    check(plan && out, &err);
-    at_plan_stats stats = {0};
-    check(at_plan_infer(plan, &(at_plan_input){.pixels = pixels}, &stats, &err) == AT_OK, &err);
-    memcpy(out, at_plan_logits(plan), n * sizeof *out);
-    memcpy(out + n, at_plan_scores(plan), n * sizeof *out);
-    at_plan_free(plan);
-    return out;
-}
-
-static void write_scores(const char *name, const at_net *net, const uint8_t *pixels,
-                         const float *out)
-{
-    at_error err = {0};
-    int c, h, w, classes = at_net_classes(net);
-    at_net_input_shape(net, &c, &h, &w);
-    size_t count = (size_t)BATCH * (size_t)(c * h * w);
-    float *as_floats = malloc(count * sizeof *as_floats);
-    for (size_t i = 0; i < count; i++)
-        as_floats[i] = pixels[i];
-    char *path = at_format("%s/%s.scores.h5", dir, name);
-    at_h5 *file = at_h5_create(path, &err);
-    check(file != NULL, &err);
-    const int64_t image[] = {BATCH, h, w, c}, row[] = {BATCH, classes};
-    check(at_h5_write_floats(file, "pixels", as_floats, 4, image, &err) == AT_OK, &err);
-    check(at_h5_write_floats(file, "logits", out, 2, row, &err) == AT_OK, &err);
-    check(at_h5_write_floats(file, "scores", out + BATCH * classes, 2, row, &err) == AT_OK, &err);
-    check(at_h5_close(file, &err) == AT_OK, &err);
-    free(path);
-    free(as_floats);
-}
-
-static void save(const char *name, at_net *net, const char *path)
-{
-    at_error err = {0};
-    char text[16][32], *classes[16];
-    at_model_info info = {.model = (char *)name, .classes = classes};
-    info.class_count = (size_t)at_net_classes(net);
-    for (size_t i = 0; i < info.class_count; i++) {
-        snprintf(text[i], sizeof text[i], "class %zu", i);
-        classes[i] = text[i];
-    }
-    check(at_model_save(net, &info, path, &err) == AT_OK, &err);
-}
-
 /* Scales the last layer so that the largest logit is 3: scores of all 0 or 1 would show little. */
 static void soften(at_net *net, const uint8_t *pixels)
 {
-    float *logits = infer(net, pixels), largest = 0;
+    float *logits = artefacts_infer(net, pixels, BATCH, BATCH), largest = 0;
     for (int i = 0; i < BATCH * at_net_classes(net); i++)
         largest = fmaxf(largest, fabsf(logits[i]));
     for (size_t i = 0; i < at_net_params_listed(net); i++) {
@@ -115,24 +36,25 @@ static void show(const char *name, at_graph *g)
 {
     at_error err = {0};
     at_net *net = g ? at_net_new(g, 1, &err) : NULL;
-    check(net != NULL, &err);
+    must(net != NULL, &err);
     at_graph_free(g);
     recipe_weights(net);
     recipe_state(net);
-    int c, h, w;
-    at_net_input_shape(net, &c, &h, &w);
-    uint8_t *pixels = recipe_pixels((size_t)BATCH * (size_t)(c * h * w));
+    uint8_t *pixels = recipe_pixels(BATCH * artefacts_pixels(net));
     soften(net, pixels);
-    char *path = at_format("%s/%s.h5", dir, name);
-    save(name, net, path);
-    float *out = infer(net, pixels);
+    char *file = at_format("%s.h5", name), *path = artefacts_path(file);
+    at_model_info info = artefacts_info(name, net);
+    must(at_model_save(net, &info, path, &err) == AT_OK, &err);
+    float *out = artefacts_infer(net, pixels, BATCH, BATCH);
     at_net *back = at_model_load(path, NULL, &err);
-    check(back != NULL, &err);
-    float *again = infer(back, pixels);
+    must(back != NULL, &err);
+    float *again = artefacts_infer(back, pixels, BATCH, BATCH);
     assert_memory_equal(out, again, 2 * sizeof(float) * BATCH * (size_t)at_net_classes(net));
-    if (keep)
-        write_scores(name, net, pixels, out);
+    if (artefacts_wanted())
+        artefacts_write_scores(name, net, pixels, out, BATCH);
+    artefacts_info_fini(&info);
     free(path);
+    free(file);
     free(pixels);
     free(out);
     free(again);
@@ -151,7 +73,7 @@ static void show_model(const char *name, const char *model, int channels, int si
                           .mean = mean,
                           .deviation = deviation};
     at_graph *g = at_model_graph(model, &spec, &err);
-    check(g != NULL, &err);
+    must(g != NULL, &err);
     show(name, g);
 }
 
@@ -212,8 +134,8 @@ static void test_not_in_keras(void **state)
     at_graph_add(g, "d1", "dense", "both", "out=3 bias=1");
     at_graph_add(g, "loss", "softmax_loss", "d1", "%s", "");
     at_net *net = at_net_new(g, 1, &err);
-    check(net != NULL, &err);
-    char *classes[] = {"a", "b", "c"}, *path = at_path_join(dir, "none.h5");
+    must(net != NULL, &err);
+    char *classes[] = {"a", "b", "c"}, *path = artefacts_path("none.h5");
     at_model_info info = {.model = "none", .classes = classes, .class_count = 3};
     assert_int_equal(at_model_save(net, &info, path, &err), AT_EINPUT);
     assert_non_null(strstr(err.message, "row 'both'"));
@@ -231,5 +153,5 @@ int main(void)
         cmocka_unit_test(test_other_rows),
         cmocka_unit_test(test_not_in_keras),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, artefacts_setup, artefacts_teardown);
 }
