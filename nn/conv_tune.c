@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * conv_tune: which implementation a convolution takes. Candidates are the library's direct and
- * Winograd algorithms, in the layouts that the tensors have and in those that the library would
- * choose, whose reorders are then part of the time, and direct in NHWC and NCHW, where it has good
- * kernels for channel counts that are no multiple of a vector. The library's reference loops, a
- * hundred times slower, are taken only where there is nothing else. A later candidate must be a
+ * conv_tune: which implementation a convolution takes. Candidates are the library's Winograd, where
+ * it has one (its own guess at whether that pays is not asked), and direct algorithms, in the layouts
+ * that the tensors have and in those that the library would choose, whose reorders are then part of
+ * the time, and direct in NHWC and NCHW, where it has good kernels for channel counts that are no
+ * multiple of a vector. A sum has the layout of what is there to add. The library's reference loops,
+ * a hundred times slower, are taken only where there is nothing else. A later candidate must be a
  * tenth faster than an earlier one, so that noise does not change the choice from one machine of a
  * kind to the next.
  */
@@ -30,7 +31,7 @@ static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t sr
                          {false, 1, 1}};
     s.winograd = all[i].winograd;
     s.src_lanes = all[i].src;
-    s.dst_lanes = all[i].dst;
+    s.dst_lanes = spec->sum && dst_lanes ? dst_lanes : all[i].dst;
     return s;
 }
 
@@ -218,7 +219,8 @@ static int fastest(conv_pass *passes, int n, time_what what, double *seconds, at
     return status ? status : chosen;
 }
 
-/* What was found before, without making the others; false where it cannot be made (any more). */
+/* What was found before, without making the others; false where it cannot be made (any more), or is
+ * the library's last resort here: the others may be better. */
 static bool take_known(conv_pass *out, const char *key, at_plan *p, const dnn_conv_spec *spec,
                        int64_t src_lanes, int64_t dst_lanes)
 {
@@ -226,7 +228,11 @@ static bool take_known(conv_pass *out, const char *key, at_plan *p, const dnn_co
     if (known < 0 || known >= CANDIDATES)
         return false;
     dnn_conv_spec s = candidate_spec(spec, known, src_lanes, dst_lanes);
-    return conv_pass_new(out, p->engine, &s, src_lanes, dst_lanes, NULL) == 0;
+    if (conv_pass_new(out, p->engine, &s, src_lanes, dst_lanes, NULL))
+        return false;
+    if (is_reference(out))
+        conv_pass_fini(out);
+    return out->main;
 }
 
 /* For a plan that only wants to know sizes: the first that is there, direct ones before Winograd's. */

@@ -267,7 +267,7 @@ dnn_call *dnn_conv_new(dnn_engine *e, const dnn_conv_spec *s, at_error *err)
     const dnnl_dim_t *kernel = grouped ? several : one;
     int ndims = grouped ? 5 : 4;
     dnn_conv_window window = {
-        .algorithm = s->winograd ? dnnl_convolution_auto : dnnl_convolution_direct,
+        .algorithm = s->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct,
         .strides = {w->sh, w->sw},
         .dilation = {w->dh - 1, w->dw - 1},
         .padding = {w->ph, w->pw},

@@ -152,6 +152,8 @@ static void max_some(const pool_args *a, const pool_lanes *l, int64_t n)
 {
     if (n == VF && is_halving(a->s))
         max_plane_halves(a, l, VF);
+    else if (n == VF)
+        max_plane(a, l, VF);
     else
         max_plane(a, l, n);
 }
