@@ -8,8 +8,10 @@
 
 #include "plan.h"
 
+typedef struct conv_winograd conv_winograd;
 typedef struct conv_pass {
     dnn_conv_spec spec;                   /* with the layouts that the primitive was asked for */
+    conv_winograd *own;                   /* our kernels; then there are no calls */
     dnn_call *main, *weights, *src, *dst; /* reorders: NULL where none is needed */
     void *weights_memory, *src_memory, *dst_memory, *scratch, *weights_scratch, *src_scratch,
         *dst_scratch;
@@ -20,10 +22,16 @@ typedef struct conv_memory {
     const void *src, *weights, *bias, *dst;
 } conv_memory;
 
-/* Lanes of the tensors; 0: not decided, it takes what the primitive wants. */
-int conv_pass_new(conv_pass *out, dnn_engine *e, const dnn_conv_spec *spec, int64_t src_lanes,
-                  int64_t dst_lanes, at_error *err);
+/* Lanes of the tensors; 0: not decided, it takes what the primitive wants. `own`: our kernels, where
+ * they can. */
+int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, bool own,
+                  int64_t src_lanes, int64_t dst_lanes, at_error *err);
 void conv_pass_fini(conv_pass *pass);
+bool conv_pass_made(const conv_pass *pass);
+const char *conv_pass_name(const conv_pass *pass); /* of the implementation */
+int64_t conv_pass_lanes(const conv_pass *pass, dnn_slot slot);
+bool conv_pass_copies(const conv_pass *pass); /* the weights, into a layout of its own */
+size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot); /* of a tensor in that layout */
 /* Calls want(context, where, bytes, ...) for each piece of memory that the pass needs beside its
  * tensors; `weights`: it holds these, from conv_pass_weights on. */
 typedef int (*conv_want)(void *context, bool weights, void **to, size_t bytes, at_error *err);
@@ -32,6 +40,17 @@ int conv_pass_bind(conv_pass *pass, const conv_memory *memory, at_error *err);
 /* Brings the weights into the primitive's layout; before the first run and whenever they change. */
 int conv_pass_weights(const conv_pass *pass, at_error *err);
 int conv_pass_run(const conv_pass *pass, at_error *err);
+
+/* ---- conv_winograd.c: 3x3, stride 1, fp32 --------------------------------------------------- */
+bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
+                       int64_t dst_lanes);
+conv_winograd *conv_winograd_new(at_plan *p, const dnn_conv_spec *spec, at_error *err);
+void conv_winograd_free(conv_winograd *c);
+size_t conv_winograd_bytes(const conv_winograd *c, dnn_slot slot);
+int conv_winograd_memory(conv_winograd *c, conv_want want, void *context, at_error *err);
+void conv_winograd_bind(conv_winograd *c, const conv_memory *memory);
+void conv_winograd_weights(const conv_winograd *c);
+void conv_winograd_run(const conv_winograd *c);
 
 /* ---- conv_weights.c: what forward reads where that is not the parameters themselves ----------- */
 typedef struct conv_weights {

@@ -23,9 +23,22 @@ static int add_reorder(conv_pass *pass, dnn_engine *e, dnn_slot slot, int64_t la
     return call ? 0 : AT_EFAIL;
 }
 
-int conv_pass_new(conv_pass *out, dnn_engine *e, const dnn_conv_spec *spec, int64_t src_lanes,
-                  int64_t dst_lanes, at_error *err)
+static int new_own(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
+                   int64_t dst_lanes, at_error *err)
 {
+    if (!conv_winograd_can(p, spec, src_lanes, dst_lanes))
+        return at_fail(err, AT_EFAIL, "no kernel of our own for this convolution");
+    *out = (conv_pass){.spec = *spec, .own = conv_winograd_new(p, spec, err)};
+    out->spec.src_lanes = out->spec.dst_lanes = p->kernels->lanes;
+    return out->own ? 0 : AT_ENOMEM;
+}
+
+int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, bool own,
+                  int64_t src_lanes, int64_t dst_lanes, at_error *err)
+{
+    dnn_engine *e = p->engine;
+    if (own)
+        return new_own(out, p, spec, src_lanes, dst_lanes, err);
     *out = (conv_pass){.spec = *spec, .main = dnn_conv_new(e, spec, err)};
     if (!out->main)
         return AT_EFAIL;
@@ -43,6 +56,7 @@ int conv_pass_new(conv_pass *out, dnn_engine *e, const dnn_conv_spec *spec, int6
 
 void conv_pass_fini(conv_pass *pass)
 {
+    conv_winograd_free(pass->own);
     dnn_call_free(pass->main);
     dnn_call_free(pass->weights);
     dnn_call_free(pass->src);
@@ -50,8 +64,37 @@ void conv_pass_fini(conv_pass *pass)
     *pass = (conv_pass){0};
 }
 
+bool conv_pass_made(const conv_pass *pass)
+{
+    return pass->own || pass->main;
+}
+
+const char *conv_pass_name(const conv_pass *pass)
+{
+    return pass->own ? "winograd" : dnn_call_name(pass->main);
+}
+
+int64_t conv_pass_lanes(const conv_pass *pass, dnn_slot slot)
+{
+    if (pass->own)
+        return slot == DNN_SRC ? pass->spec.src_lanes : pass->spec.dst_lanes;
+    return dnn_call_lanes(pass->main, slot);
+}
+
+bool conv_pass_copies(const conv_pass *pass)
+{
+    return pass->own || pass->weights;
+}
+
+size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot)
+{
+    return pass->own ? conv_winograd_bytes(pass->own, slot) : dnn_call_bytes(pass->main, slot);
+}
+
 int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *err)
 {
+    if (pass->own)
+        return conv_winograd_memory(pass->own, want, context, err);
     struct {
         dnn_call *call, *scratch_of;
         dnn_slot slot;
@@ -85,6 +128,10 @@ static int bind_reorder(dnn_call *call, const void *from, const void *to, const 
 
 int conv_pass_bind(conv_pass *pass, const conv_memory *m, at_error *err)
 {
+    if (pass->own) {
+        conv_winograd_bind(pass->own, m);
+        return 0;
+    }
     const void *src = pass->src ? pass->src_memory : m->src;
     const void *dst = pass->dst ? pass->dst_memory : m->dst;
     const void *weights = pass->weights ? pass->weights_memory : m->weights;
@@ -112,11 +159,17 @@ static int run_if(dnn_call *call, bool when, at_error *err)
 
 int conv_pass_weights(const conv_pass *pass, at_error *err)
 {
+    if (pass->own)
+        conv_winograd_weights(pass->own);
     return run_if(pass->weights, pass->spec.direction != DNN_BACKWARD_WEIGHTS, err);
 }
 
 int conv_pass_run(const conv_pass *pass, at_error *err)
 {
+    if (pass->own) {
+        conv_winograd_run(pass->own);
+        return 0;
+    }
     bool src_out = pass->spec.direction == DNN_BACKWARD_DATA;
     bool weights_out = pass->spec.direction == DNN_BACKWARD_WEIGHTS;
     int status = run_if(pass->src, !src_out, err);

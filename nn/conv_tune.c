@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 6, TUNE_ROUNDS = 3, FLOOR_ROUNDS = 5 };
+enum { CANDIDATES = 7, OWN = 6, TUNE_ROUNDS = 3, FLOOR_ROUNDS = 5 };
 static const double far_behind = 1.5;
 
 static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t src_lanes,
@@ -28,16 +28,25 @@ static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t sr
                          {true, 0, 0},
                          {false, 0, 0},
                          {false, s.src.c, s.dst.c},
-                         {false, 1, 1}};
+                         {false, 1, 1},
+                         [OWN] = {false, src_lanes, dst_lanes}};
     s.winograd = all[i].winograd;
     s.src_lanes = all[i].src;
     s.dst_lanes = spec->sum && dst_lanes ? dst_lanes : all[i].dst;
     return s;
 }
 
+/* Candidate i, if there is such a one. */
+static int make_candidate(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int i,
+                          int64_t src_lanes, int64_t dst_lanes, at_error *err)
+{
+    dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes);
+    return conv_pass_new(out, p, &s, i == OWN, src_lanes, dst_lanes, err);
+}
+
 static bool is_reference(const conv_pass *pass)
 {
-    return !strncmp(dnn_call_name(pass->main), "ref", 3);
+    return !strncmp(conv_pass_name(pass), "ref", 3);
 }
 
 /* Leaves the reference loops out where another candidate is there; the number that stay. */
@@ -58,9 +67,9 @@ static int drop_references(conv_pass *passes, int *number, int n)
 /* Whether the two run the same primitives. */
 static bool same_pass(const conv_pass *a, const conv_pass *b)
 {
-    return !strcmp(dnn_call_name(a->main), dnn_call_name(b->main)) &&
-           dnn_call_lanes(a->main, DNN_SRC) == dnn_call_lanes(b->main, DNN_SRC) &&
-           dnn_call_lanes(a->main, DNN_DST) == dnn_call_lanes(b->main, DNN_DST);
+    return !strcmp(conv_pass_name(a), conv_pass_name(b)) &&
+           conv_pass_lanes(a, DNN_SRC) == conv_pass_lanes(b, DNN_SRC) &&
+           conv_pass_lanes(a, DNN_DST) == conv_pass_lanes(b, DNN_DST);
 }
 
 /* Memory for trying passes out, one after another: each lays its pieces out from the start. */
@@ -81,7 +90,7 @@ static int trial_want(void *context, bool weights, void **to, size_t bytes, at_e
 
 static size_t tensor_bytes(const conv_pass *pass, dnn_slot slot, const dnn_call *reorder)
 {
-    size_t theirs = dnn_call_bytes(pass->main, slot);
+    size_t theirs = conv_pass_bytes(pass, slot);
     size_t ours = reorder ? dnn_call_bytes(reorder, slot) : 0;
     size_t other = reorder ? dnn_call_bytes(reorder, slot == DNN_SRC ? DNN_DST : DNN_SRC) : 0;
     theirs = theirs > ours ? theirs : ours;
@@ -131,7 +140,8 @@ static int run_once(const conv_pass *pass, time_what what, double *seconds, at_e
     double start = at_now();
     int status = what == TIME_STEP ? conv_pass_weights(pass, err) : 0;
     if (!status)
-        status = what == TIME_ALONE ? dnn_call_run(pass->main, err) : conv_pass_run(pass, err);
+        status = what == TIME_ALONE && pass->main ? dnn_call_run(pass->main, err)
+                                                  : conv_pass_run(pass, err);
     *seconds = at_now() - start;
     return status;
 }
@@ -170,8 +180,7 @@ static int make_candidates(conv_pass *out, int *number, at_plan *p, const dnn_co
 {
     int n = 0;
     for (int i = 0; i < CANDIDATES; i++) {
-        dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes);
-        if (conv_pass_new(&out[n], p->engine, &s, src_lanes, dst_lanes, err))
+        if (make_candidate(&out[n], p, spec, i, src_lanes, dst_lanes, err))
             continue;
         bool known = false;
         for (int j = 0; j < n; j++)
@@ -227,23 +236,25 @@ static bool take_known(conv_pass *out, const char *key, at_plan *p, const dnn_co
     int known = conv_choice_find(key);
     if (known < 0 || known >= CANDIDATES)
         return false;
-    dnn_conv_spec s = candidate_spec(spec, known, src_lanes, dst_lanes);
-    if (conv_pass_new(out, p->engine, &s, src_lanes, dst_lanes, NULL))
+    if (make_candidate(out, p, spec, known, src_lanes, dst_lanes, NULL))
         return false;
     if (is_reference(out))
         conv_pass_fini(out);
-    return out->main;
+    return conv_pass_made(out);
 }
 
-/* For a plan that only wants to know sizes: the first that is there, direct ones before Winograd's. */
+/* For a plan that only wants to know sizes: our own kernels, which want the most beside the tensors,
+ * else the first that is there, direct ones before Winograd's. */
 static int take_untimed(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
                         int64_t dst_lanes, at_error *err)
 {
+    if (!make_candidate(out, p, spec, OWN, src_lanes, dst_lanes, err))
+        return 0;
     for (int winograd = 0; winograd < 2; winograd++) {
         for (int i = 0; i < CANDIDATES; i++) {
             dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes);
             if (s.winograd == winograd &&
-                !conv_pass_new(out, p->engine, &s, src_lanes, dst_lanes, err))
+                !make_candidate(out, p, spec, i, src_lanes, dst_lanes, err))
                 return 0;
         }
     }

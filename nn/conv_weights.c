@@ -6,16 +6,22 @@
  *
  *     w'[o] = w[o] * a[o],  bias'[o] = bias[o] * a[o] + b[o]
  *
- * A bias is always copied: oneDNN 2.6's SSE4.1 kernels add it as aligned vectors.
+ * A bias is always copied: oneDNN 2.6's SSE4.1 kernels add it as aligned vectors, our own in whole
+ * vectors, zeros behind the last channel.
  */
 #include "bn.h"
 #include "conv.h"
 
 #include <string.h>
 
+static size_t padded_channels(const plan_op *op)
+{
+    return ((size_t)op->row->out.c + 15) / 16 * 16;
+}
+
 int conv_weights_build(plan_op *op, conv_weights *w, bool reordered, at_error *err)
 {
-    size_t channels = (size_t)op->row->out.c * sizeof(float);
+    size_t channels = padded_channels(op) * sizeof(float);
     plan_life life = op->plan->options.constant ? LIVES_ALWAYS : LIVES_FORWARD;
     if (op->row->param_count == 1 && !op->norm)
         return 0;
@@ -59,6 +65,8 @@ static void fold(const plan_op *op, const conv_weights *w)
 
 void conv_weights_take(const plan_op *op, const conv_weights *w)
 {
+    if (w->bias)
+        memset(w->bias, 0, padded_channels(op) * sizeof(float));
     if (op->norm)
         fold(op, w);
     else if (w->bias)

@@ -56,6 +56,23 @@ typedef struct nn_spread {
     int64_t planes, h, w, oh, ow, left, sh, sw;
 } nn_spread;
 
+/* Winograd's convolution (kernels_winograd.h): planes of h*w to oh*ow; blocks of channels; tiles of
+ * 4x4 outputs a plane. A tile's number counts through all samples. */
+enum { NN_WINOGRAD_POINTS = 36 };
+typedef struct nn_winograd {
+    int64_t h, w, oh, ow, ph, pw, ins, outs, th, tw;
+} nn_winograd;
+typedef struct nn_winograd_end { /* y = act(result + bias, or y before as well) */
+    const float *bias;           /* [blocks out][VF] or NULL */
+    bool sum;
+    nn_activation activation;
+} nn_winograd_end;
+typedef struct nn_winograd_filters { /* [3][3] each, of (channel out, channel in) */
+    const float *weights;
+    int64_t outs, ins, out_step, in_step;
+    bool turned; /* by 180 degrees */
+} nn_winograd_filters;
+
 /* Channels [first, first+count) of a tensor. */
 typedef struct nn_channels {
     nn_view view;
@@ -127,6 +144,24 @@ typedef struct nn_kernels {
     void (*conv_weights_group)(const nn_conv_shape *s, const float *x, const float *dy, float *sums,
                                float *bias, int64_t begin, int64_t end);
     void (*sum_lanes)(const float *vectors, float *out, int64_t n);
+
+    /* Winograd's steps, over tiles [begin, end) for which v, z and m have `room`. */
+    void (*winograd_input)(const nn_winograd *s, const float *x, float *v, int64_t room,
+                           int64_t begin, int64_t end);
+    void (*winograd_multiply)(const nn_winograd *s, const float *u, const float *v, float *m,
+                              int64_t room, int64_t tiles);
+    void (*winograd_output)(const nn_winograd *s, const nn_winograd_end *e, const float *m,
+                            float *y, int64_t room, int64_t begin, int64_t end);
+    void (*winograd_gradient)(const nn_winograd *s, const float *dy, float *z, double *bias,
+                              int64_t room, int64_t begin, int64_t end);
+    void (*winograd_accumulate)(const nn_winograd *s, const float *v, const float *z, float *sums,
+                                int64_t room, int64_t tiles);
+    /* u of the blocks out [begin, end); gradients of the channels in [begin, end). */
+    void (*winograd_filters)(const nn_winograd *s, const nn_winograd_filters *f, float *u,
+                             int64_t begin, int64_t end);
+    void (*winograd_filters_back)(const nn_winograd *s, const nn_winograd_filters *f,
+                                  const float *sums, int64_t parts, int64_t part_floats,
+                                  float *gradients, int64_t begin, int64_t end);
     void (*spread)(const nn_spread *s, bool bf16, const void *x, float *out);
 
     void (*dropout)(const nn_view *v, const nn_dropout_keys *keys, const void *x, void *y,

@@ -7,6 +7,7 @@
 #include "kernels_lrn.h"
 #include "kernels_norm.h"
 #include "kernels_pool.h"
+#include "kernels_winograd.h"
 
 const nn_kernels TABLE = {
     .name = TABLE_NAME,
@@ -29,6 +30,13 @@ const nn_kernels TABLE = {
     .conv_group = conv_group,
     .conv_weights_group = conv_weights_group,
     .sum_lanes = sum_lanes,
+    .winograd_input = winograd_input,
+    .winograd_multiply = winograd_multiply,
+    .winograd_output = winograd_output,
+    .winograd_gradient = winograd_gradient,
+    .winograd_accumulate = winograd_accumulate,
+    .winograd_filters = winograd_filters,
+    .winograd_filters_back = winograd_filters_back,
     .spread = spread,
     .dropout = dropout,
     .pixels = pixels,

@@ -57,7 +57,7 @@ static double flops(const nn_row *row)
 enum { FORWARD, DATA, WEIGHTS, PASSES };
 
 typedef struct conv_state {
-    conv_pass passes[PASSES]; /* .main is NULL where a pass is not needed */
+    conv_pass passes[PASSES]; /* not made where a pass is not needed */
     conv_weights weights;
     bool ready; /* the weights are where forward reads them, for good */
 } conv_state;
@@ -103,12 +103,12 @@ static int bind(plan_op *op, at_error *err)
     conv_memory m = {in->data, kernel, s->weights.bias, out->data};
     int status = conv_pass_bind(&s->passes[FORWARD], &m, err);
     m.dst = out->grad;
-    if (!status && s->passes[WEIGHTS].main) {
+    if (!status && conv_pass_made(&s->passes[WEIGHTS])) {
         m.weights = plan_param_grad(op, 0);
         m.bias = bias ? plan_param_grad(op, 1) : NULL;
         status = conv_pass_bind(&s->passes[WEIGHTS], &m, err);
     }
-    if (!status && s->passes[DATA].main) {
+    if (!status && conv_pass_made(&s->passes[DATA])) {
         m = (conv_memory){op->in_grad[0], plan_param(op, 0), NULL, out->grad};
         status = conv_pass_bind(&s->passes[DATA], &m, err);
     }
@@ -122,7 +122,7 @@ static int measure(plan_op *op, double *seconds, at_error *err)
     *seconds = 0;
     for (int i = 0; i < PASSES && !status; i++) {
         double one = 0;
-        if (!s->passes[i].main)
+        if (!conv_pass_made(&s->passes[i]))
             continue;
         status = conv_floor(op->plan, &s->passes[i], plan_lanes(op->in[0]), plan_lanes(op->out),
                             &one, err);
@@ -203,10 +203,10 @@ static int build(plan_op *op, at_error *err)
     if (status)
         return status;
     if (!plan_lanes(op->in[0]))
-        plan_set_lanes(op->in[0], dnn_call_lanes(s->passes[FORWARD].main, DNN_SRC));
-    op->out->lanes = dnn_call_lanes(s->passes[FORWARD].main, DNN_DST);
+        plan_set_lanes(op->in[0], conv_pass_lanes(&s->passes[FORWARD], DNN_SRC));
+    op->out->lanes = conv_pass_lanes(&s->passes[FORWARD], DNN_DST);
     build_behind(op);
-    status = conv_weights_build(op, &s->weights, s->passes[FORWARD].weights, err);
+    status = conv_weights_build(op, &s->weights, conv_pass_copies(&s->passes[FORWARD]), err);
     op->backward = op->out->wants_grad ? backward : NULL;
     if (!status && op->trains)
         status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, err);

@@ -226,8 +226,8 @@ static double loss(harness *h)
 static float step_of(const harness *h)
 {
     nn_activation act = h->op->activation;
-    bool normalises = act == NN_IDENTITY && !strcmp(h->op->row->layer->name, "bn");
-    return normalises || (act != NN_IDENTITY && act != NN_RELU) ? 0.02f : 0.004f;
+    bool bn = h->op->row->layer == &at_layer_bn;
+    return bn && act != NN_RELU ? 0.02f : 0.004f;
 }
 
 static double numerical(harness *h, float *value)

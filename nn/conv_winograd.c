@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * conv_winograd: one direction of a 3x3 convolution by our own Winograd kernels
+ * (kernels_winograd.h). Threads take parts of all tiles; each goes through them a few at a time, in
+ * memory of its own that stays in its second-level cache. The input's gradient is the convolution of
+ * the output's with turned filters; the filters' gradients are summed a thread, then over threads.
+ */
+#include "conv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Tiles at a time: as many as the cache takes, and so many that filters are not read for a few. */
+enum { CACHE_BYTES = 640 << 10, LEAST_TILES = 56, TILES_STEP = 28 };
+
+struct conv_winograd {
+    at_plan *plan;
+    dnn_conv_spec spec;
+    nn_winograd shape;
+    int64_t room, chunks, tiles;
+    int64_t v_floats, m_floats, sums_floats; /* a thread */
+    conv_memory memory;
+    float *filters; /* u */
+    float *v, *m;   /* [threads] */
+    float *sums;    /* [threads] of the filters' gradient */
+    double *bias;   /* [threads][channels out] */
+};
+
+bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lanes,
+                       int64_t dst_lanes)
+{
+    const nn_window *w = &s->window;
+    int64_t lanes = p->kernels->lanes;
+    bool window = w->kh == 3 && w->kw == 3 && w->sh == 1 && w->sw == 1 && w->dh == 1 && w->dw == 1;
+    bool layouts =
+        lanes >= 8 && (!src_lanes || src_lanes == lanes) && (!dst_lanes || dst_lanes == lanes);
+    /* A sigmoid of 0 is not 0, as the channels that fill up a block must be. */
+    return window && layouts && w->ph <= 2 && w->pw <= 2 && s->groups == 1 &&
+           s->precision == AT_FP32 && s->activation != NN_SIGMOID && 2 * s->src.c >= lanes &&
+           2 * s->dst.c >= lanes;
+}
+
+static int64_t blocks_of(const conv_winograd *c, nn_shape s)
+{
+    return (s.c + c->plan->kernels->lanes - 1) / c->plan->kernels->lanes;
+}
+
+/* What is read and written in the direction; a gradient of the input comes out. */
+static void set_shape(conv_winograd *c)
+{
+    const dnn_conv_spec *s = &c->spec;
+    bool back = s->direction == DNN_BACKWARD_DATA;
+    nn_shape in = back ? s->dst : s->src, out = back ? s->src : s->dst;
+    c->shape = (nn_winograd){.h = in.h,
+                             .w = in.w,
+                             .oh = out.h,
+                             .ow = out.w,
+                             .ph = back ? 2 - s->window.ph : s->window.ph,
+                             .pw = back ? 2 - s->window.pw : s->window.pw,
+                             .ins = blocks_of(c, in),
+                             .outs = blocks_of(c, out),
+                             .th = (out.h + 3) / 4,
+                             .tw = (out.w + 3) / 4};
+}
+
+static void set_sizes(conv_winograd *c)
+{
+    const nn_winograd *s = &c->shape;
+    int64_t lanes = c->plan->kernels->lanes, points = NN_WINOGRAD_POINTS;
+    int64_t fit = CACHE_BYTES / (points * (s->ins + s->outs) * lanes * 4);
+    c->tiles = c->spec.n * s->th * s->tw;
+    c->room = fit / TILES_STEP * TILES_STEP;
+    c->room = c->room > LEAST_TILES ? c->room : LEAST_TILES;
+    c->room = c->room < c->tiles ? c->room : c->tiles;
+    c->chunks = (c->tiles + c->room - 1) / c->room;
+    c->v_floats = points * (c->room * s->ins + 1) * lanes;
+    c->m_floats = points * (c->room * s->outs + 1) * lanes;
+    c->sums_floats = points * s->ins * s->outs * lanes * lanes;
+}
+
+conv_winograd *conv_winograd_new(at_plan *p, const dnn_conv_spec *spec, at_error *err)
+{
+    conv_winograd *c = calloc(1, sizeof *c);
+    if (!c) {
+        at_nomem(err);
+        return NULL;
+    }
+    c->plan = p;
+    c->spec = *spec;
+    set_shape(c);
+    set_sizes(c);
+    return c;
+}
+
+void conv_winograd_free(conv_winograd *c)
+{
+    free(c);
+}
+
+size_t conv_winograd_bytes(const conv_winograd *c, dnn_slot slot)
+{
+    nn_shape s = slot == DNN_SRC ? c->spec.src : c->spec.dst;
+    return (size_t)(c->spec.n * blocks_of(c, s) * s.h * s.w * c->plan->kernels->lanes) *
+           sizeof(float);
+}
+
+int conv_winograd_memory(conv_winograd *c, conv_want want, void *context, at_error *err)
+{
+    size_t threads = (size_t)c->plan->options.threads, floats = sizeof(float);
+    size_t outs = (size_t)(c->shape.outs * c->plan->kernels->lanes);
+    bool weights = c->spec.direction == DNN_BACKWARD_WEIGHTS;
+    struct {
+        void **to;
+        size_t bytes;
+    } pieces[] = {{(void **)&c->filters, weights ? 0 : (size_t)c->sums_floats * floats},
+                  {(void **)&c->v, threads * (size_t)c->v_floats * floats},
+                  {(void **)&c->m, threads * (size_t)c->m_floats * floats},
+                  {(void **)&c->sums, weights ? threads * (size_t)c->sums_floats * floats : 0},
+                  {(void **)&c->bias, weights ? threads * outs * sizeof(double) : 0}};
+    int status = 0;
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces && !status; i++)
+        if (pieces[i].bytes)
+            status = want(context, i == 0, pieces[i].to, pieces[i].bytes, err);
+    return status;
+}
+
+void conv_winograd_bind(conv_winograd *c, const conv_memory *memory)
+{
+    c->memory = *memory;
+}
+
+/* ---- filters ---- */
+
+static nn_winograd_filters filters_of(const conv_winograd *c)
+{
+    const dnn_conv_spec *s = &c->spec;
+    bool back = s->direction == DNN_BACKWARD_DATA;
+    int64_t out_step = s->src.c * 9, in_step = 9;
+    return (nn_winograd_filters){.weights = c->memory.weights,
+                                 .outs = back ? s->src.c : s->dst.c,
+                                 .ins = back ? s->dst.c : s->src.c,
+                                 .out_step = back ? in_step : out_step,
+                                 .in_step = back ? out_step : in_step,
+                                 .turned = back};
+}
+
+static void filters_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const conv_winograd *c = context;
+    nn_winograd_filters f = filters_of(c);
+    c->plan->kernels->winograd_filters(&c->shape, &f, c->filters, begin, end);
+}
+
+void conv_winograd_weights(const conv_winograd *c)
+{
+    if (c->spec.direction != DNN_BACKWARD_WEIGHTS)
+        plan_parallel_bytes(c->plan, c->shape.outs, (size_t)c->sums_floats * sizeof(float),
+                            filters_part, (void *)(uintptr_t)c);
+}
+
+/* ---- a convolution, or a gradient of its input ---- */
+
+static int64_t chunk_end(const conv_winograd *c, int64_t chunk)
+{
+    int64_t end = (chunk + 1) * c->room;
+    return end < c->tiles ? end : c->tiles;
+}
+
+static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    const conv_winograd *c = context;
+    const nn_kernels *k = c->plan->kernels;
+    bool back = c->spec.direction == DNN_BACKWARD_DATA;
+    const float *in = back ? c->memory.dst : c->memory.src;
+    float *out = (void *)(uintptr_t)(back ? c->memory.src : c->memory.dst);
+    float *v = c->v + thread * c->v_floats, *m = c->m + thread * c->m_floats;
+    nn_winograd_end e = {c->memory.bias, c->spec.sum, c->spec.activation};
+    for (int64_t chunk = begin; chunk < end; chunk++) {
+        int64_t first = chunk * c->room, last = chunk_end(c, chunk);
+        k->winograd_input(&c->shape, in, v, c->room, first, last);
+        k->winograd_multiply(&c->shape, c->filters, v, m, c->room, last - first);
+        k->winograd_output(&c->shape, &e, m, out, c->room, first, last);
+    }
+}
+
+/* ---- the filters' gradient ---- */
+
+static void gradient_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    const conv_winograd *c = context;
+    const nn_kernels *k = c->plan->kernels;
+    int64_t outs = c->shape.outs * k->lanes;
+    float *v = c->v + thread * c->v_floats, *z = c->m + thread * c->m_floats;
+    float *sums = c->sums + thread * c->sums_floats;
+    double *bias = c->bias + thread * outs;
+    for (int64_t chunk = begin; chunk < end; chunk++) {
+        int64_t first = chunk * c->room, last = chunk_end(c, chunk);
+        k->winograd_input(&c->shape, c->memory.src, v, c->room, first, last);
+        k->winograd_gradient(&c->shape, c->memory.dst, z, bias, c->room, first, last);
+        k->winograd_accumulate(&c->shape, v, z, sums, c->room, last - first);
+    }
+}
+
+static void filters_back_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const conv_winograd *c = context;
+    nn_winograd_filters f = filters_of(c);
+    c->plan->kernels->winograd_filters_back(&c->shape, &f, c->sums, c->plan->options.threads,
+                                            c->sums_floats, (void *)(uintptr_t)c->memory.weights,
+                                            begin, end);
+}
+
+static void find_gradient(const conv_winograd *c)
+{
+    int64_t threads = c->plan->options.threads, outs = c->shape.outs * c->plan->kernels->lanes;
+    float *bias = (void *)(uintptr_t)c->memory.bias;
+    memset(c->sums, 0, (size_t)(threads * c->sums_floats) * sizeof(float));
+    memset(c->bias, 0, (size_t)(threads * outs) * sizeof(double));
+    plan_parallel(c->plan, c->chunks, gradient_part, (void *)(uintptr_t)c);
+    plan_parallel_bytes(c->plan, c->spec.src.c, (size_t)c->sums_floats * sizeof(float),
+                        filters_back_part, (void *)(uintptr_t)c);
+    for (int64_t o = 0; o < c->spec.dst.c && bias; o++) {
+        double sum = 0;
+        for (int64_t t = 0; t < threads; t++)
+            sum += c->bias[t * outs + o];
+        bias[o] = (float)sum;
+    }
+}
+
+void conv_winograd_run(const conv_winograd *c)
+{
+    if (c->spec.direction == DNN_BACKWARD_WEIGHTS)
+        find_gradient(c);
+    else
+        plan_parallel(c->plan, c->chunks, convolve_part, (void *)(uintptr_t)c);
+}
