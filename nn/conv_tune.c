@@ -243,13 +243,10 @@ static bool take_known(conv_pass *out, const char *key, at_plan *p, const dnn_co
     return conv_pass_made(out);
 }
 
-/* For a plan that only wants to know sizes: our own kernels, which want the most beside the tensors,
- * else the first that is there, direct ones before Winograd's. */
+/* For a plan that only wants to know sizes: the first that is there, direct ones before Winograd's. */
 static int take_untimed(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
                         int64_t dst_lanes, at_error *err)
 {
-    if (!make_candidate(out, p, spec, OWN, src_lanes, dst_lanes, err))
-        return 0;
     for (int winograd = 0; winograd < 2; winograd++) {
         for (int i = 0; i < CANDIDATES; i++) {
             dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes);

@@ -11,6 +11,7 @@
 
 /* Tiles at a time: as many as the cache takes, and so many that filters are not read for a few. */
 enum { CACHE_BYTES = 640 << 10, LEAST_TILES = 56, TILES_STEP = 28 };
+enum { SUMS_FREE = 4 << 20 }; /* floats */
 
 struct conv_winograd {
     at_plan *plan;
@@ -25,6 +26,15 @@ struct conv_winograd {
     double *bias;   /* [threads][channels out] */
 };
 
+/* The filters' gradient is summed in memory of its own by every thread: with many threads and
+ * channels that would be more than the tensors. */
+static bool sums_fit(const at_plan *p, const dnn_conv_spec *s)
+{
+    double sums = (double)p->options.threads * NN_WINOGRAD_POINTS * (double)(s->src.c * s->dst.c);
+    double tensors = (double)(nn_elements(s->src) + nn_elements(s->dst)) * (double)s->n;
+    return s->direction != DNN_BACKWARD_WEIGHTS || sums < tensors + SUMS_FREE;
+}
+
 bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lanes,
                        int64_t dst_lanes)
 {
@@ -34,7 +44,7 @@ bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lan
     bool layouts =
         lanes >= 8 && (!src_lanes || src_lanes == lanes) && (!dst_lanes || dst_lanes == lanes);
     /* A sigmoid of 0 is not 0, as the channels that fill up a block must be. */
-    return window && layouts && w->ph <= 2 && w->pw <= 2 && s->groups == 1 &&
+    return window && layouts && sums_fit(p, s) && w->ph <= 2 && w->pw <= 2 && s->groups == 1 &&
            s->precision == AT_FP32 && s->activation != NN_SIGMOID && 2 * s->src.c >= lanes &&
            2 * s->dst.c >= lanes;
 }
