@@ -27,6 +27,18 @@ void scratch_free(char *dir)
     free(dir);
 }
 
+int scratch_caches(void **state)
+{
+    *state = scratch_new();
+    return setenv("ATOLL_CACHE_DIR", *state, 1);
+}
+
+int scratch_caches_gone(void **state)
+{
+    scratch_free(*state);
+    return 0;
+}
+
 size_t scratch_count(const char *dir)
 {
     DIR *d = opendir(dir);

@@ -12,6 +12,9 @@
 
 char *scratch_new(void);
 void scratch_free(char *dir);
+/* Of a group: a folder in *state, which is where atoll keeps its caches as long as the group runs. */
+int scratch_caches(void **state);
+int scratch_caches_gone(void **state);
 /* How many entries the folder has. */
 size_t scratch_count(const char *dir);
 

@@ -5,6 +5,7 @@
  * weights that change between two passes and from constant ones.
  */
 #include "../../nn/plan.h"
+#include "scratch.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -265,5 +266,5 @@ int main(void)
         cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_grouped),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, scratch_caches, scratch_caches_gone);
 }

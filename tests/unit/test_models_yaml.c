@@ -193,19 +193,6 @@ static void test_missing_file(void **state)
     assert_int_equal(at_model_check("lenet", &err), 0);
 }
 
-static int make_folder(void **state)
-{
-    *state = scratch_new();
-    setenv("ATOLL_CACHE_DIR", *state, 1);
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    scratch_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,5 +200,5 @@ int main(void)
         cmocka_unit_test(test_own_loss), cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_damage),   cmocka_unit_test(test_missing_file),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_caches, scratch_caches_gone);
 }

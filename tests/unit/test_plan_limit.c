@@ -108,19 +108,6 @@ static void test_available(void **state)
     assert_false(shared);
 }
 
-static int make_cache(void **state)
-{
-    *state = scratch_new();
-    setenv("ATOLL_CACHE_DIR", *state, 1);
-    return 0;
-}
-
-static int remove_cache(void **state)
-{
-    scratch_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,5 +116,5 @@ int main(void)
         cmocka_unit_test(test_bad_options),
         cmocka_unit_test(test_available),
     };
-    return cmocka_run_group_tests(tests, make_cache, remove_cache);
+    return cmocka_run_group_tests(tests, scratch_caches, scratch_caches_gone);
 }

@@ -77,25 +77,11 @@ static void test_choices(void **state)
     setenv("ATOLL_CACHE_DIR", dir, 1);
 }
 
-static int make_cache(void **state)
-{
-    char *dir = scratch_new();
-    setenv("ATOLL_CACHE_DIR", dir, 1);
-    *state = dir;
-    return 0;
-}
-
-static int remove_cache(void **state)
-{
-    scratch_free(*state);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arena),
         cmocka_unit_test(test_choices),
     };
-    return cmocka_run_group_tests(tests, make_cache, remove_cache);
+    return cmocka_run_group_tests(tests, scratch_caches, scratch_caches_gone);
 }
