@@ -8,9 +8,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-/* Tiles at a time: as many as the cache takes, and so many that filters are not read for a few. */
-enum { CACHE_BYTES = 640 << 10, LEAST_TILES = 56, TILES_STEP = 28 };
+/* Tiles at a time: as many as the second-level cache takes, and so many that the filters are not read
+ * for a few. */
+enum { USUAL_CACHE = 512 << 10, LEAST_TILES = 56, TILES_STEP = 28 };
 enum { SUMS_FREE = 4 << 20 }; /* floats */
 
 struct conv_winograd {
@@ -72,11 +74,17 @@ static void set_shape(conv_winograd *c)
                              .tw = (out.w + 3) / 4};
 }
 
+static int64_t cache_bytes(void)
+{
+    long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return (bytes > 0 ? bytes : USUAL_CACHE) / 8 * 5;
+}
+
 static void set_sizes(conv_winograd *c)
 {
     const nn_winograd *s = &c->shape;
     int64_t lanes = c->plan->kernels->lanes, points = NN_WINOGRAD_POINTS;
-    int64_t fit = CACHE_BYTES / (points * (s->ins + s->outs) * lanes * 4);
+    int64_t fit = cache_bytes() / (points * (s->ins + s->outs) * lanes * 4);
     c->tiles = c->spec.n * s->th * s->tw;
     c->room = fit / TILES_STEP * TILES_STEP;
     c->room = c->room > LEAST_TILES ? c->room : LEAST_TILES;
