@@ -232,28 +232,40 @@ def parse_options():
     return parser.parse_args()
 
 
+HEAD = ["model", "precision", "batch", "atoll, images/s", "torch", "torch compiled", "keras",
+        "against the best peer", "goal", "", "of its floor", f"≥ {FLOOR_GOAL}", "memory"]
+
+
+def report(about, rows, small):
+    parts = [about]
+    if rows:
+        parts.append(table(HEAD, rows))
+    if small:
+        parts.append(table(["what", "measured", "goal", ""], small))
+    return "\n\n".join(parts) + "\n"
+
+
+def save(options, text):
+    """After every row: a run takes long, and what it has found so far is worth keeping."""
+    if options.out:
+        with open(options.out, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
 def main():
     options = parse_options()
     if not os.access(options.atoll, os.X_OK):
         sys.exit(f"bench/peers/run: there is no program {options.atoll}: scripts/setup builds it")
     sides = Sides(options)
-    wanted, rows = options.models.split(","), []
+    about, wanted, rows = versions(sides), options.models.split(","), []
     for model, batch, fp32, bf16 in TRAINING:
         for precision, goal in (("fp32", fp32), ("bf16", bf16)):
             if model in wanted and precision in options.precision.split(","):
                 rows.append(compare_training(sides, model, precision, batch, goal))
-    parts = [versions(sides)]
-    if rows:
-        parts.append(table(
-            ["model", "precision", "batch", "atoll, images/s", "torch", "torch compiled", "keras",
-             "against the best peer", "goal", "", "of its floor", f"≥ {FLOOR_GOAL}", "memory"], rows))
-    if not options.no_small:
-        parts.append(table(["what", "measured", "goal", ""], small_things(sides)))
-    text = "\n\n".join(parts) + "\n"
+                save(options, report(about, rows, []))
+    text = report(about, rows, [] if options.no_small else small_things(sides))
+    save(options, text)
     print(text, end="")
-    if options.out:
-        with open(options.out, "w", encoding="utf-8") as file:
-            file.write(text)
 
 
 main()
