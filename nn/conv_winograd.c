@@ -90,8 +90,8 @@ static void set_sizes(conv_winograd *c)
     c->room = c->room > LEAST_TILES ? c->room : LEAST_TILES;
     c->room = c->room < c->tiles ? c->room : c->tiles;
     c->chunks = (c->tiles + c->room - 1) / c->room;
-    c->v_floats = points * (c->room * s->ins + 1) * lanes;
-    c->m_floats = points * (c->room * s->outs + 1) * lanes;
+    c->v_floats = points * nn_winograd_step(c->room, s->ins, lanes);
+    c->m_floats = points * nn_winograd_step(c->room, s->outs, lanes);
     c->sums_floats = points * s->ins * s->outs * lanes * lanes;
 }
 
@@ -129,11 +129,12 @@ int conv_winograd_memory(conv_winograd *c, conv_want want, void *context, at_err
     struct {
         void **to;
         size_t bytes;
-    } pieces[] = {{(void **)&c->filters, weights ? 0 : (size_t)c->sums_floats * floats},
-                  {(void **)&c->v, threads * (size_t)c->v_floats * floats},
-                  {(void **)&c->m, threads * (size_t)c->m_floats * floats},
-                  {(void **)&c->sums, weights ? threads * (size_t)c->sums_floats * floats : 0},
-                  {(void **)&c->bias, weights ? threads * outs * sizeof(double) : 0}};
+    } pieces[] = {
+        {(void **)&c->filters, weights ? 0 : (size_t)c->sums_floats * floats},
+        {(void **)&c->v, threads * (size_t)c->v_floats * floats},
+        {(void **)&c->m, threads * (size_t)c->m_floats * floats},
+        {(void **)&c->sums, weights ? threads * (size_t)c->sums_floats * floats : 0},
+        {(void **)&c->bias, weights && c->spec.bias ? threads * outs * sizeof(double) : 0}};
     int status = 0;
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces && !status; i++)
         if (pieces[i].bytes)
@@ -210,7 +211,7 @@ static void gradient_part(void *context, int64_t begin, int64_t end, int thread)
     int64_t outs = c->shape.outs * k->lanes;
     float *v = c->v + thread * c->v_floats, *z = c->m + thread * c->m_floats;
     float *sums = c->sums + thread * c->sums_floats;
-    double *bias = c->bias + thread * outs;
+    double *bias = c->spec.bias ? c->bias + thread * outs : NULL;
     for (int64_t chunk = begin; chunk < end; chunk++) {
         int64_t first = chunk * c->room, last = chunk_end(c, chunk);
         k->winograd_input(&c->shape, c->memory.src, v, c->room, first, last);
@@ -234,7 +235,8 @@ static void find_gradient(const conv_winograd *c)
     int64_t threads = c->plan->options.threads, outs = c->shape.outs * c->plan->kernels->lanes;
     float *bias = (void *)(uintptr_t)c->memory.bias;
     memset(c->sums, 0, (size_t)(threads * c->sums_floats) * sizeof(float));
-    memset(c->bias, 0, (size_t)(threads * outs) * sizeof(double));
+    if (bias)
+        memset(c->bias, 0, (size_t)(threads * outs) * sizeof(double));
     plan_parallel(c->plan, c->chunks, gradient_part, (void *)(uintptr_t)c);
     plan_parallel_bytes(c->plan, c->spec.src.c, (size_t)c->sums_floats * sizeof(float),
                         filters_back_part, (void *)(uintptr_t)c);

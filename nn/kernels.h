@@ -62,6 +62,12 @@ enum { NN_WINOGRAD_POINTS = 36 };
 typedef struct nn_winograd {
     int64_t h, w, oh, ow, ph, pw, ins, outs, th, tw;
 } nn_winograd;
+/* Floats from one point's tiles to the next one's, of which there is room for so many: an odd number
+ * of vectors, so that the 36 do not fall into a few sets of the first-level cache. */
+static inline int64_t nn_winograd_step(int64_t room, int64_t blocks, int64_t lanes)
+{
+    return (room * blocks | 1) * lanes;
+}
 typedef struct nn_winograd_end { /* y = act(result + bias, or y before as well) */
     const float *bias;           /* [blocks out][VF] or NULL */
     bool sum;

@@ -17,7 +17,6 @@
 #include "kernels_math.h"
 
 enum {
-    POINTS = 36,
     /* Blocks of sums that are kept in registers, of 32 or 16. */
     TILES_BY_TWO = VF == 16 ? 14 : 6, /* tiles by two vectors of channels out */
     TILES_BY_ONE = VF == 16 ? 28 : 12,
@@ -48,13 +47,6 @@ INLINE void wino_next(const nn_winograd *s, wino_place *at)
         return;
     at->y = 0;
     at->n++;
-}
-
-/* Floats from one point's tiles to the next one's: an odd number of vectors, so that the 36 do not
- * fall into a few sets of the first-level cache. */
-INLINE int64_t wino_step(int64_t room, int64_t blocks)
-{
-    return (room * blocks | 1) * VF;
 }
 
 INLINE vf plain(const float *x)
@@ -94,6 +86,9 @@ INLINE const float *wino_pixels(const float *plane, const wino_window *at, int64
 }
 
 /* ---- the transforms of one row or column ---- */
+
+/* To 6 values, `step` apart. */
+typedef void (*wino_transform)(const vf *in, vf *out, int64_t step);
 
 INLINE void wino_bt(const vf *d, vf *out, int64_t step)
 {
@@ -152,12 +147,26 @@ INLINE void wino_g4(const vf *g, vf *out, int64_t step)
     out[5 * step] = g[3];
 }
 
+/* The rows of t [6][width], transformed; the 36 results are `step` floats apart. */
+INLINE void wino_put_rows(const vf *t, int64_t width, wino_transform transform, float *to,
+                          int64_t step)
+{
+#pragma GCC unroll 6
+    for (int64_t i = 0; i < 6; i++) {
+        vf row[6];
+        transform(t + i * width, row, 1);
+#pragma GCC unroll 6
+        for (int64_t j = 0; j < 6; j++)
+            put(to + (i * 6 + j) * step, row[j]);
+    }
+}
+
 /* ---- tiles in ---- */
 
 INLINE void wino_input(const float *plane, const wino_window *at, float *to, int64_t step,
                        float *memory)
 {
-    vf t[POINTS];
+    vf t[NN_WINOGRAD_POINTS];
     int64_t width;
     const float *from = wino_pixels(plane, at, 6, memory, &width);
 #pragma GCC unroll 6
@@ -168,22 +177,16 @@ INLINE void wino_input(const float *plane, const wino_window *at, float *to, int
             six[i] = plain(from + i * width + j * VF);
         wino_bt(six, t + j, 6);
     }
-#pragma GCC unroll 6
-    for (int64_t i = 0; i < 6; i++) {
-        vf row[6];
-        wino_bt(t + i * 6, row, 1);
-#pragma GCC unroll 6
-        for (int64_t j = 0; j < 6; j++)
-            put(to + (i * 6 + j) * step, row[j]);
-    }
+    wino_put_rows(t, 6, wino_bt, to, step);
 }
 
 /* v of tiles [begin, end), which has room for `room` of them. */
 static void winograd_input(const nn_winograd *s, const float *x, float *v, int64_t room,
                            int64_t begin, int64_t end)
 {
-    int64_t channels = s->ins * VF, step = wino_step(room, s->ins), plane = s->h * s->w * VF;
-    float memory[POINTS * VF];
+    int64_t channels = s->ins * VF, step = nn_winograd_step(room, s->ins, VF),
+            plane = s->h * s->w * VF;
+    float memory[NN_WINOGRAD_POINTS * VF];
     wino_place at = wino_first(s, begin);
     for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
         wino_window window = {s->h, s->w, at.y - s->ph, at.x - s->pw};
@@ -211,14 +214,7 @@ INLINE vf wino_gradient(const float *plane, const wino_window *at, float *to, in
         }
         wino_g4(six, t + j, 4);
     }
-#pragma GCC unroll 6
-    for (int64_t i = 0; i < 6; i++) {
-        vf row[6];
-        wino_g4(t + i * 4, row, 1);
-#pragma GCC unroll 6
-        for (int64_t j = 0; j < 6; j++)
-            put(to + (i * 6 + j) * step, row[j]);
-    }
+    wino_put_rows(t, 4, wino_g4, to, step);
     return sum;
 }
 
@@ -226,7 +222,8 @@ INLINE vf wino_gradient(const float *plane, const wino_window *at, float *to, in
 static void winograd_gradient(const nn_winograd *s, const float *dy, float *z, double *bias,
                               int64_t room, int64_t begin, int64_t end)
 {
-    int64_t channels = s->outs * VF, step = wino_step(room, s->outs), plane = s->oh * s->ow * VF;
+    int64_t channels = s->outs * VF, step = nn_winograd_step(room, s->outs, VF),
+            plane = s->oh * s->ow * VF;
     float memory[16 * VF];
     for (int64_t b = 0; b < s->outs; b++) {
         vf sum = {0};
@@ -283,10 +280,10 @@ static void winograd_multiply(const nn_winograd *s, const float *u, const float 
                               int64_t room, int64_t tiles)
 {
     int64_t channels = s->ins * VF;
-    for (int64_t p = 0; p < POINTS; p++) {
-        const float *from = v + p * wino_step(room, s->ins);
+    for (int64_t p = 0; p < NN_WINOGRAD_POINTS; p++) {
+        const float *from = v + p * nn_winograd_step(room, s->ins, VF);
         const float *w = u + p * s->outs * channels * VF;
-        float *to = m + p * wino_step(room, s->outs);
+        float *to = m + p * nn_winograd_step(room, s->outs, VF);
         int64_t b = 0;
         for (; b + 2 <= s->outs; b += 2)
             wino_multiply_all(w + b * channels * VF, from, to + b * room * VF, channels, room,
@@ -301,7 +298,7 @@ static void winograd_multiply(const nn_winograd *s, const float *u, const float 
 INLINE void wino_accumulate(const float *v, const float *z, float *m, int64_t v_step,
                             int64_t z_step, int64_t tiles, int64_t ins, int64_t outs)
 {
-    vf sum[INS_BY_ONE > 2 * INS_BY_TWO ? INS_BY_ONE : 2 * INS_BY_TWO];
+    vf sum[INS_BY_ONE]; /* twice INS_BY_TWO */
 #pragma GCC unroll 16
     for (int64_t i = 0; i < ins * outs; i++)
         sum[i] = plain(m + i / outs * z_step + i % outs * VF);
@@ -324,8 +321,9 @@ static void winograd_accumulate(const nn_winograd *s, const float *v, const floa
                                 int64_t room, int64_t tiles)
 {
     int64_t ins = s->ins * VF, outs = s->outs * VF;
-    for (int64_t p = 0; p < POINTS; p++) {
-        const float *a = v + p * wino_step(room, s->ins), *g = z + p * wino_step(room, s->outs);
+    for (int64_t p = 0; p < NN_WINOGRAD_POINTS; p++) {
+        const float *a = v + p * nn_winograd_step(room, s->ins, VF),
+                    *g = z + p * nn_winograd_step(room, s->outs, VF);
         float *to = sums + p * ins * outs;
         int64_t b = 0;
         for (; b + 2 <= s->outs; b += 2)
@@ -380,7 +378,7 @@ INLINE void wino_tile_out(const float *from, int64_t step, vf *out)
 INLINE void wino_output(const nn_winograd *s, const nn_winograd_end *e, const float *m, float *y,
                         int64_t room, int64_t begin, int64_t end, nn_activation act)
 {
-    int64_t step = wino_step(room, s->outs), plane = s->oh * s->ow * VF;
+    int64_t step = nn_winograd_step(room, s->outs, VF), plane = s->oh * s->ow * VF;
     wino_place at = wino_first(s, begin);
     for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
         bool whole = at.y + 4 <= s->oh && at.x + 4 <= s->ow;
@@ -423,12 +421,7 @@ static void winograd_filters(const nn_winograd *s, const nn_winograd_filters *f,
             }
             for (int64_t j = 0; j < 3; j++)
                 wino_g3((const vf[]){g[j], g[3 + j], g[6 + j]}, t + j, 3);
-            for (int64_t i = 0; i < 6; i++) {
-                vf row[6];
-                wino_g3(t + i * 3, row, 1);
-                for (int64_t j = 0; j < 6; j++)
-                    put(to + (i * 6 + j) * step, row[j]);
-            }
+            wino_put_rows(t, 3, wino_g3, to, step);
         }
 }
 

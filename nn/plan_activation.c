@@ -49,34 +49,39 @@ bool plan_activation_from_output(nn_activation act)
     return act == NN_RELU || act == NN_SIGMOID || act == NN_TANH;
 }
 
+/* dy times the derivative at `value`, the activation's output or its input. */
+typedef struct back_work {
+    const plan_op *op;
+    nn_activation act;
+    const void *value;
+    void *dx;
+} back_work;
+
 static void back_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
-    const plan_op *op = context;
-    op->plan->kernels->activate_back(op->activation, op->out->precision == AT_BF16, op->out->data,
-                                     op->out->grad, op->out->grad, begin, end);
+    const back_work *w = context;
+    w->op->plan->kernels->activate_back(w->act, w->op->out->precision == AT_BF16, w->value,
+                                        w->op->out->grad, w->dx, begin, end);
+}
+
+static void run_back(back_work w)
+{
+    const plan_op *op = w.op;
+    plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
+                        plan_tensor_bytes(op->plan, op->out), back_part, &w);
 }
 
 void plan_activation_back(const plan_op *op)
 {
-    plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
-                        plan_tensor_bytes(op->plan, op->out), back_part, (void *)(uintptr_t)op);
-}
-
-static void backward_part(void *context, int64_t begin, int64_t end, int thread)
-{
-    (void)thread;
-    const plan_op *op = context;
-    const void *value = op->keeps_output ? op->out->data : op->in[0]->data;
-    op->plan->kernels->activate_back(act_of(op), op->out->precision == AT_BF16, value,
-                                     op->out->grad, op->in_grad[0], begin, end);
+    run_back((back_work){op, op->activation, op->out->data, op->out->grad});
 }
 
 static int backward(plan_op *op, at_error *err)
 {
     (void)err;
-    plan_parallel_bytes(op->plan, plan_tensor_elements(op->plan, op->out),
-                        plan_tensor_bytes(op->plan, op->out), backward_part, op);
+    const void *value = op->keeps_output ? op->out->data : op->in[0]->data;
+    run_back((back_work){op, act_of(op), value, op->in_grad[0]});
     return 0;
 }
 

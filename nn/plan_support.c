@@ -25,16 +25,16 @@ int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *er
         p->buffer_capacity = capacity;
     }
     int back = p->options.training ? 2 * p->op_count - 1 - op->index : op->index;
-    p->buffers[p->buffer_count++] = (plan_buffer){
-        .to = to,
-        .bytes = bytes,
-        .from = life == LIVES_ALWAYS     ? 0
-                : life == LIVES_BACKWARD ? back
-                                         : op->index,
-        .until = life == LIVES_ALWAYS    ? 2 * p->op_count
-                 : life == LIVES_FORWARD ? op->index
-                                         : back,
-    };
+    const int from[] = {[LIVES_FORWARD] = op->index,
+                        [LIVES_BACKWARD] = back,
+                        [LIVES_BOTH] = op->index,
+                        [LIVES_ALWAYS] = 0};
+    const int until[] = {[LIVES_FORWARD] = op->index,
+                         [LIVES_BACKWARD] = back,
+                         [LIVES_BOTH] = back,
+                         [LIVES_ALWAYS] = 2 * p->op_count};
+    p->buffers[p->buffer_count++] =
+        (plan_buffer){.to = to, .bytes = bytes, .from = from[life], .until = until[life]};
     return 0;
 }
 
