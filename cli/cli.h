@@ -32,6 +32,8 @@ typedef struct cli_command {
 /* at_options_init + at_options_parse + operand count in [min, max] (max -1: any); fills operands via argv[0..].
  * Returns the number of operands or AT_EUSAGE. The caller ends with at_options_fini. */
 int cli_parse(const at_option *table, void *args, int argc, char **argv, int min, int max, at_error *err);
+/* Tells on stderr that COMMAND failed with code, an AT_ code: err's message, or the code's name where it is empty. */
+void cli_print_error(const char *command, int code, const at_error *err);
 /* Prints a tree as one JSON object (indented on a terminal) and frees it. */
 void cli_print_json(at_node *tree);
 /* Aligned columns for people: cells are the rows' items, a map's keys are the header. rows is a list of maps. */

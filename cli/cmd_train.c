@@ -140,15 +140,15 @@ static void print_summary(const args *a, at_node *summary)
     at_node_free(summary);
 }
 
-/* A training fails on all ranks alike, and rank 0 tells it. Where communication broke, each tells what it saw, since
- * at_comm_free() then ends all ranks. */
+/* A training fails on all ranks alike, and rank 0 tells it; where communication broke, each tells what it saw. All
+ * that before at_comm_free(): ranks part there, and mpirun ends the slower ones as soon as one has failed. */
 static int tell_once(const at_comm *comm, int code, const at_error *err)
 {
     if (at_comm_size(comm) == 1 || code == AT_OK)
         return code;
-    if (code == AT_EPEER)
-        fprintf(stderr, "atoll train: %s\n", err->message);
-    return at_comm_rank(comm) == 0 && code != AT_EPEER ? code : at_error_exit_status(code);
+    if (at_comm_rank(comm) == 0 || code == AT_EPEER)
+        cli_print_error("train", code, err);
+    return at_error_exit_status(code);
 }
 
 /* A trial whose worker was killed leaves a checkpoint and ends: another worker waits for its folder. */

@@ -181,7 +181,7 @@ int main(int argc, char **argv)
     else if (action)
         code = at_fail(&err, AT_EUSAGE, "one of these is missing");
     if (code < 0 && fflush(stdout) == 0)
-        fprintf(stderr, "atoll %s: %s\n", command->name, err.message[0] ? err.message : at_error_name(code));
+        cli_print_error(command->name, code, &err);
     if (code == AT_EUSAGE)
         print_usage(command);
     if (fflush(stdout) != 0 && code >= 0) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What subcommands share: parsing of their options, JSON and tables on stdout.
+ * What subcommands share: parsing of their options, errors on stderr, JSON and tables on stdout.
  */
 #include "cli.h"
 
@@ -28,6 +28,11 @@ int cli_parse_size(const char *text, int *height, int *width, at_error *err)
     if (sscanf(text, "%5dx%5d%n", height, width, &end) != 2 || text[end] || *height < 1 || *width < 1)
         return at_fail(err, AT_EUSAGE, "--size: \"%s\" is not HxW, as in 32x32", text);
     return 0;
+}
+
+void cli_print_error(const char *command, int code, const at_error *err)
+{
+    fprintf(stderr, "atoll %s: %s\n", command, err->message[0] ? err->message : at_error_name(code));
 }
 
 void cli_print_json(at_node *tree)

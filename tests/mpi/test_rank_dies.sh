@@ -42,7 +42,29 @@ timeout 60 "${mpirun[@]}" -np 3 \
 grep -q "cache/" log || die "the message does not name the cache: $(cat log)"
 grep '^atoll train: ' log
 
-# what all ranks see alike is told once: a diverging loss, an interruption in the middle
+# what all ranks see alike is told once, also where rank 0 is the last to come out of MPI and mpirun kills it there
+cat >late.c <<'end'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int MPI_Finalize(void)
+{
+    int (*finalize)(void) = (int (*)(void))dlsym(RTLD_NEXT, "MPI_Finalize");
+    int code = finalize();
+    for (int seconds = 0; seconds < 4 && getenv("OMPI_COMM_WORLD_RANK")[0] == '0'; seconds++)
+        while (sleep(1) > 0) {
+        }
+    return code;
+}
+end
+cc -shared -fPIC -o late.so late.c -ldl
+late=(env "LD_PRELOAD=$scratch/late.so" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0:verify_asan_link_order=0")
+status=0
+"${mpirun[@]}" -np 3 "${late[@]}" "${train[@]}" --out late -s epochs=2 -s cache=cache >log 2>&1 || status=$?
+[ $status = 3 ] && [ "$(grep -c '^atoll train: ' log)" = 1 ] || die "rank 0 is late: status $status, $(cat log)"
+# and a diverging loss
 status=0
 "${mpirun[@]}" -np 3 "${train[@]}" --out diverged -s lr=900 -s epochs=5 >log 2>&1 || status=$?
 [ $status = 1 ] || die "diverging: exit status $status, $(cat log)"
