@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_BATCH = 32, MAX_FILE = 64 << 20 };
+enum { MAX_BATCH = 32, MAX_FILE = 64 << 20, ALONE_FLOPS = 50000000 };
 
 typedef struct args {
     bool json;
@@ -19,7 +19,7 @@ typedef struct args {
 
 static const at_option options[] = {
     {"top", AT_OPT_INT, offsetof(args, top), "1", "the K likeliest classes", "K", .min = 1, .max = 100000},
-    {"threads", AT_OPT_INT, offsetof(args, threads), "0", "0: one a CPU", "N", .min = 0, .max = 4096},
+    {"threads", AT_OPT_INT, offsetof(args, threads), "0", "0: one a CPU, or one where there is little to do", "N", .min = 0, .max = 4096},
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
 
@@ -32,6 +32,15 @@ typedef struct predictor {
     int64_t top;
 } predictor;
 
+/* A second thread costs more than it saves on a few small images: it has to be started, and waits by spinning. */
+static int threads_for(const at_net *net, int images, int64_t asked)
+{
+    at_node *d = at_net_describe(net);
+    double flops = (double)at_node_int(at_node_get(d, "flops"), INT64_MAX) * images;
+    at_node_free(d);
+    return asked || flops > ALONE_FLOPS ? (int)asked : 1;
+}
+
 static int predictor_init(predictor *p, const char *path, int images, int64_t threads, at_error *err)
 {
     p->net = at_model_load(path, &p->info, err);
@@ -40,7 +49,8 @@ static int predictor_init(predictor *p, const char *path, int images, int64_t th
     at_net_input_shape(p->net, &p->channels, &p->height, &p->width);
     p->classes = at_net_classes(p->net);
     p->batch = images < MAX_BATCH ? images : MAX_BATCH;
-    p->plan = at_plan_new(p->net, &(at_plan_options){.batch = p->batch, .constant = true, .threads = (int)threads}, err);
+    at_plan_options how = {.batch = p->batch, .constant = true, .threads = threads_for(p->net, images, threads)};
+    p->plan = at_plan_new(p->net, &how, err);
     if (!p->plan)
         return err->code;
     p->pixels = at_alloc_aligned((size_t)p->batch * (size_t)(p->height * p->width * p->channels));

@@ -27,6 +27,46 @@ size_t keras_index(const keras_weight *w, size_t i)
     return (pixel * in + channel) * out + i / (kh * kw * in);
 }
 
+/* Ours are [outputs][inner], Keras's have the outputs last; a block of outputs at a time stays in the cache. */
+enum { OUTPUTS_BLOCK = 64 };
+
+typedef void move(float *own, float *keras);
+
+static void from_keras(float *own, float *keras)
+{
+    *own = *keras;
+}
+
+static void to_keras(float *own, float *keras)
+{
+    *keras = *own;
+}
+
+static inline void move_all(const keras_weight *w, float *own, float *keras, move *one)
+{
+    const int64_t *last = &w->dims[w->ndims - 1];
+    size_t outputs = w->ndims == 1 ? 1 : w->ndims == 2 ? (size_t)*last : (size_t)(last[-1] * *last) / w->inputs;
+    size_t inner = outputs ? w->count / outputs : 0;
+    for (size_t begin = 0, end; begin < outputs; begin = end) {
+        end = begin + OUTPUTS_BLOCK < outputs ? begin + OUTPUTS_BLOCK : outputs;
+        for (size_t j = 0; j < inner; j++) {
+            float *there = keras + keras_index(w, j);
+            for (size_t o = begin; o < end; o++)
+                one(&own[o * inner + j], &there[o]);
+        }
+    }
+}
+
+void keras_take(const keras_weight *w, const float *values)
+{
+    move_all(w, w->data, (float *)values, from_keras);
+}
+
+void keras_give(const keras_weight *w, float *values)
+{
+    move_all(w, w->data, values, to_keras);
+}
+
 /* The map that reached this row flattened, through rows that keep each value's place. */
 static nn_shape flattened_map(const at_net *net, const nn_row *row)
 {

@@ -22,6 +22,9 @@ typedef struct keras_weight {
 
 /* The index in Keras's order of our i-th value. */
 size_t keras_index(const keras_weight *w, size_t i);
+/* All w->count of them in Keras's order, values, into w->data, and back. */
+void keras_take(const keras_weight *w, const float *values);
+void keras_give(const keras_weight *w, float *values);
 /* A row's weights, in Keras's order: kernel, bias or gamma, beta, moving_mean, moving_variance.
  * Their number, at most KERAS_WEIGHTS. */
 enum { KERAS_WEIGHTS = NN_PARAMS + NN_STATES };

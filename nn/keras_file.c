@@ -257,11 +257,16 @@ static int find_places(keras_file *f, const at_node *config, const at_net *net, 
     return rc;
 }
 
+static bool has_grown(const keras_weight *w, const keras_source *s)
+{
+    return w->ndims == 4 && (s->grown[0] || s->grown[1]);
+}
+
 /* Our i-th value's index in Keras's values; false: it is a zero that the window has grown by. */
 static bool find_value(const keras_weight *w, const keras_weight *stored, const keras_source *s,
                        size_t i, size_t *index)
 {
-    if (w->ndims != 4 || !(s->grown[0] || s->grown[1])) {
+    if (!has_grown(w, s)) {
         *index = keras_index(w, i);
         return true;
     }
@@ -292,7 +297,9 @@ int keras_file_read(keras_file *f, const char *place, const keras_weight *w,
         count *= (size_t)stored.dims[i]; /* it has been seen to lie in the file */
     float *values = malloc(count * sizeof *values + 1);
     rc = values ? at_h5_read_floats(f->h, place, values, count, err) : at_nomem(err);
-    for (size_t i = 0; rc == AT_OK && i < w->count; i++)
+    if (rc == AT_OK && !has_grown(w, source))
+        keras_take(w, values);
+    for (size_t i = 0; rc == AT_OK && has_grown(w, source) && i < w->count; i++)
         w->data[i] = find_value(w, &stored, source, i, &index) ? values[index] : 0;
     if (rc == AT_OK && keras_find_bad_value(w, &bad)) {
         bool there = find_value(w, &stored, source, bad, &index);

@@ -57,8 +57,8 @@ static int write_weight(at_h5 *h, const keras_weight *w, char *path, at_error *e
     if (rc == AT_OK && keras_find_bad_value(w, &bad))
         rc = at_fail(err, AT_EFAIL, "'%s/%s' has no usable value at %zu (%g): not a model to keep",
                      w->layer, w->name, bad, (double)w->data[bad]);
-    for (size_t i = 0; rc == AT_OK && i < w->count; i++)
-        values[keras_index(w, i)] = w->data[i];
+    if (rc == AT_OK)
+        keras_give(w, values);
     if (rc == AT_OK)
         rc = at_h5_write_floats(h, path, values, w->ndims, w->dims, err);
     free(path);

@@ -95,8 +95,8 @@ static int take_weight(transfer *t, const transfer_weight *w, const keras_weight
     size_t bad;
     float *values = malloc(own->count * sizeof *values);
     int status = values ? transfer_read(t->file, w, values, own->count, err) : at_nomem(err);
-    for (size_t i = 0; !status && i < own->count; i++)
-        own->data[i] = values[keras_index(own, i)];
+    if (!status)
+        keras_take(own, values);
     if (!status && keras_find_bad_value(own, &bad))
         status = at_fail(err, AT_EINPUT,
                          "%s: dataset '%s' has no usable value at %zu (%g): these weights cannot "

@@ -351,7 +351,6 @@ int transfer_read(transfer_file *f, const transfer_weight *w, float *values, siz
 {
     if (!w->own)
         return at_h5_read_floats(f->file, w->path, values, count, err);
-    for (size_t i = 0; i < count; i++)
-        values[keras_index(w->own, i)] = w->own->data[i];
+    keras_give(w->own, values);
     return 0;
 }
