@@ -41,7 +41,7 @@ int conv_pass_bind(conv_pass *pass, const conv_memory *memory, at_error *err);
 int conv_pass_weights(const conv_pass *pass, at_error *err);
 int conv_pass_run(const conv_pass *pass, at_error *err);
 
-/* ---- conv_winograd.c: 3x3, stride 1, fp32 --------------------------------------------------- */
+/* ---- conv_winograd.c: 3x3 or 5x5, stride 1, fp32 --------------------------------------------------- */
 bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
                        int64_t dst_lanes);
 conv_winograd *conv_winograd_new(at_plan *p, const dnn_conv_spec *spec, at_error *err);

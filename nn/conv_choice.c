@@ -3,10 +3,11 @@
  *
  *     <choice> <seconds> <key>
  *
- * The file's name holds the CPU's model, the instructions that are allowed and oneDNN's version;
- * its folder is $ATOLL_CACHE_DIR, else $XDG_CACHE_HOME/atoll, else ~/.cache/atoll. It is replaced
- * as a whole, so a reader sees the old or the new one. It saves time and nothing else: a file that
- * is missing, broken or cannot be written is treated as empty.
+ * The file's name holds the candidates' generation, which counts up as they change, oneDNN's version,
+ * the CPU's model and the instructions that are allowed; its folder is $ATOLL_CACHE_DIR, else
+ * $XDG_CACHE_HOME/atoll, else ~/.cache/atoll. It is replaced as a whole, so a reader sees the old or
+ * the new one. It saves time and nothing else: a file that is missing, broken or cannot be written
+ * is treated as empty.
  */
 #include "conv.h"
 
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_BYTES = 1 << 20 };
+enum { MOST_BYTES = 1 << 20, GENERATION = 2 };
 
 /* "Intel(R) Xeon(R) ..." as letters and digits. */
 static void cpu_model(char *out, size_t bytes)
@@ -53,8 +54,8 @@ static char *choice_file(void)
     cpu_model(cpu, sizeof cpu);
     dnn_version(version);
     char *folder = cache_folder();
-    char *path = folder ? at_format("%s/convolutions-%s-%s-%s.txt", folder, version, cpu,
-                                    dnn_isa_name(dnn_isa_allowed()))
+    char *path = folder ? at_format("%s/convolutions-%d-%s-%s-%s.txt", folder, GENERATION, version,
+                                    cpu, dnn_isa_name(dnn_isa_allowed()))
                         : NULL;
     if (path && at_make_dirs(folder, NULL)) {
         free(path);

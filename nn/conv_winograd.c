@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * conv_winograd: one direction of a 3x3 convolution by our own Winograd kernels
+ * conv_winograd: one direction of a 3x3 or 5x5 convolution by our own Winograd kernels
  * (kernels_winograd.h). Threads take parts of all tiles; each goes through them a few at a time, in
  * memory of its own that stays in its second-level cache. The input's gradient is the convolution of
  * the output's with turned filters; the filters' gradients are summed a thread, then over threads.
@@ -42,13 +42,13 @@ bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lan
 {
     const nn_window *w = &s->window;
     int64_t lanes = p->kernels->lanes;
-    bool window = w->kh == 3 && w->kw == 3 && w->sh == 1 && w->sw == 1 && w->dh == 1 && w->dw == 1;
+    bool square = (w->kh == 3 || w->kh == 5) && w->kw == w->kh && w->ph < w->kh && w->pw < w->kw;
+    bool window = square && w->sh == 1 && w->sw == 1 && w->dh == 1 && w->dw == 1;
     bool layouts =
         lanes >= 8 && (!src_lanes || src_lanes == lanes) && (!dst_lanes || dst_lanes == lanes);
     /* A sigmoid of 0 is not 0, as the channels that fill up a block must be. */
-    return window && layouts && sums_fit(p, s) && w->ph <= 2 && w->pw <= 2 && s->groups == 1 &&
-           s->precision == AT_FP32 && s->activation != NN_SIGMOID && 2 * s->src.c >= lanes &&
-           2 * s->dst.c >= lanes;
+    return window && layouts && sums_fit(p, s) && s->groups == 1 && s->precision == AT_FP32 &&
+           s->activation != NN_SIGMOID && 2 * s->src.c >= lanes && 2 * s->dst.c >= lanes;
 }
 
 static int64_t blocks_of(const conv_winograd *c, nn_shape s)
@@ -62,16 +62,18 @@ static void set_shape(conv_winograd *c)
     const dnn_conv_spec *s = &c->spec;
     bool back = s->direction == DNN_BACKWARD_DATA;
     nn_shape in = back ? s->dst : s->src, out = back ? s->src : s->dst;
+    int64_t side = s->window.kh, tile = NN_WINOGRAD_SIDES - side;
     c->shape = (nn_winograd){.h = in.h,
                              .w = in.w,
                              .oh = out.h,
                              .ow = out.w,
-                             .ph = back ? 2 - s->window.ph : s->window.ph,
-                             .pw = back ? 2 - s->window.pw : s->window.pw,
+                             .ph = back ? side - 1 - s->window.ph : s->window.ph,
+                             .pw = back ? side - 1 - s->window.pw : s->window.pw,
                              .ins = blocks_of(c, in),
                              .outs = blocks_of(c, out),
-                             .th = (out.h + 3) / 4,
-                             .tw = (out.w + 3) / 4};
+                             .tile = tile,
+                             .th = (out.h + tile - 1) / tile,
+                             .tw = (out.w + tile - 1) / tile};
 }
 
 static int64_t cache_bytes(void)
@@ -153,7 +155,7 @@ static nn_winograd_filters filters_of(const conv_winograd *c)
 {
     const dnn_conv_spec *s = &c->spec;
     bool back = s->direction == DNN_BACKWARD_DATA;
-    int64_t out_step = s->src.c * 9, in_step = 9;
+    int64_t in_step = s->window.kh * s->window.kw, out_step = s->src.c * in_step;
     return (nn_winograd_filters){.weights = c->memory.weights,
                                  .outs = back ? s->src.c : s->dst.c,
                                  .ins = back ? s->dst.c : s->src.c,

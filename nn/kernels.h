@@ -56,11 +56,15 @@ typedef struct nn_spread {
     int64_t planes, h, w, oh, ow, left, sh, sw;
 } nn_spread;
 
-/* Winograd's convolution (kernels_winograd.h): planes of h*w to oh*ow; blocks of channels; tiles of
- * 4x4 outputs a plane. A tile's number counts through all samples. */
-enum { NN_WINOGRAD_POINTS = 36 };
+/* Winograd's convolution (kernels_winograd.h): planes of h*w to oh*ow; blocks of channels; th*tw tiles
+ * of tile x tile outputs a plane, 4 for windows of 3x3, 2 for those of 5x5. A tile's number counts
+ * through all samples. */
+enum {
+    NN_WINOGRAD_POINTS = 36,
+    NN_WINOGRAD_SIDES = 7 /* of the tile and of the window, together */
+};
 typedef struct nn_winograd {
-    int64_t h, w, oh, ow, ph, pw, ins, outs, th, tw;
+    int64_t h, w, oh, ow, ph, pw, ins, outs, tile, th, tw;
 } nn_winograd;
 /* Floats from one point's tiles to the next one's, of which there is room for so many: an odd number
  * of vectors, so that the 36 do not fall into a few sets of the first-level cache. */
@@ -73,7 +77,7 @@ typedef struct nn_winograd_end { /* y = act(result + bias, or y before as well) 
     bool sum;
     nn_activation activation;
 } nn_winograd_end;
-typedef struct nn_winograd_filters { /* [3][3] each, of (channel out, channel in) */
+typedef struct nn_winograd_filters { /* [side][side] each, of (channel out, channel in) */
     const float *weights;
     int64_t outs, ins, out_step, in_step;
     bool turned; /* by 180 degrees */

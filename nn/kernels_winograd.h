@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels_winograd: convolution with windows of 3x3 and stride 1 by Winograd's minimal filtering
- * F(4x4, 3x3), Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016: a tile of
- * 4x4 outputs from 6x6 inputs by 36 products a pair of channels instead of 144.
+ * kernels_winograd: convolution with windows of 3x3 and 5x5 and stride 1 by Winograd's minimal
+ * filtering F(4x4, 3x3) and F(2x2, 5x5), Lavin and Gray, "Fast algorithms for convolutional neural
+ * networks", 2016: a tile of outputs from 6x6 inputs by 36 products a pair of channels instead of 144
+ * or 100.
  *
  *     y = At [ (G g Gt) . (Bt d B) ] A,   summed over the input's channels before At and A
  *
- * and the weights' gradient by F(3x3, 4x4), the same with a tile of 4x4 gradients as the filter:
- * d's transform is the same. Tensors are [n][blocks][pixels][VF channels], fp32. A few tiles at a
- * time go through all steps, so that what lies between them stays in the second-level cache:
+ * and the weights' gradient by F(3x3, 4x4) and F(5x5, 2x2), the same with a tile of gradients as the
+ * filter. All evaluate polynomials at 0, 1, -1, 2, -2 and infinity: d's transform is the same for all,
+ * G's and At's differ in their length. Tensors are [n][blocks][pixels][VF channels], fp32. A few tiles
+ * at a time go through all steps, so that what lies between them stays in the second-level cache:
  *
  *     v [36][tiles][channels in]   z [36][tiles][channels out]   m [36][blocks out][tiles][VF]
  */
@@ -33,16 +35,16 @@ typedef struct wino_place {
 INLINE wino_place wino_first(const nn_winograd *s, int64_t tile)
 {
     int64_t a_plane = s->th * s->tw, in_plane = tile % a_plane;
-    return (wino_place){tile / a_plane, in_plane / s->tw * 4, in_plane % s->tw * 4};
+    return (wino_place){tile / a_plane, in_plane / s->tw * s->tile, in_plane % s->tw * s->tile};
 }
 
 INLINE void wino_next(const nn_winograd *s, wino_place *at)
 {
-    at->x += 4;
+    at->x += s->tile;
     if (at->x < s->ow)
         return;
     at->x = 0;
-    at->y += 4;
+    at->y += s->tile;
     if (at->y < s->oh)
         return;
     at->y = 0;
@@ -87,9 +89,7 @@ INLINE const float *wino_pixels(const float *plane, const wino_window *at, int64
 
 /* ---- the transforms of one row or column ---- */
 
-/* To 6 values, `step` apart. */
-typedef void (*wino_transform)(const vf *in, vf *out, int64_t step);
-
+/* Bt: 6 inputs; the 6 results are `step` apart. */
 INLINE void wino_bt(const vf *d, vf *out, int64_t step)
 {
     vf a = d[4] - d[2] * 4.0f, b = d[3] - d[1] * 4.0f, c = d[4] - d[2], e = (d[3] - d[1]) * 2.0f;
@@ -101,84 +101,69 @@ INLINE void wino_bt(const vf *d, vf *out, int64_t step)
     out[5 * step] = d[1] * 4.0f - d[3] * 5.0f + d[5];
 }
 
-/* 6 products to 4 outputs. */
-INLINE void wino_at4(const vf *m, vf *out)
+/* G: the polynomial with n coefficients g, 2 to 5, at the 6 points, divided as Bt wants it. */
+INLINE void wino_g(const vf *g, int64_t n, vf *out, int64_t step)
 {
-    vf s1 = m[1] + m[2], d1 = m[1] - m[2];
-    vf s2 = m[3] + m[4], d2 = m[3] - m[4];
-    out[0] = m[0] + s1 + s2;
-    out[1] = d1 + d2 * 2.0f;
-    out[2] = s1 + s2 * 4.0f;
-    out[3] = d1 + d2 * 8.0f + m[5];
-}
-
-/* 6 products to the 3 elements of a filter's gradient. */
-INLINE void wino_at3(const vf *m, vf *out)
-{
-    vf s1 = m[1] + m[2], d1 = m[1] - m[2];
-    vf s2 = m[3] + m[4], d2 = m[3] - m[4];
-    out[0] = m[0] + s1 + s2;
-    out[1] = d1 + d2 * 2.0f;
-    out[2] = s1 + s2 * 4.0f + m[5];
-}
-
-INLINE void wino_g3(const vf *g, vf *out, int64_t step)
-{
-    vf even = (g[0] + g[2]) * (-1.0f / 6), odd = g[1] * (-1.0f / 6);
-    vf far = (g[0] + g[2] * 4.0f) * (1.0f / 24), middle = g[1] * (1.0f / 12);
+    const vf none = {0}, g2 = n > 2 ? g[2] : none, g3 = n > 3 ? g[3] : none,
+             g4 = n > 4 ? g[4] : none;
+    vf even = (g[0] + g2 + g4) * (-1.0f / 6), odd = (g[1] + g3) * (-1.0f / 6);
+    vf far = (g[0] + g2 * 4.0f + g4 * 16.0f) * (1.0f / 24);
+    vf middle = (g[1] + g3 * 4.0f) * (1.0f / 12);
     out[0] = g[0] * 0.25f;
     out[step] = even + odd;
     out[2 * step] = even - odd;
     out[3 * step] = far + middle;
     out[4 * step] = far - middle;
-    out[5 * step] = g[2];
+    out[5 * step] = g[n - 1];
 }
 
-INLINE void wino_g4(const vf *g, vf *out, int64_t step)
+/* At: 6 products to n outputs, 2 to 5. */
+INLINE void wino_at(const vf *m, int64_t n, vf *out)
 {
-    vf even = (g[0] + g[2]) * (-1.0f / 6), odd = (g[1] + g[3]) * (-1.0f / 6);
-    vf far = (g[0] + g[2] * 4.0f) * (1.0f / 24);
-    vf middle = (g[1] + g[3] * 4.0f) * (1.0f / 12);
-    out[0] = g[0] * 0.25f;
-    out[step] = even + odd;
-    out[2 * step] = even - odd;
-    out[3 * step] = far + middle;
-    out[4 * step] = far - middle;
-    out[5 * step] = g[3];
+    const vf s1 = m[1] + m[2], d1 = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
+    const vf all[5] = {m[0] + s1 + s2, d1 + d2 * 2.0f, s1 + s2 * 4.0f, d1 + d2 * 8.0f,
+                       s1 + s2 * 16.0f};
+#pragma GCC unroll 5
+    for (int64_t i = 0; i < n; i++)
+        out[i] = i == n - 1 ? all[i] + m[5] : all[i];
 }
 
-/* The rows of t [6][width], transformed; the 36 results are `step` floats apart. */
-INLINE void wino_put_rows(const vf *t, int64_t width, wino_transform transform, float *to,
-                          int64_t step)
+/* Six inputs, or a filter with fewer taps. */
+INLINE void wino_transform(const vf *in, int64_t n, vf *out, int64_t step)
 {
-#pragma GCC unroll 6
-    for (int64_t i = 0; i < 6; i++) {
-        vf row[6];
-        transform(t + i * width, row, 1);
-#pragma GCC unroll 6
-        for (int64_t j = 0; j < 6; j++)
-            put(to + (i * 6 + j) * step, row[j]);
-    }
+    if (n == 6)
+        wino_bt(in, out, step);
+    else
+        wino_g(in, n, out, step);
 }
 
-/* ---- tiles in ---- */
-
-INLINE void wino_input(const float *plane, const wino_window *at, float *to, int64_t step,
-                       float *memory)
+/* x [side][side], `row` floats from row to row, transformed; the 36 results are `step` floats apart. */
+INLINE void wino_put(const float *x, int64_t row, int64_t side, float *to, int64_t step)
 {
     vf t[NN_WINOGRAD_POINTS];
-    int64_t width;
-    const float *from = wino_pixels(plane, at, 6, memory, &width);
 #pragma GCC unroll 6
-    for (int64_t j = 0; j < 6; j++) {
-        vf six[6];
+    for (int64_t j = 0; j < side; j++) {
+        vf line[6];
 #pragma GCC unroll 6
-        for (int64_t i = 0; i < 6; i++)
-            six[i] = plain(from + i * width + j * VF);
-        wino_bt(six, t + j, 6);
+        for (int64_t i = 0; i < side; i++)
+            line[i] = plain(x + i * row + j * VF);
+        wino_transform(line, side, t + j, side);
     }
-    wino_put_rows(t, 6, wino_bt, to, step);
+#pragma GCC unroll 6
+    for (int64_t i = 0; i < 6; i++) {
+        vf six[6];
+        wino_transform(t + i * side, side, six, 1);
+#pragma GCC unroll 6
+        for (int64_t j = 0; j < 6; j++)
+            put(to + (i * 6 + j) * step, six[j]);
+    }
 }
+
+/* The functions below are made for tiles of 4x4 and of 2x2, their last argument. */
+#define BY_TILE(shape, function, ...)                                                              \
+    ((shape)->tile == 4 ? function(__VA_ARGS__, 4) : function(__VA_ARGS__, 2))
+
+/* ---- tiles in ---- */
 
 /* v of tiles [begin, end), which has room for `room` of them. */
 static void winograd_input(const nn_winograd *s, const float *x, float *v, int64_t room,
@@ -192,38 +177,19 @@ static void winograd_input(const nn_winograd *s, const float *x, float *v, int64
         wino_window window = {s->h, s->w, at.y - s->ph, at.x - s->pw};
         const float *from = x + at.n * s->ins * plane;
         float *to = v + (tile - begin) * channels;
-        for (int64_t b = 0; b < s->ins; b++, from += plane, to += VF)
-            wino_input(from, &window, to, step, memory);
-    }
-}
-
-/* The sum of the tile's gradients. */
-INLINE vf wino_gradient(const float *plane, const wino_window *at, float *to, int64_t step,
-                        float *memory)
-{
-    vf t[24], sum = {0};
-    int64_t width;
-    const float *from = wino_pixels(plane, at, 4, memory, &width);
-#pragma GCC unroll 4
-    for (int64_t j = 0; j < 4; j++) {
-        vf six[4];
-#pragma GCC unroll 4
-        for (int64_t i = 0; i < 4; i++) {
-            six[i] = plain(from + i * width + j * VF);
-            sum += six[i];
+        for (int64_t b = 0; b < s->ins; b++, from += plane, to += VF) {
+            int64_t row;
+            const float *pixels = wino_pixels(from, &window, 6, memory, &row);
+            wino_put(pixels, row, 6, to, step);
         }
-        wino_g4(six, t + j, 4);
     }
-    wino_put_rows(t, 4, wino_g4, to, step);
-    return sum;
 }
 
-/* z of tiles [begin, end) of dy, and its sums a channel, added to bias (NULL: not wanted). */
-static void winograd_gradient(const nn_winograd *s, const float *dy, float *z, double *bias,
-                              int64_t room, int64_t begin, int64_t end)
+INLINE void wino_gradient(const nn_winograd *s, const float *dy, float *z, double *bias,
+                          int64_t room, int64_t begin, int64_t end, int64_t side)
 {
     int64_t channels = s->outs * VF, step = nn_winograd_step(room, s->outs, VF),
-            plane = s->oh * s->ow * VF;
+            plane = s->oh * s->ow * VF, row;
     float memory[16 * VF];
     for (int64_t b = 0; b < s->outs; b++) {
         vf sum = {0};
@@ -231,12 +197,22 @@ static void winograd_gradient(const nn_winograd *s, const float *dy, float *z, d
         for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
             wino_window window = {s->oh, s->ow, at.y, at.x};
             const float *from = dy + (at.n * s->outs + b) * plane;
-            float *to = z + (tile - begin) * channels + b * VF;
-            sum += wino_gradient(from, &window, to, step, memory);
+            const float *pixels = wino_pixels(from, &window, side, memory, &row);
+            wino_put(pixels, row, side, z + (tile - begin) * channels + b * VF, step);
+#pragma GCC unroll 16
+            for (int64_t i = 0; i < side * side; i++)
+                sum += plain(pixels + i / side * row + i % side * VF);
         }
         for (int64_t l = 0; l < VF && bias; l++)
             bias[b * VF + l] += (double)sum[l];
     }
+}
+
+/* z of tiles [begin, end) of dy, and its sums a channel, added to bias (NULL: not wanted). */
+static void winograd_gradient(const nn_winograd *s, const float *dy, float *z, double *bias,
+                              int64_t room, int64_t begin, int64_t end)
+{
+    BY_TILE(s, wino_gradient, s, dy, z, bias, room, begin, end);
 }
 
 /* ---- products ---- */
@@ -340,56 +316,56 @@ static void winograd_accumulate(const nn_winograd *s, const float *v, const floa
 
 /* The pixels of one tile that lie in the plane; `whole`, a constant: all do. */
 INLINE void wino_store(const nn_winograd *s, const nn_winograd_end *e, const wino_place *at,
-                       const vf *y, vf bias, float *plane, bool whole, nn_activation act)
+                       const vf *y, vf bias, float *plane, bool whole, nn_activation act,
+                       int64_t side)
 {
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < 4; i++)
-#pragma GCC unroll 4
-        for (int64_t j = 0; j < 4; j++) {
-            if (!whole && (at->y + i >= s->oh || at->x + j >= s->ow))
-                continue;
-            float *to = plane + ((at->y + i) * s->ow + at->x + j) * VF;
-            vf value = y[i * 4 + j] + bias;
-            if (e->sum)
-                value += plain(to);
-            put(to, act_value(act, value));
-        }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < side * side; i++) {
+        int64_t y_at = at->y + i / side, x_at = at->x + i % side;
+        if (!whole && (y_at >= s->oh || x_at >= s->ow))
+            continue;
+        float *to = plane + (y_at * s->ow + x_at) * VF;
+        vf value = y[i] + bias;
+        if (e->sum)
+            value += plain(to);
+        put(to, act_value(act, value));
+    }
 }
 
-INLINE void wino_tile_out(const float *from, int64_t step, vf *out)
+INLINE void wino_tile_out(const float *from, int64_t step, vf *out, int64_t side)
 {
-    vf t[24];
+    vf t[5 * 6];
 #pragma GCC unroll 6
     for (int64_t j = 0; j < 6; j++) {
-        vf six[6], four[4];
+        vf six[6], fewer[5];
 #pragma GCC unroll 6
         for (int64_t i = 0; i < 6; i++)
             six[i] = plain(from + (i * 6 + j) * step);
-        wino_at4(six, four);
-#pragma GCC unroll 4
-        for (int64_t i = 0; i < 4; i++)
-            t[i * 6 + j] = four[i];
+        wino_at(six, side, fewer);
+#pragma GCC unroll 5
+        for (int64_t i = 0; i < side; i++)
+            t[i * 6 + j] = fewer[i];
     }
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < 4; i++)
-        wino_at4(t + i * 6, out + i * 4);
+#pragma GCC unroll 5
+    for (int64_t i = 0; i < side; i++)
+        wino_at(t + i * 6, side, out + i * side);
 }
 
 INLINE void wino_output(const nn_winograd *s, const nn_winograd_end *e, const float *m, float *y,
-                        int64_t room, int64_t begin, int64_t end, nn_activation act)
+                        int64_t room, int64_t begin, int64_t end, nn_activation act, int64_t side)
 {
     int64_t step = nn_winograd_step(room, s->outs, VF), plane = s->oh * s->ow * VF;
     wino_place at = wino_first(s, begin);
     for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
-        bool whole = at.y + 4 <= s->oh && at.x + 4 <= s->ow;
+        bool whole = at.y + side <= s->oh && at.x + side <= s->ow;
         for (int64_t b = 0; b < s->outs; b++) {
             vf out[16], bias = e->bias ? plain(e->bias + b * VF) : (vf){0};
             float *to = y + (at.n * s->outs + b) * plane;
-            wino_tile_out(m + (b * room + tile - begin) * VF, step, out);
+            wino_tile_out(m + (b * room + tile - begin) * VF, step, out, side);
             if (whole)
-                wino_store(s, e, &at, out, bias, to, true, act);
+                wino_store(s, e, &at, out, bias, to, true, act, side);
             else
-                wino_store(s, e, &at, out, bias, to, false, act);
+                wino_store(s, e, &at, out, bias, to, false, act, side);
         }
     }
 }
@@ -398,30 +374,57 @@ INLINE void wino_output(const nn_winograd *s, const nn_winograd_end *e, const fl
 static void winograd_output(const nn_winograd *s, const nn_winograd_end *e, const float *m,
                             float *y, int64_t room, int64_t begin, int64_t end)
 {
-#define CALL(act) wino_output(s, e, m, y, room, begin, end, act)
+#define CALL(act) BY_TILE(s, wino_output, s, e, m, y, room, begin, end, act)
     FOR_ACT(e->activation, CALL);
 #undef CALL
 }
 
 /* ---- filters ---- */
 
+INLINE void wino_filters(const nn_winograd *s, const nn_winograd_filters *f, float *u,
+                         int64_t begin, int64_t end, int64_t tile)
+{
+    const int64_t side = NN_WINOGRAD_SIDES - tile, taps = side * side;
+    int64_t channels = s->ins * VF, step = s->outs * channels * VF;
+    for (int64_t b = begin; b < end; b++)
+        for (int64_t c = 0; c < channels; c++) {
+            float g[25 * VF] = {0};
+            for (int64_t l = 0; l < VF && b * VF + l < f->outs && c < f->ins; l++) {
+                const float *w = f->weights + (b * VF + l) * f->out_step + c * f->in_step;
+                for (int64_t k = 0; k < taps; k++)
+                    g[k * VF + l] = w[f->turned ? taps - 1 - k : k];
+            }
+            wino_put(g, side * VF, side, u + (b * channels + c) * VF, step);
+        }
+}
+
 /* u [36][blocks out][channels in][VF] of the blocks out [begin, end). */
 static void winograd_filters(const nn_winograd *s, const nn_winograd_filters *f, float *u,
                              int64_t begin, int64_t end)
 {
-    int64_t channels = s->ins * VF, step = s->outs * channels * VF;
-    for (int64_t b = begin; b < end; b++)
-        for (int64_t c = 0; c < channels; c++) {
-            vf g[9] = {0}, t[18];
-            float *to = u + (b * channels + c) * VF;
-            for (int64_t l = 0; l < VF && b * VF + l < f->outs && c < f->ins; l++) {
-                const float *w = f->weights + (b * VF + l) * f->out_step + c * f->in_step;
-                for (int64_t k = 0; k < 9; k++)
-                    g[k][l] = w[f->turned ? 8 - k : k];
+    BY_TILE(s, wino_filters, s, f, u, begin, end);
+}
+
+INLINE void wino_filters_back(const nn_winograd *s, const nn_winograd_filters *f, const float *sums,
+                              int64_t parts, int64_t part_floats, float *gradients, int64_t begin,
+                              int64_t end, int64_t tile)
+{
+    const int64_t side = NN_WINOGRAD_SIDES - tile, taps = side * side;
+    int64_t outs = s->outs * VF, step = s->ins * VF * outs;
+    for (int64_t c = begin; c < end; c++)
+        for (int64_t b = 0; b < s->outs; b++) {
+            float total[NN_WINOGRAD_POINTS * VF];
+            vf g[25];
+            for (int64_t i = 0; i < NN_WINOGRAD_POINTS; i++) {
+                vf sum = {0};
+                for (int64_t part = 0; part < parts; part++)
+                    sum += plain(sums + part * part_floats + i * step + c * outs + b * VF);
+                put(total + i * VF, sum);
             }
-            for (int64_t j = 0; j < 3; j++)
-                wino_g3((const vf[]){g[j], g[3 + j], g[6 + j]}, t + j, 3);
-            wino_put_rows(t, 3, wino_g3, to, step);
+            wino_tile_out(total, VF, g, side);
+            for (int64_t l = 0; l < VF && b * VF + l < f->outs; l++)
+                for (int64_t k = 0; k < taps; k++)
+                    gradients[(b * VF + l) * f->out_step + c * f->in_step + k] = g[k][l];
         }
 }
 
@@ -431,26 +434,9 @@ static void winograd_filters_back(const nn_winograd *s, const nn_winograd_filter
                                   const float *sums, int64_t parts, int64_t part_floats,
                                   float *gradients, int64_t begin, int64_t end)
 {
-    int64_t outs = s->outs * VF, step = s->ins * VF * outs;
-    for (int64_t c = begin; c < end; c++)
-        for (int64_t b = 0; b < s->outs; b++) {
-            vf t[18], g[9];
-            for (int64_t j = 0; j < 6; j++) {
-                vf six[6] = {0}, three[3];
-                for (int64_t part = 0; part < parts; part++)
-                    for (int64_t i = 0; i < 6; i++)
-                        six[i] += plain(sums + part * part_floats + (i * 6 + j) * step + c * outs +
-                                        b * VF);
-                wino_at3(six, three);
-                for (int64_t i = 0; i < 3; i++)
-                    t[i * 6 + j] = three[i];
-            }
-            for (int64_t i = 0; i < 3; i++)
-                wino_at3(t + i * 6, g + i * 3);
-            for (int64_t l = 0; l < VF && b * VF + l < f->outs; l++)
-                for (int64_t k = 0; k < 9; k++)
-                    gradients[(b * VF + l) * f->out_step + c * f->in_step + k] = g[k][l];
-        }
+    BY_TILE(s, wino_filters_back, s, f, sums, parts, part_floats, gradients, begin, end);
 }
+
+#undef BY_TILE
 
 #endif
