@@ -103,12 +103,45 @@ static void pixels_group(const nn_view *v, const uint8_t *in, const float *scale
     }
 }
 
+enum { FEW_CHANNELS = 4 };
+
+/* NHWC of few channels: whose turn it is comes round with as many vectors as there are channels. */
+static void pixels_in_order(const nn_view *v, const uint8_t *in, const float *scale,
+                            const float *offset, void *out, int64_t begin, int64_t end)
+{
+    int64_t channels = v->channels, at = begin * v->pixels * channels;
+    int64_t until = end * v->pixels * channels, round = channels * VF;
+    vf by[FEW_CHANNELS], plus[FEW_CHANNELS];
+    for (int64_t i = 0; i < round; i++) {
+        by[i / VF][i % VF] = scale[i % channels];
+        plus[i / VF][i % VF] = offset[i % channels];
+    }
+    for (; at + round <= until; at += round) {
+        for (int64_t k = 0; k < channels; k++) {
+            vb bytes;
+            memcpy(&bytes, in + at + k * VF, sizeof bytes);
+            vf x = __builtin_convertvector(bytes, vf) * by[k] + plus[k];
+            store(out, v->bf16, at + k * VF, VF, x);
+        }
+    }
+    for (int64_t k = 0; at < until; k++, at += VF) {
+        int64_t n = until - at < VF ? until - at : VF;
+        vb bytes = {0};
+        memcpy(&bytes, in + at, (size_t)n);
+        store(out, v->bf16, at, n, __builtin_convertvector(bytes, vf) * by[k] + plus[k]);
+    }
+}
+
 static void pixels(const nn_view *v, const uint8_t *in, const float *scale, const float *offset,
                    void *out, int64_t begin, int64_t end)
 {
     if (v->grouped) {
         for (int64_t group = begin; group < end; group++)
             pixels_group(v, in, scale, offset, out, group);
+        return;
+    }
+    if (v->lanes == v->channels && v->channels <= FEW_CHANNELS) {
+        pixels_in_order(v, in, scale, offset, out, begin, end);
         return;
     }
     clear_padding(v, out, begin, end);

@@ -5,6 +5,9 @@
  *     q_c = (1-e)*[c = y] + e/C,  loss = -sum of w_c*q_c*ln p_c
  *     dloss/dlogit_c = p_c * sum of w_k*q_k - w_c*q_c
  *
+ * A sample that was mixed has a share of its own label and the rest of another's: [c = y] is then
+ * share * [c = y] + (1-share) * [c = other], and the loss that blend of the two labels' losses.
+ *
  * The last row is the main one: it fills the plan's logits and scores and adds to the step's
  * statistics. Losses before it are auxiliary (Szegedy et al. 2014): their weighted gradients help
  * training, and inference leaves them out.
@@ -85,15 +88,34 @@ static float weight_of(const at_plan_input *in, int i)
     return in->weights ? in->weights[i] : 1;
 }
 
+/* What a sample is to be: `share` of its label, the rest of the other one. */
+typedef struct target {
+    int32_t label, other;
+    double share;
+} target;
+
+static target target_of(const at_plan_input *in, int i)
+{
+    int32_t label = in->labels[i];
+    return in->shares ? (target){label, in->other_labels[i], (double)in->shares[i]}
+                      : (target){label, label, 1};
+}
+
+static double weight_of_target(const at_plan *p, target t)
+{
+    return t.share * class_weight(p, t.label) + (1 - t.share) * class_weight(p, t.other);
+}
+
 /* `all` is the logarithm of the sum of exponentials. */
-static double loss_of(const plan_op *op, const float *logits, double all, int32_t label)
+static double loss_of(const plan_op *op, const float *logits, double all, target t)
 {
     const at_plan *p = op->plan;
     int64_t classes = op->out->shape.c;
     double smoothing = (double)p->options.label_smoothing, even = 0;
     for (int64_t c = 0; c < classes && smoothing > 0; c++)
         even += class_weight(p, c) * (all - (double)logits[c]);
-    double own = class_weight(p, label) * (all - (double)logits[label]);
+    double own = t.share * class_weight(p, t.label) * (all - (double)logits[t.label]);
+    own += (1 - t.share) * class_weight(p, t.other) * (all - (double)logits[t.other]);
     return (1 - smoothing) * own + smoothing * even / (double)classes;
 }
 
@@ -103,12 +125,15 @@ static int add_statistics(const plan_op *op, int i, double all, at_error *err)
     const loss_state *s = op->state;
     int64_t classes = op->out->shape.c;
     const float *logits = s->logits + i * classes;
-    int32_t label = p->input->labels[i];
-    if (label < 0 || label >= classes)
-        return at_fail(err, AT_EINPUT, "sample %d has label %d, the network has %lld classes", i,
-                       label, (long long)classes);
-    p->stats->loss_sum += (double)weight_of(p->input, i) * loss_of(op, logits, all, label);
-    p->stats->correct += largest(logits, classes) == label;
+    target t = target_of(p->input, i);
+    for (int k = 0; k < 2; k++) {
+        int32_t label = k ? t.other : t.label;
+        if (label < 0 || label >= classes)
+            return at_fail(err, AT_EINPUT, "sample %d has label %d, the network has %lld classes",
+                           i, label, (long long)classes);
+    }
+    p->stats->loss_sum += (double)weight_of(p->input, i) * loss_of(op, logits, all, t);
+    p->stats->correct += largest(logits, classes) == (t.share >= 0.5 ? t.label : t.other);
     p->stats->samples++;
     return 0;
 }
@@ -140,17 +165,18 @@ static void store(const plan_op *op, int64_t at, float g)
     ((uint16_t *)op->in_grad[0])[at] = (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-static void sample_back(const plan_op *op, int i, float scale, int32_t label)
+static void sample_back(const plan_op *op, int i, float scale, target t)
 {
     const at_plan *p = op->plan;
     const loss_state *s = op->state;
     int64_t classes = op->out->shape.c;
     double smoothing = (double)p->options.label_smoothing, even = smoothing / (double)classes;
-    double total = (1 - smoothing) * class_weight(p, label) + even * s->weights;
+    double total = (1 - smoothing) * weight_of_target(p, t) + even * s->weights;
     for (int64_t c = 0; c < classes; c++) {
-        double target = class_weight(p, c) * ((label == c ? 1 - smoothing : 0) + even);
+        double hot = (t.label == c ? t.share : 0) + (t.other == c ? 1 - t.share : 0);
+        double wanted = class_weight(p, c) * ((1 - smoothing) * hot + even);
         double score = (double)s->scores[i * classes + c];
-        store(op, i * classes + c, scale * (float)(score * total - target));
+        store(op, i * classes + c, scale * (float)(score * total - wanted));
     }
 }
 
@@ -162,7 +188,7 @@ static int backward(plan_op *op, at_error *err)
     for (int i = 0; i < p->options.batch; i++) {
         float sample = weight_of(p->input, i);
         if (sample != 0)
-            sample_back(op, i, p->input->scale * weight * sample, p->input->labels[i]);
+            sample_back(op, i, p->input->scale * weight * sample, target_of(p->input, i));
         for (int64_t c = 0; c < op->out->shape.c && sample == 0; c++)
             store(op, i * op->out->shape.c + c, 0);
     }

@@ -56,3 +56,20 @@ int plan_pixels_build(plan_op *op, at_error *err)
         out->no_value = true;
     return 0;
 }
+
+void at_pixels_normalize(const uint8_t *pixels, size_t samples, size_t area, int channels,
+                         const float *mean, const float *deviation, float *out)
+{
+    float scale[NN_CHANNELS], offset[NN_CHANNELS];
+    nn_view view = {.n = (int64_t)samples,
+                    .blocks = 1,
+                    .pixels = (int64_t)area,
+                    .lanes = channels,
+                    .channels = channels,
+                    .samples = (int64_t)samples};
+    for (int c = 0; c < channels; c++) {
+        scale[c] = 1 / (255 * deviation[c]);
+        offset[c] = -mean[c] / deviation[c];
+    }
+    nn_kernels_best()->pixels(&view, pixels, scale, offset, out, 0, (int64_t)samples);
+}

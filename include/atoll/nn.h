@@ -120,7 +120,8 @@ typedef struct at_plan_options {
     int threads;   /* OpenMP; 0: one a CPU of the cpuset */
     uint64_t seed; /* of dropout */
     /* Of the loss, as PyTorch's CrossEntropyLoss(weight, label_smoothing); its mean over samples is
-     * one over their classes' weights, so at_plan_input.scale is 1 / (global sum of these). */
+     * one over their classes' weights (of a mixed sample both, by share), so at_plan_input.scale is
+     * 1 / (global sum of these). */
     float label_smoothing;
     const float *class_weights; /* [classes], borrowed as long as the plan lives; NULL: all 1 */
     /* Synchronised batch normalisation: sums values[n] over ranks, in place. Called from the computing
@@ -133,6 +134,10 @@ typedef struct at_plan_input {
     const uint8_t *pixels; /* [N,H,W,C] 0..255 */
     const int32_t *labels; /* [N] */
     const float *weights;  /* [N], 0 marks padding; NULL: all 1 */
+    /* Of samples that were mixed with others, else both NULL: the loss is shares[i] * loss(labels[i])
+     * + (1 - shares[i]) * loss(other_labels[i]), and right is the label with the larger share. */
+    const int32_t *other_labels; /* [N] */
+    const float *shares;         /* [N] 0..1 */
     const uint32_t *ids;   /* [N] dropout's key with epoch; NULL: the index */
     uint64_t epoch;
     float scale; /* of the gradient: 1 / (global number of real samples) */
@@ -159,6 +164,10 @@ int at_plan_infer(at_plan *p, const at_plan_input *in, at_plan_stats *stats, at_
 const float *at_plan_logits(const at_plan *p); /* [N,classes] fp32, of the last call */
 const float *at_plan_scores(const at_plan *p); /* [N,classes] softmax of them */
 size_t at_plan_bytes(const at_plan *p);        /* arena */
+/* What a plan's rows rescale and normalize do, alone: pixels [samples][area][channels] to
+ * (pixel / 255 - mean) / deviation, in the same order, on the caller's thread. */
+void at_pixels_normalize(const uint8_t *pixels, size_t samples, size_t area, int channels,
+                         const float *mean, const float *deviation, float *out);
 /* The arena that at_plan_new would take, found without timing or taking anything; 0: *err. The net may be without
  * memory. What is then chosen by timing can differ by a few percent. */
 size_t at_plan_size(at_net *net, const at_plan_options *options, at_error *err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Losses: label smoothing and class weights against numbers of PyTorch's CrossEntropyLoss, and
- * auxiliary losses, which help training and are left out of inference.
+ * Losses: label smoothing and class weights against numbers of PyTorch's CrossEntropyLoss, labels
+ * of mixed samples against two samples and central differences, and auxiliary losses, which help training and are left out of inference.
  */
 #include "../../nn/plan.h"
 #include "steps.h"
@@ -59,6 +59,19 @@ static at_net *identity_net(void)
     return net;
 }
 
+static at_plan *loss_plan(at_net *net, size_t k, int batch, bool training)
+{
+    at_error err = {0};
+    at_plan_options o = {.batch = batch,
+                         .training = training,
+                         .threads = 1,
+                         .label_smoothing = expected[k].smoothing,
+                         .class_weights = expected[k].weights};
+    at_plan *p = at_plan_new(net, &o, &err);
+    steps_check(p ? 0 : err.code, &err);
+    return p;
+}
+
 static void check_gradient(at_net *net, const char *name, const double *want)
 {
     const at_param *p = at_net_find_param(net, "d", name);
@@ -71,17 +84,10 @@ static void test_against_torch(void **state)
     (void)state;
     at_net *net = identity_net();
     for (size_t k = 0; k < sizeof expected / sizeof *expected; k++) {
-        at_error err = {0};
-        at_plan_options o = {.batch = SAMPLES,
-                             .training = true,
-                             .threads = 1,
-                             .label_smoothing = expected[k].smoothing,
-                             .class_weights = expected[k].weights};
-        at_plan *p = at_plan_new(net, &o, &err);
-        steps_check(p ? 0 : err.code, &err);
+        at_plan *p = loss_plan(net, k, SAMPLES, true);
         double sum = 0;
         for (int i = 0; i < SAMPLES; i++)
-            sum += o.class_weights ? (double)o.class_weights[labels[i]] : 1;
+            sum += expected[k].weights ? (double)expected[k].weights[labels[i]] : 1;
         at_plan_input in = {.pixels = pixels, .labels = labels, .scale = (float)(1 / sum)};
         at_plan_stats stats = steps_train(p, &in);
         assert_true(fabs(stats.loss_sum / sum - expected[k].loss) < 1e-6);
@@ -90,6 +96,104 @@ static void test_against_torch(void **state)
         check_gradient(net, "kernel", expected[k].kernel);
         at_plan_free(p);
     }
+    at_net_free(net);
+}
+
+/* ---- labels of mixed samples ---- */
+
+static const int32_t other_labels[] = {2, 0, 1, 0};
+static const float shares[] = {0.25f, 0.5f, 0.875f, 1};
+
+static const at_plan_input mixed = {
+    .pixels = pixels, .labels = labels, .other_labels = other_labels, .shares = shares, .scale = 1};
+
+/* The loss and the gradients are those of each sample taken twice, once with each label, its weight
+ * the label's share. */
+static void test_mixed_labels_are_two_samples(void **state)
+{
+    (void)state;
+    uint8_t twice[2 * sizeof pixels];
+    int32_t both_labels[2 * SAMPLES];
+    float weights[2 * SAMPLES];
+    memcpy(twice, pixels, sizeof pixels);
+    memcpy(twice + sizeof pixels, pixels, sizeof pixels);
+    for (int i = 0; i < SAMPLES; i++) {
+        both_labels[i] = labels[i];
+        both_labels[SAMPLES + i] = other_labels[i];
+        weights[i] = shares[i];
+        weights[SAMPLES + i] = 1 - shares[i];
+    }
+    at_net *net = identity_net();
+    size_t n = at_net_param_count(net);
+    for (size_t k = 0; k < sizeof expected / sizeof *expected; k++) {
+        at_plan *p = loss_plan(net, k, SAMPLES, true), *q = loss_plan(net, k, 2 * SAMPLES, true);
+        at_plan_stats stats = steps_train(p, &mixed);
+        float *grads = steps_copy(at_net_grads(net), n);
+        at_plan_input in = {.pixels = twice, .labels = both_labels, .weights = weights, .scale = 1};
+        at_plan_stats want = steps_train(q, &in);
+        assert_true(fabs(stats.loss_sum - want.loss_sum) < 1e-6);
+        assert_int_equal(stats.samples, SAMPLES);
+        steps_assert_near(grads, at_net_grads(net), n, 1e-6);
+        free(grads);
+        at_plan_free(p);
+        at_plan_free(q);
+    }
+    at_net_free(net);
+}
+
+static double mixed_loss(at_plan *p)
+{
+    at_error err = {0};
+    at_plan_stats stats = {0};
+    steps_check(at_plan_infer(p, &mixed, &stats, &err), &err);
+    return stats.loss_sum;
+}
+
+/* Central differences over every parameter. */
+static void test_gradient_of_mixed_labels(void **state)
+{
+    (void)state;
+    const float step = 1e-2f;
+    at_net *net = identity_net();
+    for (size_t k = 0; k < sizeof expected / sizeof *expected; k++) {
+        at_plan *p = loss_plan(net, k, SAMPLES, true), *q = loss_plan(net, k, SAMPLES, false);
+        steps_train(p, &mixed);
+        for (size_t i = 0; i < at_net_param_count(net); i++) {
+            float *param = at_net_params(net) + i, kept = *param;
+            *param = kept + step;
+            double above = mixed_loss(q);
+            *param = kept - step;
+            double below = mixed_loss(q);
+            *param = kept;
+            double slope = (above - below) / (2 * (double)step);
+            assert_true(fabs(slope - (double)at_net_grads(net)[i]) < 2e-3);
+        }
+        at_plan_free(p);
+        at_plan_free(q);
+    }
+    at_net_free(net);
+}
+
+/* Right is the label with the larger share. */
+static void test_mixed_labels_that_are_right(void **state)
+{
+    (void)state;
+    at_error err = {0};
+    at_net *net = identity_net(); /* the largest pixel is the class: 1, 2, 0, 2 */
+    at_plan *p = loss_plan(net, 0, SAMPLES, false);
+    static const int32_t first[] = {1, 2, 0, 2}, second[] = {0, 0, 1, 0}, bad[] = {0, 0, 3, 0};
+    static const float large[] = {0.9f, 0.9f, 0.9f, 0.9f}, small[] = {0.1f, 0.1f, 0.9f, 0.1f};
+    at_plan_input in = {.pixels = pixels, .labels = first, .other_labels = second, .shares = large};
+    at_plan_stats stats = {0};
+    steps_check(at_plan_infer(p, &in, &stats, &err), &err);
+    assert_int_equal(stats.correct, 4);
+    in.shares = small;
+    steps_check(at_plan_infer(p, &in, &stats, &err), &err);
+    assert_int_equal(stats.correct, 5);
+    in.other_labels = bad;
+    assert_int_equal(at_plan_infer(p, &in, &stats, &err), AT_EINPUT);
+    assert_non_null(strstr(err.message, "sample 2 has label 3, the network has 3 classes"));
+    at_plan_free(p);
     at_net_free(net);
 }
 
@@ -188,6 +292,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_torch),
+        cmocka_unit_test(test_mixed_labels_are_two_samples),
+        cmocka_unit_test(test_gradient_of_mixed_labels),
+        cmocka_unit_test(test_mixed_labels_that_are_right),
         cmocka_unit_test(test_weighted_gradients),
         cmocka_unit_test(test_inference_without),
         cmocka_unit_test(test_misfits),
