@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * atoll bench loader: pictures a second through cache, plan, flip and shift-crop, with a consumer
- * that does nothing else.
+ * atoll bench loader: pictures a second through cache, plan, flip and shift-crop, and then
+ * normalised to fp32 by the consumer, as the first layer of a network does it.
  *
  * The floor is what memory allows: as many threads copy the same samples, one after another, into
  * buffers of a batch. A first pass over the cache checks its CRCs and brings it into memory; what
  * is timed is every pass after it. */
 #include "atoll/bench.h"
 #include "atoll/cache.h"
+#include "atoll/nn.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,20 +19,28 @@ static const double floor_seconds = 1;
 typedef struct bench {
     at_cache *cache;
     int batch, threads;
+    int height, width, channels;
     size_t samples, sample_bytes;
+    float *values; /* [batch,H,W,C] */
 } bench;
 
 /* ---- the loader ---------------------------------------------------------------------------- */
 
-static int consume(at_loader *loader, double seconds, uint64_t *images, double *took, at_error *err)
+static int consume(const bench *b, at_loader *loader, double seconds, uint64_t *images,
+                   double *took, at_error *err)
 {
     at_batch batch;
+    float mean[4], deviation[4];
+    size_t area = (size_t)b->height * (size_t)b->width;
+    at_cache_statistics(b->cache, mean, deviation);
     double begin = at_now();
     *images = 0;
     do {
         int rc = at_loader_next(loader, &batch, err);
         if (rc < 0)
             return rc;
+        at_pixels_normalize(batch.pixels, batch.real, area, b->channels, mean, deviation,
+                            b->values);
         *images += batch.real;
     } while (at_now() - begin < seconds && !at_interrupted());
     *took = at_now() - begin;
@@ -55,7 +64,7 @@ static int time_loader(const bench *b, double seconds, double *rate, double *wai
         .cache = b->cache,
         .split = AT_TRAIN,
         .sampler = {.ranks = 1, .batch = (size_t)b->batch, .seed = 1, .shuffle = true},
-        .augment = {.flip = true, .shift = SHIFT},
+        .augment = {.flip = "random", .shift = SHIFT},
         .epochs = UINT64_MAX,
         .threads = b->threads,
         .depth = 2 * b->threads + 2,
@@ -68,7 +77,7 @@ static int time_loader(const bench *b, double seconds, double *rate, double *wai
     int rc = pass_over(loader, err);
     double before = at_loader_waited(loader);
     if (!rc)
-        rc = consume(loader, seconds, &images, &took, err);
+        rc = consume(b, loader, seconds, &images, &took, err);
     if (!rc) {
         *rate = (double)images / took;
         *waited = (at_loader_waited(loader) - before) / took;
@@ -136,6 +145,7 @@ static at_node *describe(const bench *b, double rate, double floor_rate, double 
     at_set_real(n, "floor_images_per_second", floor_rate);
     at_set_real(n, "of_floor", rate / floor_rate);
     at_set_real(n, "gigabytes_per_second", rate * (double)b->sample_bytes * 1e-9);
+    at_set_real(n, "floor_gigabytes_per_second", floor_rate * (double)b->sample_bytes * 1e-9);
     at_set_real(n, "waited", waited);
     at_set_int(n, "batch", b->batch);
     at_set_int(n, "threads", b->threads);
@@ -148,7 +158,6 @@ static at_node *describe(const bench *b, double rate, double floor_rate, double 
 at_node *at_bench_loader(const char *cache, int batch, int threads, double seconds, at_error *err)
 {
     at_error local;
-    int height, width, channels;
     double rate = 0, floor_rate = 0, waited = 0;
     at_node *result = NULL;
     if (!err)
@@ -157,14 +166,18 @@ at_node *at_bench_loader(const char *cache, int batch, int threads, double secon
     b.cache = at_cache_open_at(cache, NULL, err);
     if (!b.cache)
         return NULL;
-    at_cache_shape(b.cache, &height, &width, &channels);
-    b.sample_bytes = (size_t)height * (size_t)width * (size_t)channels;
+    at_cache_shape(b.cache, &b.height, &b.width, &b.channels);
+    b.sample_bytes = (size_t)b.height * (size_t)b.width * (size_t)b.channels;
     b.samples = at_cache_count(b.cache, AT_TRAIN);
+    b.values = at_alloc_aligned((size_t)batch * b.sample_bytes * sizeof *b.values);
     if (b.samples == 0)
         at_fail(err, AT_EINPUT, "%s has no training samples", cache);
+    else if (!b.values)
+        at_nomem(err);
     else if (time_loader(&b, seconds, &rate, &waited, err) == 0 &&
              time_copies(&b, &floor_rate, err) == 0)
         result = describe(&b, rate, floor_rate, waited);
+    at_free_aligned(b.values);
     at_cache_close(b.cache);
     return result;
 }

@@ -267,6 +267,23 @@ int at_cache_sample(at_cache *c, at_split split, size_t i, const uint8_t **pixel
     return 0;
 }
 
+int at_cache_labels(at_cache *c, at_split split, int32_t *labels, at_error *err)
+{
+    at_cache_file *f = &c->file[split];
+    const at_cache_header *h = &f->header;
+    for (size_t batch = 0, i = 0; i < h->samples; batch++) {
+        size_t left = h->samples - i, n = left < h->batch_samples ? left : h->batch_samples;
+        const uint8_t *at = f->map + h->data_offset + batch * h->batch_bytes + f->labels_offset;
+        memcpy(labels + i, at, n * sizeof *labels);
+        for (size_t end = i + n; i < end; i++)
+            if (labels[i] < 0 || (uint32_t)labels[i] >= h->classes) {
+                at_cache_mark(c->path);
+                return at_cache_file_check(f, batch, err);
+            }
+    }
+    return 0;
+}
+
 int at_cache_verify(const char *path, uint64_t *batches, uint64_t *bad_batches, at_error *err)
 {
     at_error first = {0}, each = {0};

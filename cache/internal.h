@@ -59,6 +59,59 @@ void at_cache_file_close(at_cache_file *f);
 /* Checks a batch's CRC and its labels; the second time it is known. */
 int at_cache_file_check(at_cache_file *f, size_t batch, at_error *err);
 
+/* ---- augmentation (augment.c; one file augment_<name>.c and one row AUGMENT(name) each) ------ */
+/* Where the pixels of an augmented picture come from: a box of the (mirrored) picture, which may
+ * reach over its edges, where it is reflected about the outermost pixel; enlarged to the picture's
+ * size where it is smaller. */
+typedef struct at_view {
+    int height, width, channels; /* of the pictures */
+    bool mirrored;
+    int top, left, box_height, box_width; /* a smaller box lies inside */
+} at_view;
+/* [H,W,C] to [H,W,C]; scratch: at_view_scratch() bytes for a smaller box, else unused. */
+void at_view_move(const at_view *v, const uint8_t *in, uint8_t *out, void *scratch);
+size_t at_view_scratch(int width, int channels);
+/* view_scaled.c: bilinear between centres of pixels, as torchvision's resize. */
+void at_view_enlarge(const at_view *v, const uint8_t *in, uint8_t *out, void *scratch);
+
+struct at_augmenter {
+    at_augment keys;
+    uint64_t seed;
+    int height, width, channels;
+    uint8_t mean[AT_CACHE_MAX_CHANNELS];
+    const struct at_augment_kind **kinds; /* that are wanted, in the table's order; NULL ends */
+    size_t mixers;                        /* of these */
+};
+/* One sample on its way: what an augmentation draws from. */
+typedef struct at_draw {
+    const at_augmenter *a;
+    uint64_t epoch;
+    uint32_t key;
+    at_rng rng; /* of (seed, the augmentation's name, epoch, key) */
+} at_draw;
+typedef struct at_augment_kind {
+    const char *name;
+    /* 1: the keys ask for it, 0: they do not; AT_EINPUT: it cannot be. */
+    int (*wanted)(const at_augmenter *a, at_error *err);
+    /* One of these: places the view, paints over pixels [H,W,C], or mixes another sample's into
+     * them and returns the share that they keep. */
+    void (*place)(at_draw *d, at_view *view);
+    void (*paint)(at_draw *d, uint8_t *pixels, void *scratch);
+    float (*mix)(at_draw *d, uint8_t *pixels, const uint8_t *other);
+    size_t (*scratch)(const at_augmenter *a); /* bytes for place or paint; NULL: none */
+} at_augment_kind;
+/* augment_colour.c: what the steps do, and in which order. */
+enum { AT_BRIGHTNESS, AT_CONTRAST, AT_SATURATION, AT_HUE, AT_COLOUR_STEPS };
+typedef struct at_colour {
+    float amount[AT_COLOUR_STEPS]; /* factors; of hue a part of the circle */
+    uint32_t order[AT_COLOUR_STEPS];
+} at_colour;
+void at_colour_draw(const at_augment *keys, at_rng *rng, at_colour *out);
+/* n pixels of 1 or 3 channels; scratch [3][n]. */
+void at_colour_paint(const at_colour *c, uint8_t *pixels, int channels, size_t n, float *scratch);
+/* Beta(a, a) in [0, 1]. */
+double at_draw_beta(at_rng *rng, double a);
+
 /* ---- a folder (cache.c) -------------------------------------------------------------------- */
 /* As at_cache_open_at; AT_ENOENT only where there is no such folder. */
 at_cache *at_cache_open_folder(const char *path, const char *dataset_hash, at_error *err);

@@ -8,7 +8,7 @@
  * most all slots. Everything is allocated before the first batch. An error stays in its slot: the
  * batches before it are still delivered, then every next() returns it.
  */
-#include "atoll/cache.h"
+#include "internal.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -19,18 +19,30 @@ enum { DEPTH = 4, MOST_THREADS = 256, MOST_DEPTH = 4096 };
 
 typedef struct slot {
     uint8_t *pixels; /* [B,H,W,C] */
-    int32_t *labels; /* [B], as the next two */
+    int32_t *labels; /* [B], as all that follow */
     float *weights;
-    uint32_t *ids;
+    uint32_t *ids, *keys;
+    /* Where samples are mixed with others, else NULL: */
+    int32_t *other_labels;
+    float *shares;
+    uint32_t *other_ids, *other_keys;
     size_t real;
     uint64_t epoch, step;
     bool ready; /* guarded by the mutex */
     at_error err;
 } slot;
 
+/* A thread's own memory. */
+typedef struct worker {
+    struct at_loader *loader;
+    pthread_t thread;
+    uint8_t *other; /* a sample that another is mixed with */
+    void *scratch;  /* of the augmenter */
+} worker;
+
 struct at_loader {
     at_loader_spec spec;
-    int height, width, channels;
+    at_augmenter *augmenter;
     size_t sample_bytes, slots;
     slot *slot;
     double waited;
@@ -44,8 +56,8 @@ struct at_loader {
     uint64_t given, taken; /* numbers */
     bool stop;             /* no more numbers are taken */
 
-    int threads;
-    pthread_t thread[];
+    int threads; /* that run */
+    worker worker[];
 };
 
 /* ---- the threads --------------------------------------------------------------------------- */
@@ -53,6 +65,16 @@ struct at_loader {
 static bool at_end(const at_loader *l)
 {
     return l->epoch >= l->spec.epochs;
+}
+
+/* Whom each sample is mixed with: a place of the epoch's plan that depends on its key alone. */
+static void choose_others(const at_loader *l, slot *s)
+{
+    for (size_t i = 0; i < s->real; i++) {
+        at_rng rng = at_rng_stream(l->spec.sampler.seed, "other", s->epoch << 32 | s->keys[i]);
+        size_t place = at_rng_below(&rng, at_sampler_used(l->sampler));
+        at_sampler_place(l->sampler, place, &s->other_ids[i], &s->other_keys[i]);
+    }
 }
 
 /* The next slot with its plan, or NULL when there is nothing more to do. */
@@ -69,7 +91,9 @@ static slot *take(at_loader *l)
     at_sampler_set_epoch(l->sampler, l->epoch);
     s->epoch = l->epoch;
     s->step = l->step;
-    s->real = at_sampler_batch(l->sampler, l->step, l->spec.rank, s->ids, s->weights);
+    s->real = at_sampler_batch(l->sampler, l->step, l->spec.rank, s->ids, s->keys, s->weights);
+    if (s->shares)
+        choose_others(l, s);
     if (++l->step == at_sampler_steps(l->sampler)) {
         l->step = 0;
         l->epoch++;
@@ -79,29 +103,60 @@ done:
     return s;
 }
 
-static int fill(at_loader *l, slot *s)
+static int find(const worker *w, slot *s, uint32_t id, const uint8_t **pixels, int32_t *label)
 {
-    const at_loader_spec *spec = &l->spec;
-    for (size_t i = 0; i < s->real; i++) {
-        const uint8_t *pixels;
-        int rc =
-            at_cache_sample(spec->cache, spec->split, s->ids[i], &pixels, &s->labels[i], &s->err);
-        if (rc)
-            return rc;
-        at_augment_apply(&spec->augment, spec->sampler.seed, s->epoch, s->ids[i], pixels, l->height,
-                         l->width, l->channels, s->pixels + i * l->sample_bytes);
-    }
-    size_t padding = spec->sampler.batch - s->real;
+    const at_loader_spec *spec = &w->loader->spec;
+    return at_cache_sample(spec->cache, spec->split, id, pixels, label, &s->err);
+}
+
+/* Mixes the other one into sample i, which is augmented already. */
+static int mix(const worker *w, slot *s, size_t i, uint8_t *pixels)
+{
+    const at_loader *l = w->loader;
+    const uint8_t *other;
+    int rc = find(w, s, s->other_ids[i], &other, &s->other_labels[i]);
+    if (rc)
+        return rc;
+    at_augmenter_apply(l->augmenter, s->epoch, s->other_keys[i], other, w->other, w->scratch);
+    s->shares[i] = at_augmenter_mix(l->augmenter, s->epoch, s->keys[i], pixels, w->other);
+    return 0;
+}
+
+static void pad(const at_loader *l, slot *s)
+{
+    size_t padding = l->spec.sampler.batch - s->real;
     memset(s->pixels + s->real * l->sample_bytes, 0, padding * l->sample_bytes);
     memset(s->labels + s->real, 0, padding * sizeof *s->labels);
+    for (size_t i = s->real; i < s->real + padding && s->shares; i++) {
+        s->other_labels[i] = 0;
+        s->shares[i] = 1;
+    }
+}
+
+static int fill(const worker *w, slot *s)
+{
+    const at_loader *l = w->loader;
+    uint8_t *out = s->pixels;
+    for (size_t i = 0; i < s->real; i++, out += l->sample_bytes) {
+        const uint8_t *pixels;
+        int rc = find(w, s, s->ids[i], &pixels, &s->labels[i]);
+        if (rc)
+            return rc;
+        at_augmenter_apply(l->augmenter, s->epoch, s->keys[i], pixels, out, w->scratch);
+        rc = s->shares ? mix(w, s, i, out) : 0;
+        if (rc)
+            return rc;
+    }
+    pad(l, s);
     return 0;
 }
 
 static void *work(void *argument)
 {
-    at_loader *l = argument;
+    const worker *w = argument;
+    at_loader *l = w->loader;
     for (slot *s; (s = take(l));) {
-        int rc = fill(l, s);
+        int rc = fill(w, s);
         pthread_mutex_lock(&l->mutex);
         s->ready = true;
         l->stop |= rc != 0;
@@ -119,7 +174,8 @@ static int start_threads(at_loader *l, at_error *err)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int rc = 0;
     while (!rc && l->threads < l->spec.threads) {
-        rc = pthread_create(&l->thread[l->threads], NULL, work, l);
+        worker *w = &l->worker[l->threads];
+        rc = pthread_create(&w->thread, NULL, work, w);
         l->threads += rc == 0;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -149,22 +205,86 @@ static int resolve_spec(at_loader_spec *spec, at_error *err)
     return 0;
 }
 
+static int new_augmenter(at_loader *l, at_error *err)
+{
+    int height, width, channels;
+    float mean[AT_CACHE_MAX_CHANNELS], deviation[AT_CACHE_MAX_CHANNELS];
+    at_cache_shape(l->spec.cache, &height, &width, &channels);
+    at_cache_statistics(l->spec.cache, mean, deviation);
+    l->sample_bytes = (size_t)height * (size_t)width * (size_t)channels;
+    l->augmenter = at_augmenter_new(&l->spec.augment, l->spec.sampler.seed, height, width, channels,
+                                    mean, err);
+    return l->augmenter ? 0 : AT_EINPUT;
+}
+
+static int new_sampler(at_loader *l, at_error *err)
+{
+    at_sampler_spec spec = l->spec.sampler;
+    int32_t *labels = NULL;
+    int rc = 0;
+    if (spec.class_weights) {
+        labels = calloc(at_cache_count(l->spec.cache, l->spec.split) + 1, sizeof *labels);
+        rc = labels ? at_cache_labels(l->spec.cache, l->spec.split, labels, err) : at_nomem(err);
+        spec.labels = labels;
+        spec.classes = at_cache_classes(l->spec.cache);
+    }
+    l->sampler = rc ? NULL : at_sampler_new(&spec, err);
+    free(labels);
+    return l->sampler ? 0 : AT_EINPUT;
+}
+
+/* n numbers of four bytes; on failure NULL, and *failed is set. */
+static void *numbers(size_t n, bool *failed)
+{
+    void *all = at_alloc_aligned(n * sizeof(uint32_t));
+    *failed |= !all;
+    return all;
+}
+
+static bool alloc_slot(slot *s, size_t batch, size_t bytes, bool mixes)
+{
+    bool failed = false;
+    s->pixels = at_alloc_aligned(bytes);
+    s->labels = numbers(batch, &failed);
+    s->weights = numbers(batch, &failed);
+    s->ids = numbers(batch, &failed);
+    s->keys = numbers(batch, &failed);
+    if (mixes) {
+        s->other_labels = numbers(batch, &failed);
+        s->shares = numbers(batch, &failed);
+        s->other_ids = numbers(batch, &failed);
+        s->other_keys = numbers(batch, &failed);
+    }
+    return s->pixels && !failed;
+}
+
+static void free_slot(slot *s)
+{
+    void *const all[] = {s->pixels, s->labels,       s->weights,   s->ids,       s->keys,
+                         s->shares, s->other_labels, s->other_ids, s->other_keys};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        at_free_aligned(all[i]);
+}
+
 static int alloc_slots(at_loader *l, at_error *err)
 {
     size_t batch = l->spec.sampler.batch, bytes;
-    l->sample_bytes = (size_t)l->height * (size_t)l->width * (size_t)l->channels;
+    bool mixes = at_augmenter_mixes(l->augmenter);
     if (!at_mul(batch, l->sample_bytes, SIZE_MAX / 2, &bytes))
         return at_nomem(err);
     l->slot = calloc(l->slots, sizeof *l->slot);
     if (!l->slot)
         return at_nomem(err);
-    for (size_t i = 0; i < l->slots; i++) {
-        slot *s = &l->slot[i];
-        s->pixels = at_alloc_aligned(bytes);
-        s->labels = at_alloc_aligned(batch * sizeof *s->labels);
-        s->weights = at_alloc_aligned(batch * sizeof *s->weights);
-        s->ids = at_alloc_aligned(batch * sizeof *s->ids);
-        if (!s->pixels || !s->labels || !s->weights || !s->ids)
+    for (size_t i = 0; i < l->slots; i++)
+        if (!alloc_slot(&l->slot[i], batch, bytes, mixes))
+            return at_nomem(err);
+    size_t scratch = at_augmenter_scratch(l->augmenter);
+    for (int i = 0; i < l->spec.threads; i++) {
+        worker *w = &l->worker[i];
+        w->loader = l;
+        w->scratch = at_alloc_aligned(scratch ? scratch : 1);
+        w->other = at_alloc_aligned(mixes ? l->sample_bytes : 1);
+        if (!w->scratch || !w->other)
             return at_nomem(err);
     }
     return 0;
@@ -189,7 +309,7 @@ at_loader *at_loader_new(const at_loader_spec *spec, at_error *err)
     if (resolve_spec(&resolved, err))
         return NULL;
     size_t threads = (size_t)resolved.threads;
-    at_loader *l = calloc(1, sizeof *l + threads * sizeof l->thread[0]);
+    at_loader *l = calloc(1, sizeof *l + threads * sizeof l->worker[0]);
     if (!l) {
         at_nomem(err);
         return NULL;
@@ -200,9 +320,7 @@ at_loader *at_loader_new(const at_loader_spec *spec, at_error *err)
     pthread_mutex_init(&l->mutex, NULL);
     pthread_cond_init(&l->space, NULL);
     pthread_cond_init(&l->ready, NULL);
-    at_cache_shape(l->spec.cache, &l->height, &l->width, &l->channels);
-    l->sampler = at_sampler_new(&l->spec.sampler, err);
-    if (!l->sampler || alloc_slots(l, err))
+    if (new_augmenter(l, err) || new_sampler(l, err) || alloc_slots(l, err))
         goto fail;
     set_start(l);
     if (start_threads(l, err))
@@ -222,15 +340,16 @@ void at_loader_free(at_loader *l)
     pthread_cond_broadcast(&l->space);
     pthread_mutex_unlock(&l->mutex);
     for (int i = 0; i < l->threads; i++)
-        pthread_join(l->thread[i], NULL);
-    for (size_t i = 0; l->slot && i < l->slots; i++) {
-        at_free_aligned(l->slot[i].pixels);
-        at_free_aligned(l->slot[i].labels);
-        at_free_aligned(l->slot[i].weights);
-        at_free_aligned(l->slot[i].ids);
+        pthread_join(l->worker[i].thread, NULL);
+    for (int i = 0; i < l->spec.threads; i++) {
+        at_free_aligned(l->worker[i].scratch);
+        at_free_aligned(l->worker[i].other);
     }
+    for (size_t i = 0; l->slot && i < l->slots; i++)
+        free_slot(&l->slot[i]);
     free(l->slot);
     at_sampler_free(l->sampler);
+    at_augmenter_free(l->augmenter);
     pthread_cond_destroy(&l->ready);
     pthread_cond_destroy(&l->space);
     pthread_mutex_destroy(&l->mutex);
@@ -282,6 +401,9 @@ int at_loader_next(at_loader *l, at_batch *out, at_error *err)
         .labels = s->labels,
         .weights = s->weights,
         .ids = s->ids,
+        .keys = s->keys,
+        .other_labels = s->other_labels,
+        .shares = s->shares,
         .real = s->real,
         .epoch = s->epoch,
         .step = s->step,

@@ -32,7 +32,7 @@ static const at_option options[] = {
      .min = 0, .max = 1024},
     {0}};
 
-enum { MAX_OPTIONS = 64 };
+enum { MAX_OPTIONS = 128 };
 
 /* The command's own options and the keys of training, in one table over struct args. */
 static void merge_options(at_option *table)

@@ -39,10 +39,16 @@ const at_option at_train_options[] = {
      "BYTES|800M|1.5G"},
     {"seed", AT_OPT_INT, AT(seed), "1", "of weights, order, augmentation and dropout", "S",
      .min = 0, .max = 9e15},
-    {"augment.flip", AT_OPT_BOOL, AT(augment_flip), "false",
-     "mirror half of the images left-right"},
-    {"augment.shift", AT_OPT_INT, AT(augment_shift), "0", "crop at up to this many pixels aside",
-     "PIXELS", .min = 0, .max = 1024},
+#define X(type, field, kind, ...) {"augment." #field, kind, AT(augment.field), __VA_ARGS__},
+    AT_AUGMENT_KEYS(X)
+#undef X
+        {"sampler", AT_OPT_CHOICE, AT(sampler), "uniform",
+         "uniform: each image once an epoch; balanced: all classes alike; weighted: by "
+         "sampler.weights",
+         .choices = "uniform|balanced|weighted"},
+    {"sampler.weights", AT_OPT_STRING, AT(sampler_weights), "",
+     "sampler weighted: how often an image of each class is drawn, relative to the others'",
+     "W,W,...", .list = true},
     {"train_limit", AT_OPT_INT, AT(train_limit), "0",
      "only the first N samples of each epoch's plan; 0: all", "N", .min = 0, .max = 9e15},
     {"normalize", AT_OPT_BOOL, AT(normalize), "true",

@@ -24,6 +24,12 @@ int at_whiten(at_net *net, at_cache *cache, at_error *err);
  * "balanced"; [classes], 0 where a class has none. */
 int at_balanced_weights(const char *data, float *weights, size_t classes, at_error *err);
 
+/* ---- how often images are drawn (draw_weights.c) ----------------------------------------------- */
+/* By the key `sampler`: how often an image of each class is drawn, relative to the others',
+ * [classes] to free; NULL: each image once. AT_EINPUT where the keys do not fit the data. */
+int at_draw_weights(const at_train_config *config, at_cache *cache, double **weights,
+                    at_error *err);
+
 /* ---- optimizers (optimizer.c; one file optimizer_<name>.c and one row OPTIMIZER(name) each) -- */
 enum { AT_OPTIMIZER_SLOTS = 2 };
 typedef struct at_update {
@@ -102,6 +108,7 @@ typedef struct at_training {
     float *grads; /* [trained_count + state_count + AT_TAIL] in the node's shared window */
     at_reducer *reducer;
     float *class_weights; /* [classes]; NULL: all 1 */
+    double *draw_weights; /* [classes]; NULL: each image once an epoch */
     at_optimizer *optimizer;
     at_progress_point at;
     int threads;

@@ -60,6 +60,17 @@ static int load(at_loader *loader, at_batch *batch, at_error *err)
     return 0;
 }
 
+/* What sample i counts in the loss. */
+static double weight_of(const at_training *t, const at_batch *batch, size_t i)
+{
+    const float *weights = t->class_weights;
+    double share = batch->shares ? (double)batch->shares[i] : 1;
+    double sum = share * (double)weights[batch->labels[i]];
+    if (batch->shares)
+        sum += (1 - share) * (double)weights[batch->other_labels[i]];
+    return (double)batch->weights[i] * sum;
+}
+
 /* What the step's loss is divided by: its samples, or their classes' weights over all ranks. Where
  * ranks meet within the step to normalise batches, none begins it without the others. */
 static int divisor(at_training *t, const at_batch *batch, size_t real, int code, double *sum,
@@ -69,8 +80,8 @@ static int divisor(at_training *t, const at_batch *batch, size_t real, int code,
     *sum = (double)real;
     if (!t->class_weights && !t->job->config->sync_bn)
         return code;
-    for (int64_t i = 0; i < t->job->config->batch && t->class_weights && code == 0; i++)
-        values[0] += (double)(batch->weights[i] * t->class_weights[batch->labels[i]]);
+    for (size_t i = 0; i < (size_t)t->job->config->batch && t->class_weights && code == 0; i++)
+        values[0] += weight_of(t, batch, i);
     at_error broken = {0};
     if (at_comm_sum_doubles(t->comm, values, 2, &broken) < 0)
         return at_fail(err, broken.code, "%s", broken.message);
@@ -86,7 +97,9 @@ static int compute(at_training *t, const at_batch *batch, double sum, at_plan_st
     at_plan_input in = {.pixels = batch->pixels,
                         .labels = batch->labels,
                         .weights = batch->weights,
-                        .ids = batch->ids,
+                        .other_labels = batch->other_labels,
+                        .shares = batch->shares,
+                        .ids = batch->keys,
                         .epoch = batch->epoch,
                         .scale = (float)(1 / sum),
                         .ready = on_ready,
@@ -342,9 +355,10 @@ static at_loader *new_loader(const at_training *t, at_error *err)
                                        .ranks = (size_t)at_comm_size(t->comm),
                                        .batch = (size_t)c->batch,
                                        .seed = (uint64_t)c->seed,
-                                       .shuffle = true},
+                                       .shuffle = true,
+                                       .class_weights = t->draw_weights},
                            .rank = (size_t)at_comm_rank(t->comm),
-                           .augment = {.flip = c->augment_flip, .shift = (int)c->augment_shift},
+                           .augment = c->augment,
                            .first_epoch = t->at.epoch,
                            .first_step = t->at.step,
                            .epochs = (uint64_t)c->epochs};

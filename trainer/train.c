@@ -149,6 +149,24 @@ static int weigh_classes(at_training *t, at_error *err)
                             : at_nomem(err);
 }
 
+static int weigh_draws(at_training *t, at_error *err)
+{
+    return at_draw_weights(t->job->config, t->cache, &t->draw_weights, err);
+}
+
+/* Tells before anything is built whether these keys go together and fit the images. */
+static int check_augment(at_training *t, at_error *err)
+{
+    int height, width, channels;
+    float mean[4], deviation[4];
+    at_cache_shape(t->cache, &height, &width, &channels);
+    at_cache_statistics(t->cache, mean, deviation);
+    at_augmenter *a =
+        at_augmenter_new(&t->job->config->augment, 0, height, width, channels, mean, err);
+    at_augmenter_free(a);
+    return a ? 0 : failed(err);
+}
+
 static int build_optimizer(at_training *t, at_error *err)
 {
     t->optimizer = at_optimizer_new(t->net, t->job->config, t->threads, err);
@@ -274,9 +292,9 @@ static int share_start(at_training *t, at_error *err)
 static int prepare(at_training *t, at_error *err)
 {
     static int (*const stages[])(at_training *, at_error *) = {
-        check_job,     share_threads, open_cache,      check_data,  build_net,  init_weights,
-        build_reducer, weigh_classes, build_optimizer, check_batch, build_plan, check_plan,
-        begin_folder,  resume,        write_config,    share_start};
+        check_job,  share_threads, open_cache,    check_data,    check_augment,   weigh_draws,
+        build_net,  init_weights,  build_reducer, weigh_classes, build_optimizer, check_batch,
+        build_plan, check_plan,    begin_folder,  resume,        write_config,    share_start};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         int code = at_agree(t->comm, stages[i](t, err), err);
         if (code < 0)
@@ -384,6 +402,7 @@ at_node *at_train(const at_train_job *job, at_comm *comm, at_error *err)
     at_node_free(t.last_epoch);
     at_node_free(t.init);
     free(t.class_weights);
+    free(t.draw_weights);
     at_lock_release(t.lock);
     return summary;
 }

@@ -8,9 +8,9 @@
  *     while (at_loader_next(l, &batch, &err) == 1) ...
  *
  * The plan of samples: for N samples and R ranks every rank has equal steps, each sample is used
- * exactly once an epoch (padding has weight 0), the order depends on seed and epoch alone,
- * augmentation on (seed, epoch, sample id). Global step t takes order[t*R*B .. (t+1)*R*B); rank r
- * the r-th B of these: 1 x 256 and 4 x 64 see the same.
+ * exactly once an epoch (padding has weight 0), or as often as its class says; the order depends on
+ * seed and epoch alone, augmentation on (seed, epoch, sample id). Global step t takes
+ * order[t*R*B .. (t+1)*R*B); rank r the r-th B of these: 1 x 256 and 4 x 64 see the same.
  */
 #ifndef ATOLL_CACHE_H
 #define ATOLL_CACHE_H
@@ -48,6 +48,8 @@ void at_cache_statistics(const at_cache *c, float *mean, float *deviation);
  * first use: a wrong one is AT_EINPUT, and the next at_cache_open makes the cache again. */
 int at_cache_sample(at_cache *c, at_split split, size_t i, const uint8_t **pixels, int32_t *label,
                     at_error *err);
+/* All labels of a split, [count]; of the batches only the labels are looked at. */
+int at_cache_labels(at_cache *c, at_split split, int32_t *labels, at_error *err);
 
 /* ---- the plan (sampler.c) ------------------------------------------------------------------ */
 typedef struct at_sampler_spec {
@@ -56,25 +58,79 @@ typedef struct at_sampler_spec {
     size_t ranks, batch; /* batch: a rank's */
     uint64_t seed;
     bool shuffle; /* false: 0, 1, 2, ... */
+    /* Where class_weights is set, an image of class c is drawn class_weights[c] times as often as
+     * one of weight 1, in epochs of the same length. With n_c of N images in class c, class c gets
+     * N * n_c*w_c / sum(n*w) places of the plan, and each of its images the n_c-th part of these,
+     * both rounded up or down anew each epoch. Always shuffled. */
+    const double *class_weights; /* [classes]; NULL: each sample once; _new alone reads both */
+    const int32_t *labels;       /* [samples], 0 <= label < classes */
+    size_t classes;
 } at_sampler_spec;
 typedef struct at_sampler at_sampler;
 at_sampler *at_sampler_new(const at_sampler_spec *spec, at_error *err);
 size_t at_sampler_steps(const at_sampler *s); /* of an epoch, the same for every rank */
 int at_sampler_set_epoch(at_sampler *s, uint64_t epoch); /* 0: it cannot fail */
-/* ids and weights of `rank` in `step`, [batch] each; weight 0 marks padding (id 0). Returns how
- * many are real. */
+size_t at_sampler_used(const at_sampler *s);  /* places of an epoch's plan: real samples */
+/* A place of the epoch's plan: the sample, and the key of what is random about it, which is the id
+ * + N * how many times the id came before in the epoch (modulo 2^32): equal samples differ. */
+void at_sampler_place(const at_sampler *s, size_t place, uint32_t *id, uint32_t *key);
+/* ids, keys and weights of `rank` in `step`, [batch] each; weight 0 marks padding (id and key 0).
+ * Returns how many are real. */
 size_t at_sampler_batch(const at_sampler *s, size_t step, size_t rank, uint32_t *ids,
-                        float *weights);
+                        uint32_t *keys, float *weights);
 void at_sampler_free(at_sampler *s);
 
-/* ---- augmentation (augment.c): pure in (seed, epoch, id) ----------------------------------- */
+/* ---- augmentation (augment.c, augment_*.c by augments.def): pure in (seed, epoch, key) -------
+ * Its keys, X(type, field, kind of option, default, help, ...): fields of at_augment, and as
+ * augment.<field> keys of training. All 0 or "false": nothing is done. */
+#define AT_AUGMENT_KEYS(X)                                                                         \
+    X(char *, flip, AT_OPT_CHOICE, "false",                                                        \
+      "mirror left-right: true or random: half of the images; alternate: each in every other "     \
+      "epoch",                                                                                     \
+      .choices = "false|true|random|alternate")                                                    \
+    X(int64_t, shift, AT_OPT_INT, "0", "crop at up to this many pixels aside, edges reflected",    \
+      "PIXELS", .max = 1024)                                                                       \
+    X(double, crop, AT_OPT_REAL, "0",                                                              \
+      "enlarge a random part of at least this share of the area, such as 0.25; 0: off", "SHARE",   \
+      .max = 1)                                                                                    \
+    X(double, crop_most, AT_OPT_REAL, "1", "crop: and at most this share of the area", "SHARE",    \
+      .max = 1)                                                                                    \
+    X(double, crop_ratio, AT_OPT_REAL, "1.3333333333333333",                                       \
+      "crop: its width to height is between 1/R and R", "R", .min = 1, .max = 100)                 \
+    X(int64_t, cutout, AT_OPT_INT, "0", "paint over a square of this side, with the mean colour",  \
+      "PIXELS", .max = 16384)                                                                      \
+    X(double, brightness, AT_OPT_REAL, "0", "times a factor between 1-X and 1+X", "X", .max = 100) \
+    X(double, contrast, AT_OPT_REAL, "0", "away from the mean grey, by a factor in 1-X..1+X", "X", \
+      .max = 100)                                                                                  \
+    X(double, saturation, AT_OPT_REAL, "0", "away from grey, by a factor in 1-X..1+X", "X",        \
+      .max = 100)                                                                                  \
+    X(double, hue, AT_OPT_REAL, "0", "turn colours by up to this part of the circle", "X",         \
+      .max = 0.5)                                                                                  \
+    X(double, mixup, AT_OPT_REAL, "0",                                                             \
+      "blend with another image, and the labels likewise, by Beta(A, A); 0: off", "A", .max = 100) \
+    X(double, cutmix, AT_OPT_REAL, "0",                                                            \
+      "put in a rectangle of another image, labels by area of Beta(A, A); 0: off", "A",            \
+      .max = 100)
 typedef struct at_augment {
-    bool flip; /* mirror left-right with probability 1/2 */
-    int shift; /* crop at up to this many pixels aside, edges reflected */
+#define X(type, field, ...) type field;
+    AT_AUGMENT_KEYS(X)
+#undef X
 } at_augment;
+typedef struct at_augmenter at_augmenter;
+/* For pictures [H,W,C] whose mean colour is `mean`, 0..1 a channel. Strings of keys are borrowed.
+ * AT_EINPUT where keys contradict each other or the pictures. */
+at_augmenter *at_augmenter_new(const at_augment *keys, uint64_t seed, int height, int width,
+                               int channels, const float *mean, at_error *err);
+void at_augmenter_free(at_augmenter *a);
+size_t at_augmenter_scratch(const at_augmenter *a); /* bytes that a thread gives to apply() */
 /* in and out are [H,W,C] and do not overlap. */
-void at_augment_apply(const at_augment *a, uint64_t seed, uint64_t epoch, uint32_t id,
-                      const uint8_t *in, int height, int width, int channels, uint8_t *out);
+void at_augmenter_apply(const at_augmenter *a, uint64_t epoch, uint32_t key, const uint8_t *in,
+                        uint8_t *out, void *scratch);
+bool at_augmenter_mixes(const at_augmenter *a); /* whether samples are mixed with others */
+/* Mixes the other one, augmented too, into pixels; returns the share that pixels keep: the loss is
+ * share * loss(own label) + (1 - share) * loss(the other's label). */
+float at_augmenter_mix(const at_augmenter *a, uint64_t epoch, uint32_t key, uint8_t *pixels,
+                       const uint8_t *other);
 
 /* ---- the loader (loader.c): threads fill a bounded ring of batches ahead of the trainer ---- */
 typedef struct at_batch {
@@ -82,13 +138,17 @@ typedef struct at_batch {
     const int32_t *labels; /* [B] */
     const float *weights;  /* [B] 1 or 0 */
     const uint32_t *ids;   /* [B] */
-    size_t real;           /* how many have weight 1 */
+    const uint32_t *keys;  /* [B] at_sampler_place */
+    /* Where samples are mixed with others, else NULL: their labels, and what the own ones keep. */
+    const int32_t *other_labels; /* [B] */
+    const float *shares;         /* [B] */
+    size_t real;                 /* how many have weight 1 */
     uint64_t epoch, step;
 } at_batch;
 typedef struct at_loader_spec {
     at_cache *cache; /* borrowed */
     at_split split;
-    at_sampler_spec sampler; /* .samples 0: the split's */
+    at_sampler_spec sampler; /* .samples 0: the split's; labels are the cache's */
     size_t rank;
     at_augment augment;
     uint64_t first_epoch, first_step, epochs; /* from here, until epoch `epochs` */

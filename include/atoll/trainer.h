@@ -67,8 +67,8 @@ typedef struct at_train_config {
     double step_factor;                /* schedule.step_factor: lr times this */
     char *memory;                      /* of a rank, "1.5G"; "": what is there */
     int64_t threads, seed;             /* threads of a rank; 0: its share of the CPUs */
-    bool augment_flip;                 /* augment.flip */
-    int64_t augment_shift;             /* augment.shift */
+    at_augment augment;                /* augment.* */
+    char *sampler, *sampler_weights;   /* uniform|balanced|weighted; sampler.weights: a number a class */
     int64_t train_limit;               /* only the first N of each epoch's plan; 0: all */
     double checkpoint_every;           /* epochs; checkpoint.every */
     int64_t checkpoint_keep;

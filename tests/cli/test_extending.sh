@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # ctest: timeout=900 once
-# docs/extending.md, followed to the letter in a copy of the sources: its layer and its model, one file and one row each.
+# docs/extending.md, followed to the letter in a copy of the sources: its layer, its model and its augmentation, one file
+# and one row each.
 source "$ATOLL_SOURCE/tests/support/training.sh"
 cd "$scratch"
 make_data 600 100 data --val-fraction 0.1
@@ -17,6 +18,11 @@ grep -q at_layer_gain copy/nn/layer_gain.c && grep -q at_models_mine copy/nn/mod
 sed -i 's|rows_plain(r, "flat", "flatten");|rows_add(r, "g", "gain", "factor=2");\n    &|' copy/nn/model_mine.c
 echo 'LAYER(gain)' >>copy/nn/layers.def
 echo 'MODELS(mine)' >>copy/nn/models.def
+code "at_augment_dim = {" >copy/cache/augment_dim.c
+key=$(code "X(double, dim," | sed 's/^ *//')
+[ -n "$key" ] || die "the guide has lost its augmentation's key"
+sed -i "s|^#define AT_AUGMENT_KEYS(X).*|#define AT_AUGMENT_KEYS(X) $key \\\\|" copy/include/atoll/cache.h
+echo 'AUGMENT(dim)' >>copy/cache/augments.def
 cmake -S copy -B copy/build -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG=-O1 >log 2>&1 || die "cmake: $(tail log)"
 ninja -C copy/build atoll grad_test_layers >log 2>&1 || die "build: $(grep -E 'error|warning' log | head)"
 
@@ -24,9 +30,11 @@ copy/build/tests/grad_test_layers >log 2>&1 || die "gradients: $(tail -20 log)"
 grep -q "gain" log || die "the gradient test does not know the layer: $(cat log)"
 atoll=copy/build/atoll
 "$atoll" model describe mine --size 28x28 --channels 1 | grep -q gain || die "the model has no such row"
-"$atoll" train --data data --model mine --out run --quiet -s epochs=1 -s batch=50 >/dev/null
+"$atoll" train --data data --model mine --out run --quiet -s epochs=1 -s batch=50 -s augment.dim=0.5 >/dev/null
+grep -q "dim: 0.5" run/config.yaml || die "the key is not in config.yaml: $(cat run/config.yaml)"
+"$atoll" train --help | grep -q -- "--augment.dim" || die "--help does not know the key"
 "$atoll" eval run/model.h5 --data data --json | grep -q '"accuracy"' || die "the model file is not read"
 status=0
 "$atoll" export run/model.h5 --to onnx --out x.onnx 2>err || status=$?
 [ $status = 3 ] && grep -q gain err || die "ONNX has no such layer: exit $status, $(cat err)"
-echo "a layer and a model by the guide: described, checked, trained, saved and read"
+echo "a layer, a model and an augmentation by the guide: described, checked, trained, saved and read"

@@ -40,6 +40,21 @@ refused 3 'size.*32x32' "${good[@]}" -s size=32
 refused 3 'size' "${good[@]}" -s size=0x32
 refused 3 'small' "${good[@]}" -s size=4x4
 refused 3 'threads: 4000' "${good[@]}" -s threads=4000
+refused 3 'augment.flip.*alternate' "${good[@]}" -s augment.flip=sideways
+refused 3 'augment.crop and augment.shift' "${good[@]}" -s augment.crop=0.3 -s augment.shift=2
+refused 3 'augment.crop_most' "${good[@]}" -s augment.crop=0.5 -s augment.crop_most=0.2
+refused 3 'augment.cutout.*28x28' "${good[@]}" -s augment.cutout=80
+refused 3 'augment.hue needs colour' "${good[@]}" -s augment.hue=0.1
+refused 3 'augment.hue' "${good[@]}" -s augment.hue=0.7
+refused 3 'augment.mixup' "${good[@]}" -s augment.mixup=-1
+refused 3 'sampler.*balanced' "${good[@]}" -s sampler=fair
+refused 3 'needs sampler.weights' "${good[@]}" -s sampler=weighted
+refused 3 'sampler.weights is for' "${good[@]}" -s sampler.weights=1,1
+refused 3 'not 10 numbers' "${good[@]}" -s sampler=weighted -s sampler.weights=1,1
+refused 3 'not 10 numbers' "${good[@]}" -s sampler=weighted -s sampler.weights=1,1,1,1,1,1,1,1,1,1,1
+refused 3 'number 2 is not' "${good[@]}" -s sampler=weighted -s sampler.weights=1,-1,1,1,1,1,1,1,1,1
+refused 3 'weight above 0' "${good[@]}" -s sampler=weighted -s sampler.weights=0,0,0,0,0,0,0,0,0,0
+refused 3 'twice' "${good[@]}" -s sampler=balanced -s class_weights=balanced
 refused 3 'nowhere' --data nowhere --model lenet
 refused 3 '/etc/hosts' --data /etc/hosts --model lenet
 refused 3 'caches' --data caches --model lenet

@@ -4,6 +4,7 @@
 #include "caches.h"
 #include "scratch.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,24 @@ enum { H = 7, W = 6, C = 3, SAMPLE = H * W * C };
 /* 609 training samples of 7x6x3: three batches of the cache. */
 static const pictures shapes = {
     .classes = 3, .train = 203, .test = 5, .height = H, .width = W, .channels = C};
+
+/* Ways in which samples are chosen and changed: the usual one, every augmentation that there is
+ * with classes of different weights, and a single mixer. */
+enum { USUAL, EVERYTHING, MIXED, WAYS };
+static const double class_weights[] = {1, 0.3, 4};
+static const at_augment augments[WAYS] = {
+    [USUAL] = {.flip = "random", .shift = 2},
+    [EVERYTHING] = {.flip = "alternate",
+                    .crop = 0.4,
+                    .cutout = 3,
+                    .brightness = 0.3,
+                    .contrast = 0.3,
+                    .saturation = 0.3,
+                    .hue = 0.1,
+                    .mixup = 0.4,
+                    .cutmix = 1},
+    [MIXED] = {.mixup = 1},
+};
 
 typedef struct fixture {
     char *dir, *dataset, *path;
@@ -45,15 +64,24 @@ static int tear_down(void **state)
     return 0;
 }
 
-static at_loader_spec spec_of(const fixture *f, size_t ranks, size_t batch)
+static at_loader_spec spec_in_way(const fixture *f, int way, size_t ranks, size_t batch)
 {
     return (at_loader_spec){
         .cache = f->cache,
         .split = AT_TRAIN,
-        .sampler = {.ranks = ranks, .batch = batch, .seed = 5, .shuffle = true},
-        .augment = {.flip = true, .shift = 2},
+        .sampler = {.ranks = ranks,
+                    .batch = batch,
+                    .seed = 5,
+                    .shuffle = true,
+                    .class_weights = way == EVERYTHING ? class_weights : NULL},
+        .augment = augments[way],
         .epochs = 2,
     };
+}
+
+static at_loader_spec spec_of(const fixture *f, size_t ranks, size_t batch)
+{
+    return spec_in_way(f, USUAL, ranks, batch);
 }
 
 static at_loader *make(const at_loader_spec *spec)
@@ -74,30 +102,89 @@ static bool next(at_loader *l, at_batch *batch)
     return more == 1;
 }
 
-/* One batch against the plan, the cache and the augmentation themselves. */
-static void check_batch(const at_loader_spec *spec, at_sampler *plan, const at_batch *b)
+/* Plan and augmentation of a loader, to compare with. */
+typedef struct reference {
+    const at_loader_spec *spec;
+    at_sampler *plan;
+    at_augmenter *augmenter;
+    int32_t *labels;
+    void *scratch;
+} reference;
+
+static reference reference_new(const at_loader_spec *spec)
 {
-    uint32_t ids[256];
+    at_error err = {0};
+    float mean[C], deviation[C];
+    size_t n = at_cache_count(spec->cache, spec->split);
+    reference r = {.spec = spec, .labels = calloc(n + 1, sizeof *r.labels)};
+    at_sampler_spec plan = spec->sampler;
+    plan.samples = plan.samples ? plan.samples : n;
+    plan.labels = r.labels;
+    plan.classes = at_cache_classes(spec->cache);
+    cache_must(at_cache_labels(spec->cache, spec->split, r.labels, &err), &err);
+    at_cache_statistics(spec->cache, mean, deviation);
+    r.plan = at_sampler_new(&plan, &err);
+    r.augmenter = at_augmenter_new(&spec->augment, plan.seed, H, W, C, mean, &err);
+    if (!r.plan || !r.augmenter)
+        fail_msg("%s", err.message);
+    r.scratch = malloc(at_augmenter_scratch(r.augmenter));
+    return r;
+}
+
+static void reference_free(reference *r)
+{
+    at_sampler_free(r->plan);
+    at_augmenter_free(r->augmenter);
+    free(r->labels);
+    free(r->scratch);
+}
+
+static void augment(const reference *r, uint64_t epoch, uint32_t id, uint32_t key, uint8_t *out)
+{
+    const uint8_t *pixels;
+    int32_t label;
+    at_error err = {0};
+    cache_must(at_cache_sample(r->spec->cache, r->spec->split, id, &pixels, &label, &err), &err);
+    assert_int_equal(label, r->labels[id]);
+    at_augmenter_apply(r->augmenter, epoch, key, pixels, out, r->scratch);
+}
+
+/* Sample i is mixed with one whose label it tells, of those that the plan holds. */
+static void check_mixed(const reference *r, const at_batch *b, size_t i, uint8_t *pixels)
+{
+    uint8_t other[SAMPLE];
+    uint32_t id, key;
+    at_rng rng = at_rng_stream(r->spec->sampler.seed, "other", b->epoch << 32 | b->keys[i]);
+    at_sampler_place(r->plan, at_rng_below(&rng, at_sampler_used(r->plan)), &id, &key);
+    augment(r, b->epoch, id, key, other);
+    float share = at_augmenter_mix(r->augmenter, b->epoch, b->keys[i], pixels, other);
+    assert_true(b->shares[i] == share);
+    assert_int_equal(b->other_labels[i], r->labels[id]);
+}
+
+/* One batch against the plan, the cache and the augmentation themselves. */
+static void check_batch(const reference *r, const at_batch *b)
+{
+    uint32_t ids[256], keys[256];
     float weights[256];
     uint8_t expected[SAMPLE];
-    size_t batch = spec->sampler.batch;
-    at_sampler_set_epoch(plan, b->epoch);
-    size_t real = at_sampler_batch(plan, b->step, spec->rank, ids, weights);
+    size_t batch = r->spec->sampler.batch;
+    at_sampler_set_epoch(r->plan, b->epoch);
+    size_t real = at_sampler_batch(r->plan, b->step, r->spec->rank, ids, keys, weights);
     assert_int_equal(b->real, real);
     assert_memory_equal(b->ids, ids, batch * sizeof *ids);
+    assert_memory_equal(b->keys, keys, batch * sizeof *keys);
     assert_memory_equal(b->weights, weights, batch * sizeof *weights);
+    assert_true((b->shares != NULL) == at_augmenter_mixes(r->augmenter));
     for (size_t i = 0; i < batch; i++) {
-        const uint8_t *pixels;
-        int32_t label = 0;
-        at_error err = {0};
         memset(expected, 0, sizeof expected);
         if (i < real) {
-            cache_must(at_cache_sample(spec->cache, spec->split, ids[i], &pixels, &label, &err),
-                       &err);
-            at_augment_apply(&spec->augment, spec->sampler.seed, b->epoch, ids[i], pixels, H, W, C,
-                             expected);
+            augment(r, b->epoch, ids[i], keys[i], expected);
+            if (b->shares)
+                check_mixed(r, b, i, expected);
         }
-        assert_int_equal(b->labels[i], label);
+        assert_true(i < real || !b->shares || (b->shares[i] == 1 && b->other_labels[i] == 0));
+        assert_int_equal(b->labels[i], i < real ? r->labels[ids[i]] : 0);
         assert_memory_equal(b->pixels + i * SAMPLE, expected, SAMPLE);
     }
 }
@@ -105,27 +192,22 @@ static void check_batch(const at_loader_spec *spec, at_sampler *plan, const at_b
 /* All batches from (first_epoch, first_step) to the end, in order; returns how many. */
 static size_t check_run(const at_loader_spec *spec)
 {
-    at_error err = {0};
-    at_sampler_spec whole = spec->sampler;
-    if (!whole.samples)
-        whole.samples = at_cache_count(spec->cache, spec->split);
-    at_sampler *plan = at_sampler_new(&whole, &err);
-    assert_non_null(plan);
+    reference r = reference_new(spec);
     at_loader *l = make(spec);
     size_t steps = at_loader_steps(l), n = 0;
-    assert_int_equal(steps, at_sampler_steps(plan));
+    assert_int_equal(steps, at_sampler_steps(r.plan));
     at_batch b;
     uint64_t at = spec->first_epoch * steps + spec->first_step;
     for (; next(l, &b); n++, at++) {
         assert_int_equal(b.epoch, at / steps);
         assert_int_equal(b.step, at % steps);
-        check_batch(spec, plan, &b);
+        check_batch(&r, &b);
     }
     assert_int_equal(at, at > spec->epochs * steps ? at : spec->epochs * steps);
     assert_false(next(l, &b)); /* the end stays the end */
     assert_true(at_loader_waited(l) >= 0);
     at_loader_free(l);
-    at_sampler_free(plan);
+    reference_free(&r);
     return n;
 }
 
@@ -136,7 +218,7 @@ static void test_any_threads_any_depth(void **state)
     for (int threads = 0; threads <= 5; threads++)
         for (int depth = 0; depth <= 6; depth += 3)
             for (size_t ranks = 1; ranks <= 3; ranks += 2) {
-                at_loader_spec spec = spec_of(f, ranks, 50);
+                at_loader_spec spec = spec_in_way(f, threads % WAYS, ranks, 50);
                 spec.threads = threads;
                 spec.depth = depth;
                 spec.rank = ranks - 1;
@@ -166,43 +248,78 @@ static void test_plans_of_all_kinds(void **state)
 static void test_begins_anywhere(void **state)
 {
     const fixture *f = *state;
-    at_loader_spec spec = spec_of(f, 2, 40);
     size_t steps = 8; /* of ceil(609 / 80) */
-    spec.epochs = 3;
-    spec.threads = 2;
-    for (spec.first_epoch = 0; spec.first_epoch < 4; spec.first_epoch++)
-        for (spec.first_step = 0; spec.first_step <= steps; spec.first_step++) {
-            size_t left = 3 * steps, done = spec.first_epoch * steps + spec.first_step;
-            assert_int_equal(check_run(&spec), done < left ? left - done : 0);
-        }
+    for (int way = 0; way < WAYS; way++) {
+        at_loader_spec spec = spec_in_way(f, way, 2, 40);
+        spec.epochs = 3;
+        spec.threads = 2;
+        for (spec.first_epoch = 0; spec.first_epoch < 4; spec.first_epoch++)
+            for (spec.first_step = 0; spec.first_step <= steps; spec.first_step++) {
+                size_t left = 3 * steps, done = spec.first_epoch * steps + spec.first_step;
+                assert_int_equal(check_run(&spec), done < left ? left - done : 0);
+            }
+    }
 }
 
-/* 1 x 64 and 4 x 16 see the same samples and pixels, step by step. */
+/* Rank `rank` of four has its part of `all`. */
+static void check_part(const at_batch *part, const at_batch *all, size_t rank)
+{
+    size_t at = 16 * rank, bytes = 16 * sizeof *all->ids;
+    assert_memory_equal(part->ids, all->ids + at, bytes);
+    assert_memory_equal(part->keys, all->keys + at, bytes);
+    assert_memory_equal(part->labels, all->labels + at, bytes);
+    assert_memory_equal(part->weights, all->weights + at, bytes);
+    assert_memory_equal(part->pixels, all->pixels + at * SAMPLE, 16 * SAMPLE);
+    if (all->shares) {
+        assert_memory_equal(part->shares, all->shares + at, bytes);
+        assert_memory_equal(part->other_labels, all->other_labels + at, bytes);
+    }
+}
+
+/* 1 x 64 and 4 x 16 see the same samples and pixels, step by step, with any threads. */
 static void test_ranks_share_one_order(void **state)
 {
     const fixture *f = *state;
-    at_loader_spec whole = spec_of(f, 1, 64);
-    at_loader *one = make(&whole), *part[4];
-    for (size_t rank = 0; rank < 4; rank++) {
-        at_loader_spec spec = spec_of(f, 4, 16);
-        spec.rank = rank;
-        part[rank] = make(&spec);
-        assert_int_equal(at_loader_steps(part[rank]), at_loader_steps(one));
-    }
-    at_batch all, b;
-    while (next(one, &all))
+    for (int way = 0; way < WAYS; way++) {
+        at_loader_spec whole = spec_in_way(f, way, 1, 64);
+        at_loader *one = make(&whole), *part[4];
         for (size_t rank = 0; rank < 4; rank++) {
-            assert_true(next(part[rank], &b));
-            assert_memory_equal(b.ids, all.ids + 16 * rank, 16 * sizeof *b.ids);
-            assert_memory_equal(b.labels, all.labels + 16 * rank, 16 * sizeof *b.labels);
-            assert_memory_equal(b.weights, all.weights + 16 * rank, 16 * sizeof *b.weights);
-            assert_memory_equal(b.pixels, all.pixels + 16 * rank * SAMPLE, 16 * SAMPLE);
+            at_loader_spec spec = spec_in_way(f, way, 4, 16);
+            spec.rank = rank;
+            spec.threads = 1 + (int)rank;
+            part[rank] = make(&spec);
+            assert_int_equal(at_loader_steps(part[rank]), at_loader_steps(one));
         }
-    at_loader_free(one);
-    for (size_t rank = 0; rank < 4; rank++) {
-        assert_false(next(part[rank], &b));
-        at_loader_free(part[rank]);
+        at_batch all, b;
+        while (next(one, &all))
+            for (size_t rank = 0; rank < 4; rank++) {
+                assert_true(next(part[rank], &b));
+                check_part(&b, &all, rank);
+            }
+        at_loader_free(one);
+        for (size_t rank = 0; rank < 4; rank++) {
+            assert_false(next(part[rank], &b));
+            at_loader_free(part[rank]);
+        }
     }
+}
+
+/* The classes that an epoch shows are as their weights want them: 203 images each. */
+static void test_classes_come_up_by_weight(void **state)
+{
+    const fixture *f = *state;
+    at_loader_spec spec = spec_in_way(f, EVERYTHING, 1, 64);
+    size_t seen[3] = {0};
+    at_batch b;
+    at_loader *l = make(&spec);
+    while (next(l, &b) && b.epoch == 0)
+        for (size_t i = 0; i < b.real; i++)
+            seen[b.labels[i]]++;
+    for (int c = 0; c < 3; c++) {
+        double expected = 609 * class_weights[c] / 5.3;
+        assert_true(fabs((double)seen[c] - expected) < 1);
+    }
+    at_loader_free(l);
 }
 
 static void test_stops_at_any_time(void **state)
@@ -246,7 +363,11 @@ static void test_an_empty_split_ends_at_once(void **state)
 static void test_what_cannot_be_is_refused(void **state)
 {
     const fixture *f = *state;
-    at_loader_spec bad[5];
+    at_loader_spec bad[5], contradicting = spec_of(f, 2, 8);
+    at_error why = {0};
+    contradicting.augment.crop = 0.5;
+    assert_null(at_loader_new(&contradicting, &why));
+    assert_int_equal(why.code, AT_EINPUT);
     for (int i = 0; i < 5; i++)
         bad[i] = spec_of(f, 2, 8);
     bad[0].rank = 2;
@@ -289,23 +410,28 @@ static void test_an_error_comes_in_its_place(void **state)
     cache_flip(f->path, "train.atc", (off_t)(2 * 4096 + batch_bytes + 5), 0x40);
 }
 
+/* Every way, over many epochs: what is resident after ten of them is all that it takes. */
 static void test_memory_does_not_grow(void **state)
 {
     enum { EPOCHS = 300 };
     const fixture *f = *state;
-    at_loader_spec spec = spec_of(f, 1, 64);
-    spec.epochs = EPOCHS;
-    spec.threads = 2;
-    at_loader *l = make(&spec);
-    at_batch b;
-    size_t early = 0;
-    while (next(l, &b))
-        if (b.epoch == 10 && !early)
-            early = at_peak_rss();
-    assert_true(early > 0);
-    assert_true(at_peak_rss() < early + (1 << 20));
-    print_message("%d epochs, %zu KiB more\n", EPOCHS, (at_peak_rss() - early) >> 10);
-    at_loader_free(l);
+    for (int way = 0; way < WAYS; way++) {
+        at_loader_spec spec = spec_in_way(f, way, 1, 64);
+        spec.epochs = EPOCHS;
+        spec.threads = 2;
+        at_loader *l = make(&spec);
+        at_batch b;
+        size_t early = 0;
+        while (next(l, &b))
+            if (b.epoch == 10 && !early)
+                early = at_current_rss();
+        size_t late = at_current_rss();
+        assert_true(early > 0);
+        assert_true(late < early + (1 << 20));
+        print_message("%d epochs: %zu KiB resident, %zd more than after 10\n", EPOCHS, late >> 10,
+                      ((ssize_t)late - (ssize_t)early) / 1024);
+        at_loader_free(l);
+    }
 }
 
 int main(void)
@@ -317,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_plans_of_all_kinds),
         cmocka_unit_test(test_begins_anywhere),
         cmocka_unit_test(test_ranks_share_one_order),
+        cmocka_unit_test(test_classes_come_up_by_weight),
         cmocka_unit_test(test_stops_at_any_time),
         cmocka_unit_test(test_an_empty_split_ends_at_once),
         cmocka_unit_test(test_what_cannot_be_is_refused),
