@@ -68,9 +68,9 @@ typedef struct at_sampler_spec {
 } at_sampler_spec;
 typedef struct at_sampler at_sampler;
 at_sampler *at_sampler_new(const at_sampler_spec *spec, at_error *err);
-size_t at_sampler_steps(const at_sampler *s); /* of an epoch, the same for every rank */
+size_t at_sampler_steps(const at_sampler *s);            /* of an epoch, the same for every rank */
 int at_sampler_set_epoch(at_sampler *s, uint64_t epoch); /* 0: it cannot fail */
-size_t at_sampler_used(const at_sampler *s);  /* places of an epoch's plan: real samples */
+size_t at_sampler_used(const at_sampler *s); /* places of an epoch's plan: real samples */
 /* A place of the epoch's plan: the sample, and the key of what is random about it, which is the id
  * + N * how many times the id came before in the epoch (modulo 2^32): equal samples differ. */
 void at_sampler_place(const at_sampler *s, size_t place, uint32_t *id, uint32_t *key);
@@ -95,8 +95,8 @@ void at_sampler_free(at_sampler *s);
       .max = 1)                                                                                    \
     X(double, crop_most, AT_OPT_REAL, "1", "crop: and at most this share of the area", "SHARE",    \
       .max = 1)                                                                                    \
-    X(double, crop_ratio, AT_OPT_REAL, "1.3333333333333333",                                       \
-      "crop: its width to height is between 1/R and R", "R", .min = 1, .max = 100)                 \
+    X(double, crop_ratio, AT_OPT_REAL, "1.3333", "crop: its width to height is between 1/R and R", \
+      "R", .min = 1, .max = 100)                                                                   \
     X(int64_t, cutout, AT_OPT_INT, "0", "paint over a square of this side, with the mean colour",  \
       "PIXELS", .max = 16384)                                                                      \
     X(double, brightness, AT_OPT_REAL, "0", "times a factor between 1-X and 1+X", "X", .max = 100) \
