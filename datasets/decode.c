@@ -3,7 +3,8 @@
  *
  * Invariants: nothing is allocated before the size has passed the limits; a codec's failure is a
  * reason of a fixed list, so that errors(reason) can be counted; the pixels lie in the decoder's
- * buffer, which only grows, so that a thread decodes millions of pictures without allocating. */
+ * buffer, which only grows, so that a thread decodes millions of pictures without allocating; they
+ * are upright, whichever way the camera was held. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -20,6 +21,7 @@ const char *const at_error_reasons[] = {
 struct at_decoder {
     at_jpeg *jpeg; /* made with the first JPEG */
     at_buffer pixels;
+    at_buffer turned; /* takes turns with pixels where a picture is not stored upright */
 };
 
 /* ---- formats ---- */
@@ -129,6 +131,23 @@ static int dispatch(at_decoder *decoder, at_decoding *d)
     }
 }
 
+static int make_upright(at_decoder *decoder, at_decoding *d)
+{
+    if (d->orientation == 1)
+        return 0;
+    at_buffer stored = decoder->pixels;
+    if (!at_buffer_reserve(&decoder->turned, stored.size))
+        return at_decoding_fail(d, AT_REASON_TOO_LARGE, "no memory to turn %d x %d pixels",
+                                d->image->width, d->image->height);
+    at_image upright = {.pixels = decoder->turned.data};
+    at_image_turn(d->image, d->orientation, &upright);
+    *d->image = upright;
+    decoder->turned.size = stored.size;
+    decoder->pixels = decoder->turned;
+    decoder->turned = stored;
+    return 0;
+}
+
 int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
                       const at_decode_limits *limits, at_image *view, const char **reason,
                       at_error *err)
@@ -138,6 +157,7 @@ int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
                      .limits = {DEFAULT_PIXELS, DEFAULT_BYTES},
                      .pixels = &decoder->pixels,
                      .image = view,
+                     .orientation = 1,
                      .reason = AT_REASON_UNREADABLE,
                      .err = err};
     if (limits && limits->pixels)
@@ -146,6 +166,8 @@ int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
         d.limits.bytes = limits->bytes;
     *view = (at_image){0};
     int code = dispatch(decoder, &d);
+    if (code == 0)
+        code = make_upright(decoder, &d);
     if (code < 0)
         *view = (at_image){0};
     if (reason)
@@ -162,6 +184,7 @@ static void decoder_fini(at_decoder *d)
 {
     at_jpeg_free(d->jpeg);
     at_buffer_fini(&d->pixels);
+    at_buffer_fini(&d->turned);
 }
 
 void at_decoder_free(at_decoder *d)

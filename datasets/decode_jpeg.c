@@ -16,7 +16,7 @@
 
 #include <jerror.h>
 
-enum { MAX_SCANS = 500, ROWS = 8 };
+enum { MAX_SCANS = 500, ROWS = 8, EXIF_MARKER = JPEG_APP0 + 1 };
 
 struct at_jpeg {
     struct jpeg_decompress_struct lib;
@@ -78,6 +78,7 @@ static bool create(at_jpeg *j)
     if (setjmp(j->jump))
         return false;
     jpeg_create_decompress(&j->lib);
+    jpeg_save_markers(&j->lib, EXIF_MARKER, 0xFFFF);
     j->lib.progress = &j->progress;
     return true;
 }
@@ -144,6 +145,16 @@ static bool read_cmyk_rows(at_jpeg *j, const at_image *image)
 
 /* ---- the picture ---- */
 
+/* By the first EXIF block; other programs' data share its marker. */
+static int orientation_of(const at_jpeg *j)
+{
+    static const uint8_t exif[6] = "Exif";
+    for (jpeg_saved_marker_ptr m = j->lib.marker_list; m; m = m->next)
+        if (m->data_length > sizeof exif && !memcmp(m->data, exif, sizeof exif))
+            return at_exif_orientation(m->data + sizeof exif, m->data_length - sizeof exif);
+    return 1;
+}
+
 static int choose_output(at_jpeg *j, at_decoding *d)
 {
     int channels = 3;
@@ -175,6 +186,7 @@ static int decode(at_jpeg *j, at_decoding *d)
     int code = choose_output(j, d);
     if (code < 0)
         return code;
+    d->orientation = orientation_of(j);
     jpeg_start_decompress(&j->lib);
     if (j->lib.out_color_space != JCS_CMYK)
         read_rows(j, d->image);

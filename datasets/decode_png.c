@@ -4,7 +4,9 @@
  *
  * libpng's errors come back by longjmp; so that no local can be clobbered, all state lies in the
  * struct png that the caller of setjmp holds. A critical chunk with a wrong CRC is an error, an
- * ancillary one is left out. The picture must be whole: the end chunk is read, too. */
+ * ancillary one is left out. The picture must be whole: the end chunk is read, too. Of the chunks
+ * that say something about the picture only eXIf is looked into, so that compressed texts and colour
+ * profiles, which may unpack to a thousand times their size, cost nothing. */
 #include "internal.h"
 
 #include <png.h>
@@ -78,6 +80,15 @@ static bool set_rows(struct png *p, uint8_t *pixels, size_t stride)
     return true;
 }
 
+static int orientation_of(struct png *p)
+{
+    png_uint_32 size = 0;
+    png_bytep exif = NULL;
+    if (!png_get_eXIf_1(p->lib, p->info, &size, &exif))
+        return 1;
+    return at_exif_orientation(exif, size);
+}
+
 static int read_pixels(struct png *p, int channels)
 {
     at_image *image = p->d->image;
@@ -92,7 +103,8 @@ static int read_pixels(struct png *p, int channels)
     if (!set_rows(p, into, (size_t)image->width * (size_t)channels))
         return at_nomem(p->d->err);
     png_read_image(p->lib, p->rows);
-    png_read_end(p->lib, NULL);
+    png_read_end(p->lib, p->info); /* eXIf may come behind the pixels */
+    p->d->orientation = orientation_of(p);
     if (channels != wanted)
         drop_alpha(into, pixels, wanted, image->pixels);
     return 0;
@@ -105,6 +117,8 @@ static int decode(struct png *p)
     png_set_user_limits(p->lib, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* our own limits follow */
     png_set_chunk_malloc_max(p->lib, MAX_CHUNK);
     png_set_chunk_cache_max(p->lib, MAX_CHUNKS);
+    png_set_keep_unknown_chunks(p->lib, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
+    png_set_keep_unknown_chunks(p->lib, PNG_HANDLE_CHUNK_AS_DEFAULT, (png_const_bytep) "eXIf", 1);
     png_set_crc_action(p->lib, PNG_CRC_ERROR_QUIT, PNG_CRC_WARN_DISCARD);
     png_read_info(p->lib, p->info);
     size_t width = png_get_image_width(p->lib, p->info),

@@ -51,6 +51,7 @@ typedef struct at_decoding {
     at_decode_limits limits;
     at_buffer *pixels; /* of the decoder */
     at_image *image;
+    int orientation;  /* EXIF's, 1..8; the codec's pixels are as stored */
     at_reason reason; /* set when something fails */
     at_error *err;
 } at_decoding;
@@ -64,6 +65,12 @@ typedef struct at_jpeg at_jpeg; /* libjpeg's state, kept between pictures */
 at_jpeg *at_jpeg_new(void);
 int at_jpeg_decode(at_jpeg *jpeg, at_decoding *d);
 void at_jpeg_free(at_jpeg *jpeg);
+
+/* The orientation that an EXIF block (from its TIFF header on) tells, 1..8; 1 where it tells none
+ * or is damaged. */
+int at_exif_orientation(const uint8_t *bytes, size_t size);
+/* Writes the upright picture to out->pixels, which has room for in's; sets out's shape. */
+void at_image_turn(const at_image *in, int orientation, at_image *out);
 
 /* Our raw form: "ATRW", width, height and channels as little-endian u32, then [H,W,C] bytes. */
 enum { AT_RAW_HEADER = 16 };

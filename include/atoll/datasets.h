@@ -27,8 +27,8 @@ typedef struct at_decode_limits {
  * unreadable, unsupported, empty. NULL ends the list. */
 extern const char *const at_error_reasons[];
 
-/* Decodes PNG (any depth, palette, alpha over black), JPEG (baseline, progressive, grey, CMYK) or
- * our raw form ("ATRW", from idx and CIFAR binary). AT_EINPUT with a reason of at_error_reasons[].
+/* Decodes PNG (any depth, palette, alpha over black), JPEG (baseline, progressive, grey, CMYK), both
+ * turned upright by their EXIF orientation, or our raw form ("ATRW", from idx and CIFAR binary). AT_EINPUT with a reason of at_error_reasons[].
  * limits NULL: defaults. */
 int at_image_decode(const void *bytes, size_t size, const at_decode_limits *limits, at_image *out,
                     const char **reason, at_error *err);
