@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Archives by libarchive, read in one pass: tar, plain or compressed by gzip, bzip2, xz or zstd. */
+ * Archives by libarchive, read in one pass: tar, plain or compressed by gzip, bzip2, xz or zstd; zip
+ * by its directory, in the order of the file.
+ *
+ * A zip's members stand alone: one that is broken is left behind and the next is read, for which
+ * libarchive has to be opened anew where it gave up. A zip is only taken for one where it begins as
+ * one, so that no picture with an archive behind it is. Pictures hardly shrink in an archive: what
+ * unpacks to a hundredfold is there to fill memory or time, and is refused. */
 #include "internal.h"
 
 #include <archive.h>
@@ -7,41 +13,86 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-enum { BLOCK = 1 << 17 };
+enum {
+    BLOCK = 1 << 17,
+    MEMBER_RATIO = 200, /* of a zip's member, beyond its first 16 MiB */
+    MEMBER_FREE = 16 << 20,
+    RATIO = 100, /* of all its members to the file, beyond 64 MiB */
+    FREE = 64 << 20,
+    PASSED_AGAIN = 10 << 20 /* members in all, behind broken ones */
+};
 
 struct at_archive {
     struct archive *lib;
     struct archive_entry *entry; /* libarchive's */
     char *path;
+    bool zip;
+    int64_t file_bytes, unpacked; /* unpacked: of all members */
+    int64_t member_begin, member_unpacked;
+    uint64_t passed, passed_again; /* members */
+    int status;                    /* of the last call that failed */
+    at_reason reason;              /* why a read failed */
 };
 
-static int fail(at_archive *a, at_error *err)
+static int fail(at_archive *a, int status, at_error *err)
 {
     const char *text = archive_error_string(a->lib);
+    a->status = status;
+    if (a->zip && archive_format(a->lib) == 0)
+        text = "a zip without its directory: the file is cut off or damaged at its end";
     return at_fail(err, AT_EINPUT, "%s: at byte %lld: %s", a->path,
                    (long long)archive_filter_bytes(a->lib, -1), text ? text : "not readable");
+}
+
+/* The lib of a fresh archive_read_new. */
+static int open_lib(at_archive *a, at_error *err)
+{
+    if (!(a->lib = archive_read_new()))
+        return at_nomem(err);
+    if (a->zip) {
+        archive_read_support_format_zip_seekable(a->lib);
+    } else {
+        archive_read_support_filter_gzip(a->lib);
+        archive_read_support_filter_bzip2(a->lib);
+        archive_read_support_filter_xz(a->lib);
+        archive_read_support_filter_zstd(a->lib);
+        archive_read_support_format_tar(a->lib);
+    }
+    int status = archive_read_open_filename(a->lib, a->path, BLOCK);
+    return status == ARCHIVE_OK ? 0 : fail(a, status, err);
+}
+
+bool at_archive_is_zip(const char *path)
+{
+    static const char *const beginnings[] = {"PK\3\4", "PK\5\6", "PK\7\10"};
+    char first[4] = "";
+    FILE *file = fopen(path, "rb");
+    bool zip = false;
+    if (file && fread(first, 1, sizeof first, file) == sizeof first)
+        for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
+            zip = zip || !memcmp(first, beginnings[i], sizeof first);
+    if (file)
+        fclose(file);
+    return zip;
 }
 
 at_archive *at_archive_open(const char *path, at_error *err)
 {
     at_archive *a = calloc(1, sizeof *a);
-    if (!a || !(a->path = strdup(path)) || !(a->lib = archive_read_new())) {
+    if (!a || !(a->path = strdup(path))) {
         at_nomem(err);
-        at_archive_close(a);
-        return NULL;
+        goto fail_open;
     }
-    archive_read_support_filter_gzip(a->lib);
-    archive_read_support_filter_bzip2(a->lib);
-    archive_read_support_filter_xz(a->lib);
-    archive_read_support_filter_zstd(a->lib);
-    archive_read_support_format_tar(a->lib);
-    if (archive_read_open_filename(a->lib, path, BLOCK) != ARCHIVE_OK) {
-        fail(a, err);
-        at_archive_close(a);
-        return NULL;
-    }
-    return a;
+    struct stat st;
+    a->file_bytes = stat(path, &st) ? 0 : st.st_size;
+    a->zip = at_archive_is_zip(path);
+    if (open_lib(a, err) == 0)
+        return a;
+fail_open:
+    at_archive_close(a);
+    return NULL;
 }
 
 void at_archive_close(at_archive *a)
@@ -82,23 +133,86 @@ int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mt
         if (status == ARCHIVE_EOF)
             return 0;
         if (status < ARCHIVE_WARN)
-            return fail(a, err);
+            return fail(a, status, err);
+        a->passed++;
+        a->member_begin = archive_filter_bytes(a->lib, -1);
+        a->member_unpacked = 0;
         bool link =
             archive_entry_filetype(a->entry) == AE_IFLNK || archive_entry_hardlink(a->entry);
         if (archive_entry_filetype(a->entry) != AE_IFREG && !link)
             continue;
         *name = name_of(a->entry);
-        *size = link ? -1 : archive_entry_size(a->entry);
+        *size = link                                        ? AT_MEMBER_LINK
+                : archive_entry_is_data_encrypted(a->entry) ? AT_MEMBER_ENCRYPTED
+                                                            : archive_entry_size(a->entry);
         *mtime = archive_entry_mtime(a->entry);
         if (*name && **name)
             return 1;
     }
 }
 
+static bool member_is_bomb(const at_archive *a)
+{
+    int64_t packed = archive_filter_bytes(a->lib, -1) - a->member_begin;
+    return a->member_unpacked > MEMBER_FREE && a->member_unpacked / MEMBER_RATIO > packed + BLOCK;
+}
+
+static bool whole_is_bomb(const at_archive *a)
+{
+    return a->unpacked > FREE && (a->unpacked - FREE) / RATIO > a->file_bytes;
+}
+
+static bool is_bomb(const at_archive *a)
+{
+    return member_is_bomb(a) || whole_is_bomb(a);
+}
+
+static int refuse_bomb(at_archive *a, at_error *err)
+{
+    a->status = ARCHIVE_FAILED;
+    a->reason = AT_REASON_TOO_LARGE;
+    return whole_is_bomb(a)
+               ? at_fail(err, AT_EINPUT, "%s: unpacks to more than %d times its size: a bomb",
+                         a->path, RATIO)
+               : at_fail(err, AT_EINPUT, "unpacks to more than %d times its size", MEMBER_RATIO);
+}
+
 int64_t at_archive_read(at_archive *a, void *out, size_t bytes, at_error *err)
 {
     la_ssize_t n = archive_read_data(a->lib, out, bytes);
-    return n < 0 ? fail(a, err) : (int64_t)n;
+    if (n < 0) {
+        bool unread = n == ARCHIVE_FAILED && a->member_unpacked == 0;
+        a->reason = unread ? AT_REASON_UNSUPPORTED : AT_REASON_CORRUPT;
+        return fail(a, (int)n, err);
+    }
+    a->unpacked += n;
+    a->member_unpacked += n;
+    return a->zip && is_bomb(a) ? refuse_bomb(a, err) : (int64_t)n;
+}
+
+at_reason at_archive_reason(const at_archive *a)
+{
+    return a->reason;
+}
+
+/* libarchive goes on by itself behind what it calls failed, not behind what it calls fatal. */
+int at_archive_recover(at_archive *a, at_error *err)
+{
+    if (!a->zip || whole_is_bomb(a))
+        return AT_EINPUT; /* err tells why already */
+    if (a->status != ARCHIVE_FATAL)
+        return 0;
+    a->passed_again += a->passed;
+    if (a->passed_again > PASSED_AGAIN)
+        return at_fail(err, AT_EINPUT, "%s: too many of its members are broken", a->path);
+    archive_read_free(a->lib);
+    int code = open_lib(a, err);
+    for (uint64_t i = 0; code == 0 && i < a->passed; i++) {
+        int status = archive_read_next_header(a->lib, &a->entry);
+        if (status < ARCHIVE_WARN)
+            code = fail(a, status, err);
+    }
+    return code;
 }
 
 double at_archive_position(const at_archive *a)
@@ -115,10 +229,10 @@ bool at_archive_recognise(const char *path)
         return false;
     struct archive_entry *entry;
     int status = archive_read_next_header(a->lib, &entry);
-    bool is_tar =
-        status >= ARCHIVE_WARN && (status != ARCHIVE_EOF || archive_filter_bytes(a->lib, 0) >= 512);
+    bool is_archive = status >= ARCHIVE_WARN &&
+                      (status != ARCHIVE_EOF || a->zip || archive_filter_bytes(a->lib, 0) >= 512);
     at_archive_close(a);
-    return is_tar;
+    return is_archive;
 }
 
 static int counts(const struct dirent *e)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_PIXELS = 128 << 20, DEFAULT_BYTES = 256 << 20 };
+enum { DEFAULT_PIXELS = 128 << 20 };
 
 const char *const at_error_reasons[] = {
 #define X(name, text) text,
@@ -154,7 +154,7 @@ int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
 {
     at_decoding d = {.bytes = bytes,
                      .size = size,
-                     .limits = {DEFAULT_PIXELS, DEFAULT_BYTES},
+                     .limits = {DEFAULT_PIXELS, AT_FILE_LIMIT},
                      .pixels = &decoder->pixels,
                      .image = view,
                      .orientation = 1,

@@ -40,6 +40,7 @@ typedef enum {
     AT_FORMAT_FOREIGN
 } at_format_id;
 enum { AT_SNIFF_BYTES = 16 }; /* as many leading bytes tell the format */
+enum { AT_FILE_LIMIT = 256 << 20 }; /* bytes of a file, unless told otherwise */
 /* AT_FORMAT_FOREIGN: a picture of a kind that we do not read (GIF, BMP, WebP, TIFF, ...). */
 at_format_id at_format_sniff(const void *bytes, size_t size);
 const char *at_format_text(at_format_id format); /* "png", "jpeg", "raw" */
@@ -142,6 +143,7 @@ struct at_source {
     const at_source_kind *kind;
     char *path;
     const at_keys *skip; /* paths to pass over; borrowed, may be NULL */
+    size_t limit;        /* bytes of a file, beyond which it is not read */
     void *state;         /* the kind's own */
     double total, done;  /* progress in units; total 0: unknown */
     const char *unit;
@@ -170,14 +172,25 @@ bool at_split_of_folder(const char *name, size_t length, at_split *out);
 /* Valid UTF-8 as it is; other bytes become \xNN, so that any client can read the catalog. */
 void at_text_add_utf8(at_text *t, const char *s);
 
-/* tar and compressed tar (archive.c: the only user of libarchive) */
+/* A tar or zip as a source (source_tar.c). */
+int at_members_open(at_source *s, at_error *err);
+int at_members_next(at_source *s, at_item *item, at_error *err);
+void at_members_close(at_source *s);
+
+/* tar, compressed tar, zip (archive.c: the only user of libarchive) */
 typedef struct at_archive at_archive;
+enum { AT_MEMBER_LINK = -1, AT_MEMBER_ENCRYPTED = -2 }; /* instead of a member's size */
 bool at_archive_recognise(const char *path);
+bool at_archive_is_zip(const char *path); /* by its first bytes */
 at_archive *at_archive_open(const char *path, at_error *err);
-/* 1: at the next file (size -1: a link), 0: the end, negative: error naming file and offset. */
+/* 1: at the next file, 0: the end, negative: error naming file and offset. */
 int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mtime, at_error *err);
 /* Reads up to `bytes`; the number read, 0 at the member's end, negative: error. */
 int64_t at_archive_read(at_archive *a, void *out, size_t bytes, at_error *err);
+at_reason at_archive_reason(const at_archive *a); /* why the last read failed */
+/* After a failed read, with its error in err: 0 where the next member can be read all the same, as
+ * a zip's can. */
+int at_archive_recover(at_archive *a, at_error *err);
 double at_archive_position(const at_archive *a); /* bytes of the file that were read */
 void at_archive_close(at_archive *a);
 /* The path itself if it is an archive; a folder's only archive (beside dataset.yaml and hidden

@@ -17,7 +17,6 @@
 enum {
     CHUNK_FILES = 8, /* of items that a thread must load, for these may be large */
     CHUNK_BYTES = 1 << 20,
-    FILE_LIMIT = 256 << 20,
     MAX_JOBS = 1024,
 };
 
@@ -86,7 +85,7 @@ static void *reader_main(void *context)
 static void examine(at_item *item, at_decoder *decoder)
 {
     if (item->file.length && !item->bad)
-        at_item_load(item, FILE_LIMIT);
+        at_item_load(item, AT_FILE_LIMIT);
     if (!item->bad)
         at_item_examine(item, decoder);
     if (!item->bad && item->class_name.length == 0)

@@ -29,7 +29,7 @@ static const at_source_kind *recognise(const char *path)
     return NULL;
 }
 
-/* No source recognises the path: then it is a file, which would have to be a tar. */
+/* No source recognises the path: then it is a file, which would have to be an archive. */
 static void explain_unknown(const char *path, at_error *err)
 {
     at_error why = {0};
@@ -39,7 +39,7 @@ static void explain_unknown(const char *path, at_error *err)
     if (a)
         at_archive_next(a, &name, &size, &mtime, &why);
     at_archive_close(a);
-    at_fail(err, AT_EINPUT, "no folder and no readable tar: %s",
+    at_fail(err, AT_EINPUT, "no folder and no readable tar or zip: %s",
             why.message[0] ? why.message : path);
 }
 
@@ -63,6 +63,7 @@ at_source *at_source_open(const char *path, at_error *err)
     }
     s->kind = kind;
     s->unit = "images";
+    s->limit = AT_FILE_LIMIT;
     if (kind->open(s, err) < 0) {
         at_source_close(s);
         return NULL;

@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Source: a tar, plain or compressed, with the layout of a folder; also a folder that holds just
  * such a file. Read once from front to end; members keep their order. A member that occurs twice is
- * taken the first time. */
+ * taken the first time. source_zip.c reads zips by the same functions.
+ *
+ * Nothing is ever written under a member's name; one that leads out of the archive is set aside all
+ * the same, since it is nobody's honest picture. */
 #include "internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MEMBER_LIMIT = 256 << 20 };
+enum { FIRST_BYTES = 1 << 16 };
 
 static bool recognise(const char *path)
 {
     char *file = at_archive_find(path);
+    bool tar = file && !at_archive_is_zip(file);
     free(file);
-    return file != NULL;
+    return tar;
 }
 
-static int open_tar(at_source *s, at_error *err)
+int at_members_open(at_source *s, at_error *err)
 {
     char *file = at_archive_find(s->path);
     if (!file)
@@ -31,30 +35,86 @@ static int open_tar(at_source *s, at_error *err)
     return s->state ? 0 : AT_EINPUT;
 }
 
-/* The member's bytes; a format that is no picture's is not read to its end. */
-static int read_member(at_archive *a, int64_t size, at_item *item, at_error *err)
+/* Reads until .bytes holds `wanted` or the member ends. Memory grows with what there is, not with
+ * what the header tells. */
+static int read_up_to(at_archive *a, size_t wanted, at_item *item, at_error *err)
 {
-    size_t wanted = size < AT_SNIFF_BYTES ? (size_t)size : AT_SNIFF_BYTES;
-    for (;;) {
-        if (!at_buffer_reserve(&item->bytes, wanted ? wanted : 1))
-            return at_nomem(err);
-        while (item->bytes.size < wanted) {
-            int64_t n = at_archive_read(a, item->bytes.data + item->bytes.size,
-                                        wanted - item->bytes.size, err);
-            if (n < 0)
-                return (int)n;
-            if (n == 0)
-                return 0;
-            item->bytes.size += (size_t)n;
+    at_buffer *b = &item->bytes;
+    while (b->size < wanted) {
+        if (b->size == b->capacity) {
+            size_t more = b->size < FIRST_BYTES ? FIRST_BYTES : 2 * b->size;
+            if (!at_buffer_reserve(b, more < wanted ? more : wanted))
+                return at_nomem(err);
         }
-        at_format_id format = at_format_sniff(item->bytes.data, item->bytes.size);
-        if (wanted == (size_t)size || format == AT_FORMAT_NONE || format == AT_FORMAT_FOREIGN)
-            return 0;
-        wanted = (size_t)size;
+        size_t room = b->capacity < wanted ? b->capacity : wanted;
+        int64_t n = at_archive_read(a, b->data + b->size, room - b->size, err);
+        if (n <= 0)
+            return (int)n;
+        b->size += (size_t)n;
     }
+    return 0;
 }
 
-static int next(at_source *s, at_item *item, at_error *err)
+/* The member's bytes; a format that is no picture's is not read to its end. */
+static int read_member(at_archive *a, size_t size, at_item *item, at_error *err)
+{
+    int code = read_up_to(a, size < AT_SNIFF_BYTES ? size : AT_SNIFF_BYTES, item, err);
+    at_format_id format = at_format_sniff(item->bytes.data, item->bytes.size);
+    if (code < 0 || format == AT_FORMAT_NONE || format == AT_FORMAT_FOREIGN)
+        return code;
+    code = read_up_to(a, size, item, err);
+    if (code < 0)
+        return code;
+    uint8_t beyond; /* a zip's checksum is compared at the member's end */
+    int64_t n = at_archive_read(a, &beyond, 1, err);
+    if (n > 0)
+        at_item_fail(item, AT_REASON_CORRUPT, "longer than the %zu bytes that the archive tells",
+                     size);
+    return n < 0 ? (int)n : 0;
+}
+
+/* Puts a member that could not be read aside, where the archive can be read on. */
+static int set_aside(at_archive *a, at_item *item, const at_error *why, at_error *err)
+{
+    at_error worse = *why;
+    if (at_archive_recover(a, &worse) < 0)
+        return at_fail(err, worse.code, "%s", worse.message);
+    const char *place = strstr(why->message, "at byte "); /* behind the archive's path */
+    at_item_fail(item, at_archive_reason(a), "%s", place ? place : why->message);
+    return 0;
+}
+
+static bool leads_out(const char *name)
+{
+    while (name) {
+        if (!strncmp(name, "..", 2) && (name[2] == '/' || !name[2]))
+            return true;
+        name = strchr(name, '/');
+        name += name != NULL;
+    }
+    return false;
+}
+
+static int fill_item(at_source *s, const char *name, int64_t size, at_item *item, at_error *err)
+{
+    at_source_place(item);
+    if (leads_out(name))
+        at_item_fail(item, AT_REASON_UNSUPPORTED, "its name leads out of the archive");
+    else if (size == AT_MEMBER_LINK)
+        at_item_fail(item, AT_REASON_UNSUPPORTED, "a link");
+    else if (size == AT_MEMBER_ENCRYPTED)
+        at_item_fail(item, AT_REASON_UNSUPPORTED, "encrypted");
+    else if (size < 0 || (uint64_t)size > s->limit)
+        at_item_fail(item, AT_REASON_TOO_LARGE, "%lld bytes, the limit is %zu", (long long)size,
+                     s->limit);
+    if (item->bad)
+        return 0;
+    at_error why = {0};
+    int code = read_member(s->state, (size_t)size, item, &why);
+    return code < 0 ? set_aside(s->state, item, &why, err) : 0;
+}
+
+int at_members_next(at_source *s, at_item *item, at_error *err)
 {
     at_archive *a = s->state;
     const char *name;
@@ -71,24 +131,18 @@ static int next(at_source *s, at_item *item, at_error *err)
         if (at_keys_has_path(s->skip, item->path.data) ||
             !strcmp(item->path.data, at_source_label_file))
             continue;
-        at_source_place(item);
-        if (size < 0) {
-            at_item_fail(item, AT_REASON_UNSUPPORTED, "a link");
-            return 1;
-        }
-        if (size > MEMBER_LIMIT) {
-            at_item_fail(item, AT_REASON_TOO_LARGE, "%lld bytes", (long long)size);
-            return 1;
-        }
-        code = read_member(a, size, item, err);
+        code = fill_item(s, name, size, item, err);
         return code < 0 ? code : 1;
     }
 }
 
-static void close_tar(at_source *s)
+void at_members_close(at_source *s)
 {
     at_archive_close(s->state);
 }
 
-const at_source_kind at_source_tar = {
-    .name = "tar", .recognise = recognise, .open = open_tar, .next = next, .close = close_tar};
+const at_source_kind at_source_tar = {.name = "tar",
+                                      .recognise = recognise,
+                                      .open = at_members_open,
+                                      .next = at_members_next,
+                                      .close = at_members_close};

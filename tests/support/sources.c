@@ -60,7 +60,7 @@ void put_pictures(const char *dir, const char *split, int classes, int count, ui
         }
 }
 
-/* ---- tar ---- */
+/* ---- tar and zip ---- */
 
 static int not_dots(const struct dirent *e)
 {
@@ -105,19 +105,33 @@ static void add_folder(struct archive *a, const char *path, const char *name)
     free(entries);
 }
 
-void put_tar(const char *dir, const char *folder, const char *name, bool gzip, bool leading)
+/* Takes a, whose format is set. */
+static void write_archive(struct archive *a, const char *dir, const char *folder, const char *name,
+                          bool leading)
 {
     char *path = at_path_join(dir, folder), *out = at_path_join(dir, name);
-    struct archive *a = archive_write_new();
-    if (gzip)
-        archive_write_add_filter_gzip(a);
-    archive_write_set_format_pax_restricted(a);
     assert_int_equal(archive_write_open_filename(a, out), ARCHIVE_OK);
     add_folder(a, path, leading ? folder : "");
     assert_int_equal(archive_write_close(a), ARCHIVE_OK);
     archive_write_free(a);
     free(path);
     free(out);
+}
+
+void put_tar(const char *dir, const char *folder, const char *name, bool gzip, bool leading)
+{
+    struct archive *a = archive_write_new();
+    if (gzip)
+        archive_write_add_filter_gzip(a);
+    archive_write_set_format_pax_restricted(a);
+    write_archive(a, dir, folder, name, leading);
+}
+
+void put_zip(const char *dir, const char *folder, const char *name, bool leading)
+{
+    struct archive *a = archive_write_new();
+    archive_write_set_format_zip(a);
+    write_archive(a, dir, folder, name, leading);
 }
 
 /* ---- idx and CIFAR ---- */

@@ -19,6 +19,9 @@ void put_pictures(const char *dir, const char *split, int classes, int count, ui
 /* dir/name becomes a tar of dir/folder: members in the order of their names. */
 void put_tar(const char *dir, const char *folder, const char *name, bool gzip, bool leading);
 
+/* The same as a zip. */
+void put_zip(const char *dir, const char *folder, const char *name, bool leading);
+
 typedef struct idx_spec {
     uint32_t images_magic, labels_magic; /* 0: the right one */
     uint32_t images, labels;             /* as the headers say */

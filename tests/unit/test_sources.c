@@ -163,7 +163,7 @@ static void test_a_broken_tar_names_file_and_place(void **state)
     put_text(p->dir, "text", "this is no tar at all, whatever one may think of it");
     char *text = at_path_join(p->dir, "text");
     at_ingest_options o = {.source = text, .out = p->out};
-    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "no folder and no readable tar: "));
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "no folder and no readable tar or zip: "));
     free(text);
 }
 
