@@ -6,15 +6,19 @@
 #include <atoll/datasets.h>
 
 typedef struct args {
-    char *out;
+    char *out, *labels;
     double val_fraction;
     int64_t seed, jobs;
-    bool resume, allow_missing_classes, json;
+    bool resume, append, allow_missing_classes, json;
 } args;
 
 static const at_option options[] = {
-    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "the data set to make; it may not exist yet",
-     "DATASET"},
+    {"out", AT_OPT_STRING, offsetof(args, out), NULL,
+     "the data set to make, which may not exist yet; with --append, to add to", "DATASET"},
+    {"labels", AT_OPT_STRING, offsetof(args, labels), NULL,
+     "CSV (path,label or path,label,split) or JSON-lines: class and split of each file", "FILE"},
+    {"append", AT_OPT_BOOL, offsetof(args, append), "false",
+     "add the images of SRC that DATASET does not have yet"},
     {"val-fraction", AT_OPT_REAL, offsetof(args, val_fraction), "0",
      "part of the training images that becomes the validation split, the same of each class", "F",
      .min = 0, .max = 0.99},
@@ -23,7 +27,7 @@ static const at_option options[] = {
     {"jobs", AT_OPT_INT, offsetof(args, jobs), "0", "decoding threads; 0: one a CPU", "N", .min = 0,
      .max = 1024},
     {"resume", AT_OPT_BOOL, offsetof(args, resume), "false",
-     "go on with what an earlier run left in DATASET.partial"},
+     "go on with what an earlier run left behind"},
     {"allow-missing-classes", AT_OPT_BOOL, offsetof(args, allow_missing_classes), "false",
      "take a source in which a split lacks a class"},
     {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object"},
@@ -36,6 +40,7 @@ static void print_json(const at_ingest_result *r, double rate)
     at_set_int(n, "errors", (int64_t)r->errors);
     at_set_int(n, "bytes", (int64_t)r->bytes);
     at_set_int(n, "resumed", (int64_t)r->resumed);
+    at_set_int(n, "added", (int64_t)r->added);
     at_set_real(n, "seconds", r->seconds);
     at_set_real(n, "images_per_second", rate);
     cli_print_json(n);
@@ -57,6 +62,8 @@ static int ingest(const char *source, const args *a, at_error *err)
     at_ingest_result r;
     at_ingest_options o = {.source = source,
                            .out = a->out,
+                           .labels = a->labels[0] ? a->labels : NULL,
+                           .append = a->append,
                            .val_fraction = a->val_fraction,
                            .seed = (uint64_t)a->seed,
                            .jobs = (int)a->jobs,
@@ -68,7 +75,10 @@ static int ingest(const char *source, const args *a, at_error *err)
     int code = at_ingest(&o, &r, err);
     if (code < 0 || (o.together && r.found)) /* one tells */
         return code;
-    double rate = r.seconds > 0 ? (double)(r.images + r.errors - r.resumed) / r.seconds : 0;
+    uint64_t done = a->append ? r.added : r.images + r.errors - r.resumed;
+    double rate = r.seconds > 0 ? (double)done / r.seconds : 0;
+    if (a->append && !a->json)
+        printf("%llu images are new\n", (unsigned long long)r.added);
     a->json ? print_json(&r, rate) : print_text(&r, rate, a->out);
     return 0;
 }
@@ -85,21 +95,29 @@ static int run(int argc, char **argv, at_error *err)
 
 const cli_command cmd_ingest = {
     .name = "ingest",
-    .usage = "SRC --out DATASET [--val-fraction F] [--jobs N] [--resume]",
+    .usage =
+        "SRC --out DATASET [--labels FILE] [--append] [--val-fraction F] [--jobs N] [--resume]",
     .summary = "read a pile of images into a data set",
-    .help = "SRC is recognised by what is in it: a folder or a tar (gzip, bzip2, xz, zstd) of PNG "
-            "and JPEG "
-            "files as\n<split>/<class>/... or <class>/..., where a split is train, val, valid, "
-            "validation or "
-            "test; MNIST's idx files;\nCIFAR's binary files. DATASET holds catalog.db, which any "
-            "SQLite client "
-            "reads, and the original bytes in shards/.\nA broken file goes to the table errors "
-            "with its reason, "
-            "the rest is taken.\n"
-            "Under mpirun or srun one process makes the data set, the others wait for it.\n\n"
-            "  atoll ingest photos/ --out data/photos --val-fraction 0.1\n"
-            "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a crash, "
-            "a time limit\n"
-            "  atoll sql data/photos 'SELECT reason, count(*) FROM errors GROUP BY reason'",
+    .help =
+        "SRC is recognised by what is in it: a folder, a zip or a tar (gzip, bzip2, xz, zstd) of "
+        "PNG and JPEG\nfiles as <split>/<class>/... or <class>/..., where a split is train, val, "
+        "valid, validation or test;\nMNIST's idx files; CIFAR's binary files. DATASET holds "
+        "catalog.db, which any SQLite client reads,\nand the original bytes in shards/. "
+        "A broken file goes to the table errors with its reason, the rest is\ntaken. "
+        "Photographs are turned upright by their EXIF orientation wherever they are decoded.\n"
+        "With --labels the folders do not matter: a line \"IMG_7.jpg,cat,train\" below the "
+        "header path,label,split\n(or {\"path\": ..., \"label\": ..., \"split\": ...}) tells "
+        "what a file is; without the column split it is train\nor what a folder's name says. "
+        "A file without a line, and a line without its file, are errors.\n"
+        "With --append classes keep their labels and new ones come behind them. Until its last "
+        "step DATASET is the\nold one; a path that is there already is passed over if the "
+        "picture is the same, else nothing is added.\n"
+        "Under mpirun or srun one process makes the data set, the others wait for it.\n\n"
+        "  atoll ingest photos/ --out data/photos --val-fraction 0.1\n"
+        "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a crash, "
+        "a time limit\n"
+        "  atoll ingest monday.zip --labels monday.csv --out data/line-7\n"
+        "  atoll ingest tuesday.zip --labels tuesday.csv --out data/line-7 --append\n"
+        "  atoll sql data/photos 'SELECT reason, count(*) FROM errors GROUP BY reason'",
     .options = options,
     .run = run};

@@ -11,6 +11,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <dirent.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,7 +28,9 @@ enum {
 struct at_archive {
     struct archive *lib;
     struct archive_entry *entry; /* libarchive's */
+    locale_t utf8;               /* in which libarchive reads headers */
     char *path;
+    char nameless[48]; /* instead of a name that cannot be told */
     bool zip;
     int64_t file_bytes, unpacked; /* unpacked: of all members */
     int64_t member_begin, member_unpacked;
@@ -88,6 +91,7 @@ at_archive *at_archive_open(const char *path, at_error *err)
     struct stat st;
     a->file_bytes = stat(path, &st) ? 0 : st.st_size;
     a->zip = at_archive_is_zip(path);
+    a->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0); /* without it names are escaped */
     if (open_lib(a, err) == 0)
         return a;
 fail_open:
@@ -101,6 +105,8 @@ void at_archive_close(at_archive *a)
         return;
     if (a->lib)
         archive_read_free(a->lib);
+    if (a->utf8)
+        freelocale(a->utf8);
     free(a->path);
     free(a);
 }
@@ -112,16 +118,30 @@ static bool is_ascii(const char *s)
     return *s == 0;
 }
 
-/* Names in pax headers are UTF-8, which the C locale cannot convert; elsewhere the raw bytes serve.
- */
-static const char *name_of(struct archive_entry *entry)
+/* Names that are said to be UTF-8, in pax headers and zips, are lost in the C locale. */
+static int read_header(at_archive *a)
 {
-    const char *name = archive_entry_pathname(entry);
+    locale_t before = a->utf8 ? uselocale(a->utf8) : (locale_t)0;
+    int status = archive_read_next_header(a->lib, &a->entry);
+    if (before)
+        uselocale(before);
+    return status;
+}
+
+/* Elsewhere the raw bytes serve. */
+static const char *name_of(at_archive *a)
+{
+    const char *name = archive_entry_pathname(a->entry);
     if (!name || !is_ascii(name)) {
-        const char *utf8 = archive_entry_pathname_utf8(entry);
+        const char *utf8 = archive_entry_pathname_utf8(a->entry);
         name = utf8 ? utf8 : name;
     }
-    while (name && (name[0] == '/' || (name[0] == '.' && name[1] == '/')))
+    if (!name) {
+        snprintf(a->nameless, sizeof a->nameless, "member %llu, its name is no UTF-8",
+                 (unsigned long long)a->passed);
+        name = a->nameless;
+    }
+    while (name[0] == '/' || (name[0] == '.' && name[1] == '/'))
         name += name[0] == '/' ? 1 : 2;
     return name;
 }
@@ -129,7 +149,7 @@ static const char *name_of(struct archive_entry *entry)
 int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mtime, at_error *err)
 {
     for (;;) {
-        int status = archive_read_next_header(a->lib, &a->entry);
+        int status = read_header(a);
         if (status == ARCHIVE_EOF)
             return 0;
         if (status < ARCHIVE_WARN)
@@ -141,12 +161,12 @@ int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mt
             archive_entry_filetype(a->entry) == AE_IFLNK || archive_entry_hardlink(a->entry);
         if (archive_entry_filetype(a->entry) != AE_IFREG && !link)
             continue;
-        *name = name_of(a->entry);
+        *name = name_of(a);
         *size = link                                        ? AT_MEMBER_LINK
                 : archive_entry_is_data_encrypted(a->entry) ? AT_MEMBER_ENCRYPTED
                                                             : archive_entry_size(a->entry);
         *mtime = archive_entry_mtime(a->entry);
-        if (*name && **name)
+        if (**name)
             return 1;
     }
 }
@@ -208,7 +228,7 @@ int at_archive_recover(at_archive *a, at_error *err)
     archive_read_free(a->lib);
     int code = open_lib(a, err);
     for (uint64_t i = 0; code == 0 && i < a->passed; i++) {
-        int status = archive_read_next_header(a->lib, &a->entry);
+        int status = read_header(a);
         if (status < ARCHIVE_WARN)
             code = fail(a, status, err);
     }

@@ -56,6 +56,7 @@ struct at_catalog {
     at_db *db;
     at_stmt *image, *blob, *error, *class_row;
     at_keys *contents, *paths; /* hash to id of blobs; path to id of images (errors: 0) */
+    int64_t after;             /* images of before an append */
     struct class_row *classes; /* sorted by name */
     size_t class_count, class_capacity;
     size_t last_class; /* files of a class come together */
@@ -175,6 +176,8 @@ static int load_keys(at_db *db, const char *sql, bool hashes, at_keys *keys, siz
 }
 
 static const char all_paths[] = "SELECT path, id FROM images UNION ALL SELECT path, 0 FROM errors";
+static const char new_paths[] = "SELECT path, id FROM images WHERE id > "
+                                "(SELECT value + 0 FROM meta WHERE key = 'append_after')";
 
 static int load_seen(at_catalog *c, at_error *err)
 {
@@ -193,10 +196,18 @@ at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err)
     at_keys *keys = at_keys_new();
     if (!keys)
         at_nomem(err);
-    else if (load_keys(c->db, all_paths, false, keys, count, err) == 0)
+    else if (load_keys(c->db, c->after ? new_paths : all_paths, false, keys, count, err) == 0)
         return keys;
     at_keys_free(keys);
     return NULL;
+}
+
+static uint64_t number_of(at_catalog *c, const char *key)
+{
+    char *text = at_catalog_meta(c, key);
+    uint64_t value = text ? strtoull(text, NULL, 10) : 0;
+    free(text);
+    return value;
 }
 
 at_catalog *at_catalog_open(const char *folder, at_error *err)
@@ -212,6 +223,7 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
         at_db_exec(c->db, schema, err) < 0 || !prepare(c, err) || load_classes(c, err) < 0 ||
         load_seen(c, err) < 0 || at_db_exec(c->db, "BEGIN", err) < 0)
         goto fail_open;
+    c->after = (int64_t)number_of(c, "append_after");
     free(path);
     return c;
 fail_open:
@@ -240,6 +252,11 @@ void at_catalog_close(at_catalog *c)
 at_db *at_catalog_db(at_catalog *c)
 {
     return c->db;
+}
+
+int64_t at_catalog_after(const at_catalog *c)
+{
+    return c->after;
 }
 
 int at_catalog_set_meta(at_catalog *c, const char *key, const char *value, at_error *err)
@@ -344,25 +361,21 @@ static int add_image(at_catalog *c, at_shard_writer *shards, const at_item *item
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
 {
     at_key key = at_key_of_path(item->path.data);
-    if (at_keys_get(c->paths, key) >= 0) {
+    int64_t before = at_keys_get(c->paths, key);
+    if (before >= 0 && (before > c->after || c->after == 0)) {
         at_log(AT_LOG_WARN, "%s comes twice: the first is kept", item->path.data);
         return 0;
     }
-    int code = item->bad ? add_error(c, item, err) : add_image(c, shards, item, err);
-    if (code == 0 && !at_keys_add(c->paths, key, 0))
+    int code = before >= 0 ? at_append_meet(c->db, item, before, err) : 1;
+    if (code <= 0)
+        return code;
+    code = item->bad ? add_error(c, item, err) : add_image(c, shards, item, err);
+    if (code == 0 && !at_keys_add(c->paths, key, item->bad ? 0 : at_db_last_id(c->db)))
         code = at_nomem(err);
     return code;
 }
 
 /* ---- resuming ---- */
-
-static uint64_t number_of(at_catalog *c, const char *key)
-{
-    char *text = at_catalog_meta(c, key);
-    uint64_t value = text ? strtoull(text, NULL, 10) : 0;
-    free(text);
-    return value;
-}
 
 static int load_records(at_catalog *c, int64_t shard, at_shard_record **records, size_t *count,
                         at_error *err)

@@ -29,12 +29,15 @@ static int by_key(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static int load_candidates(at_db *db, uint64_t seed, struct candidate **out, size_t *count,
-                           at_error *err)
+static int load_candidates(at_db *db, int64_t after, uint64_t seed, struct candidate **out,
+                           size_t *count, at_error *err)
 {
-    at_stmt *s = at_db_prepare(db, "SELECT label, id, hash FROM images WHERE split = 'train'", err);
+    at_stmt *s = at_db_prepare(
+        db, "SELECT label, id, hash FROM images WHERE split = 'train' AND id > ?", err);
     int code = s ? 1 : AT_EIO;
     size_t capacity = 0;
+    if (s)
+        at_stmt_bind(s, "i", after);
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
         if (*count == capacity) {
             capacity = capacity ? 2 * capacity : 4096;
@@ -90,9 +93,11 @@ static int move_to_val(at_db *db, const struct candidate *k, size_t n, double fr
     return code;
 }
 
-static int count_rows(at_db *db, const char *sql, int64_t *count, at_error *err)
+static int count_rows(at_db *db, const char *sql, int64_t after, int64_t *count, at_error *err)
 {
     at_stmt *s = at_db_prepare(db, sql, err);
+    if (s)
+        at_stmt_bind(s, "i", after);
     int code = s ? at_stmt_step(s, err) : AT_EIO;
     if (code == 1)
         *count = at_stmt_int(s, 0);
@@ -100,10 +105,11 @@ static int count_rows(at_db *db, const char *sql, int64_t *count, at_error *err)
     return code < 0 ? code : 0;
 }
 
-static int split_val(at_db *db, const at_ingest_options *o, at_error *err)
+static int split_val(at_db *db, int64_t after, const at_ingest_options *o, at_error *err)
 {
     int64_t there = 0;
-    int code = count_rows(db, "SELECT count(*) FROM images WHERE split = 'val'", &there, err);
+    int code = count_rows(db, "SELECT count(*) FROM images WHERE split = 'val' AND id > ?", after,
+                          &there, err);
     if (code < 0)
         return code;
     if (there > 0)
@@ -111,7 +117,7 @@ static int split_val(at_db *db, const at_ingest_options *o, at_error *err)
                        "%s has a validation split of its own: leave val-fraction away", o->source);
     struct candidate *k = NULL;
     size_t n = 0;
-    code = load_candidates(db, o->seed, &k, &n, err);
+    code = load_candidates(db, after, o->seed, &k, &n, err);
     if (code == 0 && n) {
         qsort(k, n, sizeof *k, by_key);
         code = move_to_val(db, k, n, o->val_fraction, err);
@@ -170,18 +176,23 @@ static int make_indexes(at_db *db, at_error *err)
                       err);
 }
 
-static int set_facts(at_catalog *c, const at_ingest_options *o, at_error *err)
+/* What the data set was first made with stays, whatever is appended. */
+static int set_origin(at_catalog *c, const at_ingest_options *o, at_error *err)
 {
     char fraction[32], seed[24];
     snprintf(fraction, sizeof fraction, "%.9g", o->val_fraction);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)o->seed);
+    int code = at_catalog_set_meta(c, "val_fraction", fraction, err);
+    return code < 0 ? code : at_catalog_set_meta(c, "seed", seed, err);
+}
+
+static int set_facts(at_catalog *c, const at_ingest_options *o, at_error *err)
+{
     int code = at_catalog_set_meta(c, "format", "1", err);
     if (code == 0)
         code = at_catalog_set_meta(c, "atoll", ATOLL_VERSION, err);
     if (code == 0)
-        code = at_catalog_set_meta(c, "val_fraction", fraction, err);
-    if (code == 0)
-        code = at_catalog_set_meta(c, "seed", seed, err);
+        code = at_catalog_after(c) ? at_append_record(c, o, err) : set_origin(c, o, err);
     if (code == 0)
         code = at_db_exec(at_catalog_db(c), "DELETE FROM meta WHERE key LIKE 'resume%'", err);
     return code < 0 ? code : at_catalog_set_meta(c, "complete", "1", err);
@@ -192,7 +203,7 @@ static int set_facts(at_catalog *c, const at_ingest_options *o, at_error *err)
 static int expect_images(at_db *db, const at_ingest_options *o, at_error *err)
 {
     int64_t images = 0;
-    int code = count_rows(db, "SELECT count(*) FROM images", &images, err);
+    int code = count_rows(db, "SELECT count(*) FROM images WHERE id > ?", 0, &images, err);
     if (code < 0 || images > 0)
         return code;
     at_stmt *s = at_db_prepare(db, "SELECT count(*), min(path), reason, detail FROM errors", err);
@@ -218,7 +229,9 @@ int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source
     if (code == 0 && !o->allow_missing_classes)
         code = at_labels_check(c, err);
     if (code == 0 && o->val_fraction > 0)
-        code = split_val(db, o, err);
+        code = split_val(db, at_catalog_after(c), o, err);
+    if (code == 0 && at_catalog_after(c))
+        code = at_append_keep_copies_together(c, o, err);
     if (code == 0)
         code = set_shape(db, err);
     if (code == 0)

@@ -45,7 +45,7 @@ static const at_known_dataset *find(const char *name, at_error *err)
 /* Reads it all as ingest will, without decoding. */
 static int check_source(const char *path, at_error *err)
 {
-    at_source *s = at_source_open(path, err);
+    at_source *s = at_source_open(path, NULL, err);
     if (!s)
         return err->code;
     at_item item = {0};

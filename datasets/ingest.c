@@ -6,11 +6,10 @@
  *
  * All happens in <out>.partial, which a lock protects against a second ingest, and which is renamed
  * to <out> when it is complete. Stopped at any point, killed even, the next ingest with `resume`
- * goes on behind the last commit. */
+ * goes on behind the last commit. An append works in <out>/append.partial (append.c). */
 #include "internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,6 +23,7 @@ struct ingest {
     const at_ingest_tuning *tuning;
     char *out, *partial, *shards_folder;
     at_lock *lock, *turn; /* turn: among the processes of `together` */
+    bool waited;          /* for another of them, which has done it */
     at_source *source;
     at_catalog *catalog;
     at_shard_writer *shards;
@@ -98,16 +98,6 @@ static int run_pipeline(struct ingest *g, at_error *err)
 
 /* ---- folders ---- */
 
-static int sync_folder(const char *path, at_error *err)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int failed = fd < 0 || (fsync(fd) && errno != EINVAL);
-    int code = failed ? at_fail_errno(err, errno, "cannot sync folder %s", path) : 0;
-    if (fd >= 0)
-        close(fd);
-    return code;
-}
-
 static int clear_partial(const struct ingest *g, at_error *err)
 {
     static const char *const files[] = {"catalog.db", "catalog.db-wal", "catalog.db-shm",
@@ -123,7 +113,15 @@ static int clear_partial(const struct ingest *g, at_error *err)
         if (code < 0)
             return code;
     }
-    return at_remove_tree(g->shards_folder, err);
+    return g->options->append ? 0 : at_remove_tree(g->shards_folder, err);
+}
+
+/* Whoever ended meanwhile has removed the lock's file: then it protects from nobody. */
+static bool is_named(const at_lock *lock, const char *path)
+{
+    struct stat held, named;
+    return fstat(at_lock_descriptor(lock), &held) == 0 && stat(path, &named) == 0 &&
+           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
 }
 
 static int take_partial(struct ingest *g, at_error *err)
@@ -136,6 +134,11 @@ static int take_partial(struct ingest *g, at_error *err)
         return at_nomem(err);
     at_error local = {0};
     g->lock = at_lock_take(path, false, &local);
+    if (g->lock && !is_named(g->lock, path)) {
+        at_lock_release(g->lock);
+        g->lock = NULL;
+        local.code = AT_EPEER;
+    }
     free(path);
     if (!g->lock && local.code == AT_EPEER)
         return at_fail(err, AT_EPEER, "another ingest is writing %s", g->partial);
@@ -144,24 +147,35 @@ static int take_partial(struct ingest *g, at_error *err)
     return g->options->resume ? 0 : clear_partial(g, err);
 }
 
+/* Notes what was begun with, or holds it against what is given now. */
+static int same_fact(struct ingest *g, const char *key, const char *value, at_error *err)
+{
+    char *name = at_format("%s%s", g->options->append ? "append_" : "", key);
+    char *begun = name ? at_catalog_meta(g->catalog, name) : NULL;
+    int code = name ? 0 : at_nomem(err);
+    if (begun && strcmp(begun, value))
+        code = at_fail(err, AT_EINPUT,
+                       "%s was begun from %s %s, not from %s: leave --resume away to begin anew",
+                       g->partial, key, begun, value);
+    else if (code == 0 && !begun)
+        code = at_catalog_set_meta(g->catalog, name, value, err);
+    free(begun);
+    free(name);
+    return code;
+}
+
 /* The source that a half-made data set was begun from must be this one. */
 static int same_source(struct ingest *g, at_error *err)
 {
     char *path = realpath(g->options->source, NULL);
-    char *begun = at_catalog_meta(g->catalog, "source");
-    int code = 0;
-    if (!path)
-        code = at_fail_errno(err, errno, "cannot read source %s", g->options->source);
-    else if (begun && strcmp(begun, path))
-        code = at_fail(err, AT_EINPUT,
-                       "%s was begun from %s, not from %s: leave --resume away to begin anew",
-                       g->partial, begun, path);
-    else if (!begun)
-        code = at_catalog_set_meta(g->catalog, "source", path, err);
-    if (code == 0)
-        code = at_catalog_set_meta(g->catalog, "source_kind", g->source->kind->name, err);
-    free(begun);
+    int code = path ? same_fact(g, "source", path, err)
+                    : at_fail_errno(err, errno, "cannot read source %s", g->options->source);
     free(path);
+    if (code == 0)
+        code = same_fact(g, "source_kind", g->source->kind->name, err);
+    if (code == 0)
+        code = same_fact(g, "labels",
+                         g->source->labels ? at_label_file_hash(g->source->labels) : "", err);
     return code;
 }
 
@@ -180,8 +194,10 @@ static int outside_source(const struct ingest *g, at_error *err)
 
 static int open_all(struct ingest *g, at_error *err)
 {
-    g->source = at_source_open(g->options->source, err);
+    g->source = at_source_open(g->options->source, g->options->labels, err);
     if (!g->source || take_partial(g, err) < 0 || outside_source(g, err) < 0)
+        return err->code;
+    if (g->options->append && at_append_begin(g->out, g->partial, err) < 0)
         return err->code;
     g->catalog = at_catalog_open(g->partial, err);
     if (!g->catalog || same_source(g, err) < 0)
@@ -199,47 +215,54 @@ static bool is_complete(struct ingest *g)
     return complete != NULL;
 }
 
+/* An append that had no new content to store leaves a shard of none. */
+static int drop_empty_shard(const struct ingest *g, at_error *err)
+{
+    at_stmt *s = at_db_prepare(at_catalog_db(g->catalog), "SELECT max(shard) FROM blobs", err);
+    int code = s ? at_stmt_step(s, err) : err->code;
+    if (code == 1)
+        code = at_shard_remove_from(g->shards_folder, at_stmt_int(s, 0) + 1, err);
+    at_stmt_free(s);
+    return code;
+}
+
 /* From <out>.partial to <out>. The catalog leaves WAL mode: then it can be read from a read-only
  * folder. */
 static int publish(struct ingest *g, at_error *err)
 {
-    int code = at_db_exec(at_catalog_db(g->catalog), "PRAGMA journal_mode = DELETE", err);
+    int code = drop_empty_shard(g, err);
+    if (code == 0 && g->options->append)
+        code = at_append_unmark(g->catalog, err);
+    if (code == 0)
+        code = at_db_exec(at_catalog_db(g->catalog), "PRAGMA journal_mode = DELETE", err);
     at_catalog_close(g->catalog);
     g->catalog = NULL;
     if (code == 0)
-        code = sync_folder(g->shards_folder, err);
-    char *lock = at_path_join(g->partial, ".lock");
-    if (lock)
-        unlink(lock);
-    free(lock);
-    if (code == 0)
-        code = sync_folder(g->partial, err);
-    if (code == 0 && rename(g->partial, g->out))
-        code = at_fail_errno(err, errno, "cannot rename %s to %s", g->partial, g->out);
-    char *slash = strrchr(g->out, '/');
-    char *parent = !slash            ? strdup(".")
-                   : slash == g->out ? strdup("/")
-                                     : strndup(g->out, (size_t)(slash - g->out));
-    if (code == 0 && parent)
-        code = sync_folder(parent, err);
-    free(parent);
-    return code;
+        code = at_sync_path(g->shards_folder, err);
+    if (code < 0)
+        return code;
+    return g->options->append ? at_publish_catalog(g->partial, g->out, err)
+                              : at_publish_folder(g->partial, g->out, err);
 }
 
 /* ---- the whole ---- */
 
-static int count_all(at_db *db, at_ingest_result *result, at_error *err)
+/* after: images with a higher id are new. */
+static int count_all(at_db *db, int64_t after, at_ingest_result *result, at_error *err)
 {
     at_stmt *s =
         at_db_prepare(db,
                       "SELECT (SELECT count(*) FROM images), (SELECT count(*) FROM errors),"
-                      " (SELECT sum(bytes) FROM blobs)",
+                      " (SELECT sum(bytes) FROM blobs), (SELECT count(*) FROM images WHERE id > ?)",
                       err);
+    if (s)
+        at_stmt_bind(s, "i", after);
     int code = s ? at_stmt_step(s, err) : err->code;
     if (code == 1) {
         result->images = (uint64_t)at_stmt_int(s, 0);
         result->errors = (uint64_t)at_stmt_int(s, 1);
         result->bytes = (uint64_t)at_stmt_int(s, 2);
+        result->added = (uint64_t)at_stmt_int(s, 3);
     }
     at_stmt_free(s);
     return code < 0 ? code : 0;
@@ -262,7 +285,7 @@ static int ingest(struct ingest *g, at_ingest_result *result, at_error *err)
     if (code == 0)
         code = is_complete(g) ? at_db_exec(at_catalog_db(g->catalog), "COMMIT", err) : fill(g, err);
     if (code == 0)
-        code = count_all(at_catalog_db(g->catalog), result, err);
+        code = count_all(at_catalog_db(g->catalog), at_catalog_after(g->catalog), result, err);
     result->resumed = g->resumed;
     return code < 0 ? code : publish(g, err);
 }
@@ -292,6 +315,12 @@ static bool is_made(const struct ingest *g)
     return at_file_exists(g->out) || at_dir_exists(g->out);
 }
 
+/* Whether the process that was waited for has reached its end. */
+static bool is_done(const struct ingest *g)
+{
+    return g->options->append ? !at_dir_exists(g->partial) : is_made(g);
+}
+
 /* The first to come makes the data set. Who had to wait finds it made, or fails: its lock may be of
  * a file that is no longer there, so it must not take over. */
 static int take_turn(struct ingest *g, at_error *err)
@@ -306,10 +335,11 @@ static int take_turn(struct ingest *g, at_error *err)
     if (code == AT_EPEER) {
         at_lock *end = at_lock_take(path, true, &local);
         code = !end ? local.code
-               : is_made(g)
+               : is_done(g)
                    ? 0
                    : at_fail(&local, AT_EPEER, "another process was making %s and failed", g->out);
         at_lock_release(end);
+        g->waited = true;
     }
     free(path);
     return code < 0 ? at_fail(err, code, "%s", local.message) : 0;
@@ -343,8 +373,9 @@ static bool name_folders(struct ingest *g, const char *out)
     while (length > 1 && out[length - 1] == '/')
         length--;
     g->out = strndup(out, length);
-    g->partial = g->out ? at_format("%s.partial", g->out) : NULL;
-    g->shards_folder = g->partial ? at_path_join(g->partial, "shards") : NULL;
+    bool append = g->options->append;
+    g->partial = g->out ? at_format(append ? "%s/append.partial" : "%s.partial", g->out) : NULL;
+    g->shards_folder = g->partial ? at_path_join(append ? g->out : g->partial, "shards") : NULL;
     return g->shards_folder != NULL;
 }
 
@@ -353,20 +384,28 @@ static bool name_folders(struct ingest *g, const char *out)
 static int was_made_so(at_db *db, const at_ingest_options *o, at_error *err)
 {
     char *path = realpath(o->source, NULL);
+    at_label_file *labels = o->labels ? at_label_file_read(o->labels, err) : NULL;
+    if (o->labels && !labels) {
+        free(path);
+        return err->code;
+    }
     at_stmt *s =
         at_db_prepare(db,
                       "SELECT (SELECT value FROM meta WHERE key = 'source') = ?"
+                      " AND ifnull((SELECT value FROM meta WHERE key = 'labels'), '') = ?"
                       " AND (SELECT value FROM meta WHERE key = 'seed') = CAST(? AS TEXT)"
                       " AND abs((SELECT value FROM meta WHERE key = 'val_fraction') - ?) < 1e-8",
                       err);
     int code = s ? 0 : err->code;
     if (s) {
-        at_stmt_bind(s, "sir", path, (int64_t)o->seed, o->val_fraction);
+        at_stmt_bind(s, "ssir", path, labels ? at_label_file_hash(labels) : "", (int64_t)o->seed,
+                     o->val_fraction);
         code = at_stmt_step(s, err);
     }
     if (code == 1)
         code = (int)at_stmt_int(s, 0);
     at_stmt_free(s);
+    at_label_file_free(labels);
     free(path);
     return code;
 }
@@ -383,9 +422,9 @@ static int accept_finished(const struct ingest *g, at_ingest_result *result, at_
                        g->out);
     char *catalog = at_path_join(g->out, "catalog.db");
     at_db *db = catalog ? at_db_open(catalog, AT_DB_READ, err) : NULL;
-    int code = db ? was_made_so(db, g->options, err) : AT_EINPUT;
+    int code = !db ? AT_EINPUT : g->options->append ? 1 : was_made_so(db, g->options, err);
     if (code == 1)
-        code = count_all(db, result, err);
+        code = count_all(db, 0, result, err);
     else if (code == 0)
         code = at_fail(err, AT_EINPUT,
                        "%s exists already, made from another source or with other options", g->out);
@@ -394,6 +433,14 @@ static int accept_finished(const struct ingest *g, at_ingest_result *result, at_
     at_db_close(db);
     free(catalog);
     return code;
+}
+
+/* What there is to append to; a data set of another format is refused here. */
+static int expect_dataset(const struct ingest *g, at_error *err)
+{
+    at_dataset *d = at_dataset_open_head(g->out, err);
+    at_dataset_close(d);
+    return d ? 0 : at_fail_in(err, "nothing to append to");
 }
 
 static int check_options(const at_ingest_options *o, at_error *err)
@@ -423,7 +470,9 @@ int at_ingest_tuned(const at_ingest_options *o, const at_ingest_tuning *tuning,
         code = at_nomem(err);
     else if (o->together && (code = take_turn(&g, err)) < 0)
         ;
-    else if (is_made(&g))
+    else if (o->append && (code = expect_dataset(&g, err)) < 0)
+        ;
+    else if (o->append ? g.waited : is_made(&g))
         code = accept_finished(&g, result, err);
     else if ((code = ingest(&g, result, err)) < 0)
         explain(&g, err);

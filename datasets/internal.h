@@ -129,10 +129,31 @@ void at_item_load(at_item *item, size_t limit);
 /* Decodes .bytes (checking them) and fills hash, crc, format, size and statistics. */
 void at_item_examine(at_item *item, at_decoder *decoder);
 
+/* ---- label files: class and split of each file of a source ----------------------------------- */
+typedef struct at_label_row {
+    const char *path, *label, *split; /* split NULL: the file has no such column */
+    size_t line;
+} at_label_row;
+typedef int (*at_label_fn)(void *context, const at_label_row *row, at_error *err);
+/* Calls fn for every row of a CSV or JSON-lines file (label_rows.c). AT_EINPUT names file and line.
+ */
+int at_label_rows(const char *text, size_t bytes, const char *name, at_label_fn fn, void *context,
+                  at_error *err);
+typedef struct at_label_file at_label_file; /* label_file.c */
+at_label_file *at_label_file_read(const char *path, at_error *err);
+void at_label_file_free(at_label_file *f);
+const char *at_label_file_hash(const at_label_file *f); /* of its content */
+/* Gives the item its row's class and split, or sets it aside. false: it is the label file itself. */
+bool at_label_file_apply(at_label_file *f, at_item *item);
+/* 1: the item, a fresh one, tells of the next row whose file neither came nor is in skip; 0: none is
+ * left. */
+int at_label_file_missing(at_label_file *f, const at_keys *skip, at_item *item);
+
 /* ---- sources (source.c, source_*.c by sources.def) ------------------------------------------- */
 typedef struct at_source at_source;
 typedef struct at_source_kind {
     const char *name;
+    bool own_labels; /* it has no files that a label file could name */
     bool (*recognise)(const char *path); /* by content */
     int (*open)(at_source *s, at_error *err);
     /* 1: *item is filled, 0: the end, negative: error. Items of s->skip are passed over. */
@@ -144,6 +165,7 @@ struct at_source {
     char *path;
     const at_keys *skip; /* paths to pass over; borrowed, may be NULL */
     size_t limit;        /* bytes of a file, beyond which it is not read */
+    at_label_file *labels; /* or NULL */
     void *state;         /* the kind's own */
     double total, done;  /* progress in units; total 0: unknown */
     const char *unit;
@@ -152,7 +174,8 @@ struct at_source {
     char **names;
     size_t name_count;
 };
-at_source *at_source_open(const char *path, at_error *err);
+/* labels: a label file, or NULL. */
+at_source *at_source_open(const char *path, const char *labels, at_error *err);
 int at_source_next(at_source *s, at_item *item, at_error *err);
 void at_source_close(at_source *s);
 /* Copies n names into s->names. */
@@ -238,6 +261,8 @@ int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const ch
 int at_shard_sync(at_shard_writer *w, int64_t *shard, uint64_t *bytes, at_error *err);
 int at_shard_finish(at_shard_writer *w, at_error *err); /* writes the last index; close follows */
 void at_shard_writer_close(at_shard_writer *w);
+/* Removes shards number, number + 1, ... as far as they are there. */
+int at_shard_remove_from(const char *folder, int64_t number, at_error *err);
 typedef struct at_shard {
     const uint8_t *data;
     size_t size;
@@ -263,7 +288,9 @@ char *at_catalog_meta(at_catalog *c, const char *key); /* malloc'd, NULL: none *
 /* The writer that goes on where the catalog's last commit left it. */
 at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t limit,
                                    at_error *err);
-/* Paths of all images and errors; *count tells how many. */
+/* Images with a higher id are new in this ingest: 0, or what an append found. */
+int64_t at_catalog_after(const at_catalog *c);
+/* Paths of all new images and errors (of an append: of new images); *count tells how many. */
 at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err);
 
 /* ---- the end of an ingest: labels and checks (labels.c), splits and identity (finish.c) ------ */
@@ -274,6 +301,24 @@ int at_labels_check(at_catalog *c, at_error *err);
 /* All of it: labels, checks, validation split, identity, meta. One transaction. */
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
                       at_error *err);
+
+/* ---- appending to a data set (append.c) ------------------------------------------------------- */
+/* <folder>/catalog.db becomes a copy of the data set's, ready for new rows; there already: it stays. */
+int at_append_begin(const char *dataset, const char *folder, at_error *err);
+/* The item's path is that of image `id` of before, or, 0, of an error. 1: it is to be added, 0: it
+ * is there already, AT_EINPUT: with another content. */
+int at_append_meet(at_db *db, const at_item *item, int64_t id, at_error *err);
+/* What was split by fraction and seed: a content is not on both sides. */
+int at_append_keep_copies_together(at_catalog *c, const at_ingest_options *o, at_error *err);
+int at_append_record(at_catalog *c, const at_ingest_options *o, at_error *err);
+/* What tells the catalog from a data set's goes: nothing is left to do but to publish it. */
+int at_append_unmark(at_catalog *c, at_error *err);
+/* ---- the last step (publish.c) --------------------------------------------------------------- */
+/* The folder, whose lock goes, becomes the data set. */
+int at_publish_folder(const char *partial, const char *out, at_error *err);
+/* The folder's catalog becomes the data set's; the folder goes. */
+int at_publish_catalog(const char *partial, const char *dataset, at_error *err);
+int at_sync_path(const char *path, at_error *err); /* a file's or folder's fsync */
 
 /* ---- downloads (download.c) ------------------------------------------------------------------ */
 int at_file_sha256(const char *path, char hex[65], uint64_t *bytes, at_error *err);

@@ -4,7 +4,10 @@
  * Labels must not depend on the order in which classes appeared: they follow the names (numbers by
  * value), or the source's own numbering. A tar is read once, so only now it shows that all of it
  * lies in one leading folder, "photos/cat/1.jpg": while there is only one class and every image
- * lies deeper, the classes are looked for one folder further down. */
+ * lies deeper, the classes are looked for one folder further down.
+ *
+ * Of an append only the new images are looked at; the classes of before keep their labels, and those
+ * that are new come behind them. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -43,9 +46,9 @@ static int add_class(struct classes *k, const char *name, int64_t old, at_error 
     return 0;
 }
 
-static int load_classes(at_db *db, struct classes *k, at_error *err)
+static int load_classes(at_db *db, const char *sql, struct classes *k, at_error *err)
 {
-    at_stmt *s = at_db_prepare(db, "SELECT name, label FROM classes ORDER BY label", err);
+    at_stmt *s = at_db_prepare(db, sql, err);
     int code = s ? 1 : AT_EIO;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
         int failed = add_class(k, at_stmt_text(s, 0), at_stmt_int(s, 1), err);
@@ -70,11 +73,13 @@ static int64_t label_of(struct classes *k, const char *name, size_t length, at_e
 }
 
 /* Whether every image has a class folder behind `skip` leading ones. 1, 0 or negative. */
-static int all_deeper(at_db *db, size_t skip, at_error *err)
+static int all_deeper(at_db *db, int64_t after, size_t skip, at_error *err)
 {
-    at_stmt *s = at_db_prepare(db, "SELECT path FROM images", err);
+    at_stmt *s = at_db_prepare(db, "SELECT path FROM images WHERE id > ?", err);
     int code = s ? 1 : AT_EIO;
     bool deeper = true;
+    if (s)
+        at_stmt_bind(s, "i", after);
     while (deeper && code == 1 && (code = at_stmt_step(s, err)) == 1) {
         at_split split;
         const char *name;
@@ -86,12 +91,14 @@ static int all_deeper(at_db *db, size_t skip, at_error *err)
 }
 
 /* Gives every image the class behind `skip` leading folders. */
-static int descend(at_db *db, size_t skip, struct classes *k, at_error *err)
+static int descend(at_db *db, int64_t after, size_t skip, struct classes *k, at_error *err)
 {
     classes_fini(k);
-    at_stmt *s = at_db_prepare(db, "SELECT id, path FROM images", err);
+    at_stmt *s = at_db_prepare(db, "SELECT id, path FROM images WHERE id > ?", err);
     at_stmt *set = at_db_prepare(db, "UPDATE images SET label = ? WHERE id = ?", err);
     int code = s && set ? 1 : AT_EIO;
+    if (s)
+        at_stmt_bind(s, "i", after);
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
         at_split split;
         const char *name;
@@ -110,15 +117,28 @@ static int descend(at_db *db, size_t skip, struct classes *k, at_error *err)
     return code;
 }
 
-static int find_layout(at_db *db, struct classes *k, at_error *err)
+/* The place of the name among the classes, -1: none. */
+static int64_t place_of(const struct classes *k, const char *name)
+{
+    for (size_t i = 0; i < k->count; i++)
+        if (!strcmp(k->items[i].name, name))
+            return (int64_t)i;
+    return -1;
+}
+
+/* A folder that is a class of before is no leading one. */
+static int find_layout(at_db *db, int64_t after, const struct classes *known, struct classes *k,
+                       at_error *err)
 {
     int code = 1;
     for (size_t skip = 1; code == 1 && k->count == 1 && skip < MAX_LEADING; skip++) {
-        code = all_deeper(db, skip, err);
+        if (place_of(known, k->items[0].name) >= 0)
+            break;
+        code = all_deeper(db, after, skip, err);
         if (code != 1)
             break;
         char *before = strdup(k->items[0].name);
-        code = before ? descend(db, skip, k, err) : at_nomem(err);
+        code = before ? descend(db, after, skip, k, err) : at_nomem(err);
         bool other = code == 0 && (k->count > 1 || strcmp(before, k->items[0].name));
         free(before);
         code = code < 0 ? code : other; /* below a split's folder it stays what it is */
@@ -154,58 +174,86 @@ static void sort(struct classes *k)
         qsort(k->items, k->count, sizeof *k->items, numbers ? by_number : by_name);
 }
 
-/* The new label of class i (sorted). */
-static int64_t number(const struct classes *k, size_t i, const at_source *source)
+/* The name that the source gives a class, NULL: none. */
+static const char *name_of(const struct classes *k, size_t i, const at_source *source)
 {
-    return source->names ? atol(k->items[i].name) : (int64_t)i;
+    if (!source->names)
+        return k->items[i].name;
+    size_t number = (size_t)atol(k->items[i].name);
+    return number < source->name_count ? source->names[number] : NULL;
 }
 
-static int fill_map(at_db *db, const struct classes *k, const at_source *source, at_error *err)
+/* All classes in the order of their labels: those of before, then the source's own or those that
+ * appeared, as far as they are not among them. */
+static int list_all(struct classes *all, const struct classes *k, const at_source *source,
+                    at_error *err)
 {
-    int code =
-        at_db_exec(db,
-                   "CREATE TEMP TABLE IF NOT EXISTS relabel(old INTEGER PRIMARY KEY, new INTEGER);"
-                   "DELETE FROM relabel; DELETE FROM classes",
-                   err);
+    int code = 0;
+    if (source->names && all->count == 0)
+        for (size_t i = 0; code == 0 && i < source->name_count; i++)
+            code = add_class(all, source->names[i], 0, err);
     for (size_t i = 0; code == 0 && i < k->count; i++) {
-        int64_t label = number(k, i, source);
-        if (source->names && label >= (int64_t)source->name_count)
-            return at_fail(err, AT_EINPUT, "%s: label %lld has no name: there are %zu",
-                           source->path, (long long)label, source->name_count);
-        code = at_db_run(db, err, "INSERT INTO relabel VALUES(?,?)", "ii", k->items[i].old, label);
-        if (code == 0 && !source->names)
-            code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", label,
-                             k->items[i].name);
+        const char *name = name_of(k, i, source);
+        if (!name)
+            code = at_fail(err, AT_EINPUT, "%s: label %s has no name: there are %zu", source->path,
+                           k->items[i].name, source->name_count);
+        else if (place_of(all, name) < 0)
+            code = add_class(all, name, 0, err);
     }
-    for (size_t i = 0; code == 0 && i < source->name_count; i++)
-        code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", (int64_t)i,
-                         source->names[i]);
     return code;
 }
 
-static bool is_identity(const struct classes *k, const at_source *source)
+static int write_all(at_db *db, const struct classes *all, at_error *err)
 {
-    for (size_t i = 0; i < k->count; i++)
-        if (number(k, i, source) != k->items[i].old)
-            return false;
-    return true;
+    int code = at_db_exec(db, "DELETE FROM classes", err);
+    for (size_t i = 0; code == 0 && i < all->count; i++)
+        code = at_db_run(db, err, "INSERT INTO classes VALUES(?,?)", "is", (int64_t)i,
+                         all->items[i].name);
+    return code;
+}
+
+static int relabel(at_db *db, int64_t after, const struct classes *k, const struct classes *all,
+                   const at_source *source, at_error *err)
+{
+    bool same = true;
+    int code =
+        at_db_exec(db,
+                   "CREATE TEMP TABLE IF NOT EXISTS relabel(old INTEGER PRIMARY KEY, new INTEGER);"
+                   "DELETE FROM relabel",
+                   err);
+    for (size_t i = 0; code == 0 && i < k->count; i++) {
+        int64_t label = place_of(all, name_of(k, i, source));
+        same = same && label == k->items[i].old;
+        code = at_db_run(db, err, "INSERT INTO relabel VALUES(?,?)", "ii", k->items[i].old, label);
+    }
+    if (code == 0 && !same)
+        code = at_db_run(db, err,
+                         "UPDATE images SET label = (SELECT new FROM relabel WHERE old = label)"
+                         " WHERE id > ?",
+                         "i", after);
+    return code;
 }
 
 int at_labels_assign(at_catalog *c, const at_source *source, at_error *err)
 {
     at_db *db = at_catalog_db(c);
-    struct classes k = {0};
-    int code = load_classes(db, &k, err);
-    if (code == 0 && !source->names)
-        code = find_layout(db, &k, err);
+    int64_t after = at_catalog_after(c);
+    struct classes k = {0}, all = {0};
+    int code = load_classes(db, "SELECT name, label FROM classes ORDER BY label", &k, err);
+    if (code == 0 && after)
+        code = load_classes(db, "SELECT name, label FROM append_classes ORDER BY label", &all, err);
+    if (code == 0 && !source->names && !source->labels)
+        code = find_layout(db, after, &all, &k, err);
     if (code == 0) {
         sort(&k);
-        code = fill_map(db, &k, source, err);
+        code = list_all(&all, &k, source, err);
     }
-    if (code == 0 && !is_identity(&k, source))
-        code = at_db_exec(
-            db, "UPDATE images SET label = (SELECT new FROM relabel WHERE old = label)", err);
+    if (code == 0)
+        code = relabel(db, after, &k, &all, source, err);
+    if (code == 0)
+        code = write_all(db, &all, err);
     classes_fini(&k);
+    classes_fini(&all);
     return code < 0 ? code : 0;
 }
 

@@ -161,10 +161,10 @@ int at_shard_finish(at_shard_writer *w, at_error *err)
 
 /* ---- writing ---- */
 
-static int remove_later(const at_shard_writer *w, at_error *err)
+int at_shard_remove_from(const char *folder, int64_t number, at_error *err)
 {
-    for (int64_t n = w->number + 1;; n++) {
-        char *path = path_of(w->folder, n);
+    for (int64_t n = number;; n++) {
+        char *path = path_of(folder, n);
         if (!path)
             return at_nomem(err);
         int failed = unlink(path), reason = errno;
@@ -190,7 +190,8 @@ at_shard_writer *at_shard_writer_open(const char *folder, uint64_t limit, int64_
     w->number = shard;
     w->records = records;
     w->capacity = count;
-    if (at_make_dirs(folder, err) < 0 || open_shard(w, bytes, err) < 0 || remove_later(w, err) < 0)
+    if (at_make_dirs(folder, err) < 0 || open_shard(w, bytes, err) < 0 ||
+        at_shard_remove_from(folder, shard + 1, err) < 0)
         goto fail_open;
     w->count = count;
     return w;

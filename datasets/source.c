@@ -43,7 +43,18 @@ static void explain_unknown(const char *path, at_error *err)
             why.message[0] ? why.message : path);
 }
 
-at_source *at_source_open(const char *path, at_error *err)
+static int read_labels(at_source *s, const char *labels, at_error *err)
+{
+    if (!labels)
+        return 0;
+    if (s->kind->own_labels)
+        return at_fail(err, AT_EINPUT, "%s: a source of kind %s has labels of its own", s->path,
+                       s->kind->name);
+    s->labels = at_label_file_read(labels, err);
+    return s->labels ? 0 : err->code;
+}
+
+at_source *at_source_open(const char *path, const char *labels, at_error *err)
 {
     struct stat st;
     if (stat(path, &st)) {
@@ -64,17 +75,26 @@ at_source *at_source_open(const char *path, at_error *err)
     s->kind = kind;
     s->unit = "images";
     s->limit = AT_FILE_LIMIT;
-    if (kind->open(s, err) < 0) {
+    if (read_labels(s, labels, err) < 0 || kind->open(s, err) < 0) {
         at_source_close(s);
         return NULL;
     }
     return s;
 }
 
+static int next_labelled(at_source *s, at_item *item, at_error *err)
+{
+    int code;
+    while ((code = s->kind->next(s, item, err)) == 1 && !item->path.failed &&
+           !at_label_file_apply(s->labels, item))
+        at_item_reset(item);
+    return code ? code : at_label_file_missing(s->labels, s->skip, item);
+}
+
 int at_source_next(at_source *s, at_item *item, at_error *err)
 {
     at_item_reset(item);
-    int code = s->kind->next(s, item, err);
+    int code = s->labels ? next_labelled(s, item, err) : s->kind->next(s, item, err);
     if (code == 1 && (item->path.failed || item->file.failed || item->class_name.failed))
         return at_nomem(err);
     return code;
@@ -85,6 +105,7 @@ void at_source_close(at_source *s)
     if (!s)
         return;
     s->kind->close(s);
+    at_label_file_free(s->labels);
     for (size_t i = 0; i < s->name_count; i++)
         free(s->names[i]);
     free(s->names);

@@ -327,6 +327,7 @@ static void close_cifar(at_source *s)
 }
 
 const at_source_kind at_source_cifar = {.name = "cifar",
+                                        .own_labels = true,
                                         .recognise = recognise,
                                         .open = open_cifar,
                                         .next = next,

@@ -303,5 +303,9 @@ static void close_idx(at_source *s)
     free(x);
 }
 
-const at_source_kind at_source_idx = {
-    .name = "idx", .recognise = recognise, .open = open_idx, .next = next, .close = close_idx};
+const at_source_kind at_source_idx = {.name = "idx",
+                                      .own_labels = true,
+                                      .recognise = recognise,
+                                      .open = open_idx,
+                                      .next = next,
+                                      .close = close_idx};

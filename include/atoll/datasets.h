@@ -49,10 +49,13 @@ int at_image_encode_png(const at_image *image, void **out, size_t *size, at_erro
 int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out,
                  at_error *err);
 
-/* ---- ingest (ingest.c, source_*.c by sources.def, catalog.c, shard.c) ------------------------ */
+/* ---- ingest (ingest.c, append.c, source_*.c by sources.def, catalog.c, shard.c) -------------- */
 typedef struct at_ingest_options {
-    const char *source; /* folder, tar(.gz), idx folder, CIFAR binary: recognised by content */
+    const char *source; /* folder, tar(.gz), zip, idx folder, CIFAR binary: recognised by content */
     const char *out;
+    const char *labels; /* CSV or JSON-lines that tells class and split of each file, or NULL: the
+                         * folders tell */
+    bool append;        /* to the data set that is there, instead of making one */
     double val_fraction; /* of train, stratified by class, by seed; 0: the source's own splits */
     uint64_t seed;
     int jobs; /* decoding threads; 0: one a CPU */
@@ -63,12 +66,14 @@ typedef struct at_ingest_options {
 } at_ingest_options;
 typedef struct at_ingest_result {
     uint64_t images, errors, bytes; /* of the whole data set; bytes: of contents, each once */
+    uint64_t added;                 /* images that an append, or else the data set, brought */
     uint64_t resumed;               /* of images + errors, found done by an earlier run */
     bool found;                     /* it was there, whole, before this process had its turn */
     double seconds;                 /* of this run */
 } at_ingest_result;
 /* Works in <out>.partial and renames it when complete; interrupted: AT_EINTERRUPTED and resume
- * continues. */
+ * continues. An append works in <out>/append.partial, and the data set is the old one until a last
+ * step that is one renaming; its classes keep their labels, new ones come behind them. */
 int at_ingest(const at_ingest_options *options, at_ingest_result *result, at_error *err);
 
 /* ---- well-known data sets (known.c, download.c) ---------------------------------------------- */

@@ -107,6 +107,11 @@ static void set_transparency(png_structp lib, png_infop info, const png_spec *sp
         png_color_16 grey = {.gray = (png_uint_16)spec->transparent_grey};
         png_set_tRNS(lib, info, NULL, 0, &grey);
     }
+    if (spec->transparent_rgb) {
+        const uint16_t *rgb = spec->transparent_rgb;
+        png_color_16 colour = {.red = rgb[0], .green = rgb[1], .blue = rgb[2]};
+        png_set_tRNS(lib, info, NULL, 0, &colour);
+    }
 }
 
 encoded encode_png(const png_spec *spec, const uint8_t *rows, size_t stride)

@@ -31,8 +31,9 @@ typedef struct png_spec {
     bool interlaced;
     const uint8_t *palette; /* RGB triples */
     int colours;
-    const uint8_t *palette_alpha; /* NULL or one a colour */
-    int transparent_grey;         /* -1: none */
+    const uint8_t *palette_alpha;    /* NULL or one a colour */
+    int transparent_grey;            /* 0: none */
+    const uint16_t *transparent_rgb; /* NULL: none */
 } png_spec;
 /* rows: the packed rows, one behind another, of `stride` bytes. */
 encoded encode_png(const png_spec *spec, const uint8_t *rows, size_t stride);

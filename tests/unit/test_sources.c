@@ -372,7 +372,7 @@ static void test_broken_cifar(void **state)
 static int read_through(const char *path, size_t *items)
 {
     at_error err = {0};
-    at_source *s = at_source_open(path, &err);
+    at_source *s = at_source_open(path, NULL, &err);
     if (!s)
         return err.code;
     at_item item = {0};

@@ -254,8 +254,9 @@ static void test_names_of_every_kind(void **state)
     add_picture(&z, &(member){"a/b\xE9te.png", STORED, .flags = UTF8}, 51);
     write_zip(&z, p);
     at_ingest_result r = ingest_must(p->zip, p->out, 0);
-    assert_int_equal(r.images, NAMES + 2);
-    assert_int_equal(r.errors, 0);
+    assert_int_equal(r.images, NAMES + 1);
+    assert_int_equal(r.errors, 1); /* said to be UTF-8, and it is not */
+    expect(p, "SELECT path LIKE '%its name is no UTF-8' FROM errors", "1");
     expect(p,
            "SELECT count(*) FROM images WHERE path IN ('a/caf\\xE9.png', 'a/new\nline.png', "
            "'a/\"quoted\"''.png', 'a/absolute.png', 'a/dot.png', 'a/<script>.png', "
@@ -289,18 +290,18 @@ static void test_a_member_that_unpacks_to_a_thousandfold(void **state)
     free(data);
 }
 
-/* A thousand names for one member of 15 MB: 15 GB in a file of 70 kB. */
-static void test_members_that_overlap(void **state)
+/* Each below what a member may unpack to, together not. */
+static void test_many_members_that_unpack_to_a_thousandfold(void **state)
 {
     struct place *p = *state;
-    enum { SIZE = 15 << 20, NAMES = 1000 };
+    enum { SIZE = 15 << 20, MEMBERS = 16 };
     uint8_t *data = zeros_with_a_picture_s_beginning(SIZE);
     zip z = {0};
-    member m = {"a/bomb.jpg", DEFLATED};
-    add(&z, &m, data, SIZE);
-    size_t packed = z.file.length - 30 - strlen(m.name);
-    for (int i = 1; i < NAMES; i++)
-        add_entry(&z, &m, 0, (uint32_t)crc32(0, data, SIZE), packed, SIZE);
+    for (int i = 0; i < MEMBERS; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "a/%d.jpg", i);
+        add(&z, &(member){name, DEFLATED}, data, SIZE);
+    }
     write_zip(&z, p);
     at_ingest_options o = {.source = p->zip, .out = p->out};
     const char *message = ingest_must_fail(&o, AT_EINPUT);
@@ -338,7 +339,7 @@ static void test_a_picture_with_a_zip_behind_it_is_a_picture(void **state)
 /* 1: an item, as ingest reads them; all of a source. */
 static int read_through(const char *path, size_t *items, size_t *bad, at_error *err)
 {
-    at_source *s = at_source_open(path, err);
+    at_source *s = at_source_open(path, NULL, err);
     if (!s)
         return err->code;
     at_item item = {0};
@@ -419,7 +420,7 @@ int main(void)
         CASE(test_a_hostile_member_costs_itself),
         CASE(test_names_of_every_kind),
         CASE(test_a_member_that_unpacks_to_a_thousandfold),
-        CASE(test_members_that_overlap),
+        CASE(test_many_members_that_unpack_to_a_thousandfold),
         CASE(test_a_picture_with_a_zip_behind_it_is_a_picture),
         CASE(test_every_truncation_is_refused_by_name),
         CASE(test_random_damage_does_no_harm),
@@ -427,5 +428,7 @@ int main(void)
 #undef CASE
     at_log_set_level(AT_LOG_ERROR);
     at_progress_silence(true);
+    if (at_dir_exists("/dev/shm")) /* thousands of small files */
+        setenv("TMPDIR", "/dev/shm", 0);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

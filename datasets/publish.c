@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The last step of an ingest: one renaming, after which all is on disk. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int at_sync_path(const char *path, at_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int failed = fd < 0 || (fsync(fd) && errno != EINVAL); /* EINVAL: the file system has none */
+    int code = failed ? at_fail_errno(err, errno, "cannot sync %s", path) : 0;
+    if (fd >= 0)
+        close(fd);
+    return code;
+}
+
+/* malloc'd */
+static char *parent_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return !slash          ? strdup(".")
+           : slash == path ? strdup("/")
+                           : strndup(path, (size_t)(slash - path));
+}
+
+int at_publish_folder(const char *partial, const char *out, at_error *err)
+{
+    char *lock = at_path_join(partial, ".lock"), *parent = parent_of(out);
+    int code = lock && parent ? 0 : at_nomem(err);
+    if (code == 0 && unlink(lock) && errno != ENOENT)
+        code = at_fail_errno(err, errno, "cannot remove %s", lock);
+    if (code == 0)
+        code = at_sync_path(partial, err);
+    if (code == 0 && rename(partial, out))
+        code = at_fail_errno(err, errno, "cannot rename %s to %s", partial, out);
+    if (code == 0)
+        code = at_sync_path(parent, err);
+    free(lock);
+    free(parent);
+    return code;
+}
+
+int at_publish_catalog(const char *partial, const char *dataset, at_error *err)
+{
+    char *from = at_path_join(partial, "catalog.db"), *to = at_path_join(dataset, "catalog.db");
+    int code = from && to ? 0 : at_nomem(err);
+    if (code == 0 && rename(from, to))
+        code = at_fail_errno(err, errno, "cannot rename %s to %s", from, to);
+    if (code == 0)
+        code = at_sync_path(dataset, err);
+    if (code == 0)
+        code = at_remove_tree(partial, err);
+    free(from);
+    free(to);
+    return code;
+}
