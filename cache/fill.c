@@ -52,7 +52,8 @@ static int fit_sample(const filling *f, at_decoder *decoder, size_t i, uint8_t *
     if (rc)
         return rc;
     *label = sample.label;
-    rc = at_decoder_decode(decoder, sample.bytes, sample.size, NULL, &view, NULL, err);
+    rc = at_decoder_decode(decoder, sample.bytes, sample.size, at_dataset_limits(p->dataset), &view,
+                           NULL, err);
     if (!rc)
         rc = at_image_fit(&view, p->height, p->width, p->channels, pixels, err);
     return rc ? at_fail_in(err, "%s", at_dataset_sample_path(p->dataset, f->split, i)) : 0;

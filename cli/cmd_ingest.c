@@ -8,7 +8,7 @@
 typedef struct args {
     char *out, *labels;
     double val_fraction;
-    int64_t seed, jobs;
+    int64_t seed, jobs, max_pixels, max_bytes;
     bool resume, append, allow_missing_classes, json;
 } args;
 
@@ -30,6 +30,10 @@ static const at_option options[] = {
      "go on with what an earlier run left behind"},
     {"allow-missing-classes", AT_OPT_BOOL, offsetof(args, allow_missing_classes), "false",
      "take a source in which a split lacks a class"},
+    {"max-pixels", AT_OPT_INT, offsetof(args, max_pixels), "134217728",
+     "a picture of more is set aside as too-large", "N", .min = 1, .max = -1},
+    {"max-bytes", AT_OPT_INT, offsetof(args, max_bytes), "268435456",
+     "a file of more is set aside as too-large", "N", .min = 1, .max = -1},
     {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object"},
     {0}};
 
@@ -62,6 +66,7 @@ static int ingest(const char *source, const args *a, at_error *err)
     at_ingest_result r;
     at_ingest_options o = {.source = source,
                            .out = a->out,
+                           .limits = {(size_t)a->max_pixels, (size_t)a->max_bytes},
                            .labels = a->labels[0] ? a->labels : NULL,
                            .append = a->append,
                            .val_fraction = a->val_fraction,

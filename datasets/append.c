@@ -160,7 +160,14 @@ static int add_record(at_catalog *c, const at_ingest_options *o, at_error *err)
         "INSERT INTO appends SELECT NULL, (SELECT value FROM meta WHERE key = 'append_source'),"
         " (SELECT value FROM meta WHERE key = 'append_source_kind'), min(id), count(*), ?, ?"
         " FROM images WHERE id > ?";
+    /* readers decode all of it; a data set that tells no limits has the defaults or less */
+    static const char limits[] =
+        "INSERT OR REPLACE INTO meta SELECT substr(key, 8), max(value + 0, ifnull("
+        "(SELECT value + 0 FROM meta WHERE key = substr(a.key, 8)), 268435456))"
+        " FROM meta a WHERE key IN ('append_max_pixels', 'append_max_bytes')";
     int code = at_db_exec(at_catalog_db(c), table, err);
+    if (code == 0)
+        code = at_db_exec(at_catalog_db(c), limits, err);
     return code < 0 ? code
                     : at_db_run(at_catalog_db(c), err, row, "rii", o->val_fraction,
                                 (int64_t)o->seed, at_catalog_after(c));

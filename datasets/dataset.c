@@ -25,6 +25,7 @@ struct at_dataset {
     char *path, *shards_folder;
     char hash[65];
     int height, width, channels;
+    at_decode_limits limits;
     char **classes;
     size_t class_count;
     struct split splits[AT_SPLITS];
@@ -62,6 +63,10 @@ static int set_meta(at_dataset *d, const char *key, const char *value, at_error 
         d->width = atoi(value);
     else if (!strcmp(key, "channels"))
         d->channels = atoi(value);
+    else if (!strcmp(key, "max_pixels"))
+        d->limits.pixels = strtoull(value, NULL, 10);
+    else if (!strcmp(key, "max_bytes"))
+        d->limits.bytes = strtoull(value, NULL, 10);
     else if (!strcmp(key, "format") && atoi(value) != FORMAT)
         return at_fail(err, AT_EINPUT, "%s: its format is %s, this program reads %d", d->path,
                        value, FORMAT);
@@ -277,6 +282,11 @@ void at_dataset_shape(const at_dataset *d, int *height, int *width, int *channel
     *height = d->height;
     *width = d->width;
     *channels = d->channels;
+}
+
+const at_decode_limits *at_dataset_limits(const at_dataset *d)
+{
+    return &d->limits;
 }
 
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err)

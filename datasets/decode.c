@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_PIXELS = 128 << 20 };
+enum { DEFAULT_PIXELS = 128 << 20, DEFAULT_BYTES = 256 << 20 };
 
 const char *const at_error_reasons[] = {
 #define X(name, text) text,
@@ -64,6 +64,12 @@ const char *at_format_text(at_format_id format)
 }
 
 /* ---- one picture ---- */
+
+at_decode_limits at_limits_resolved(at_decode_limits limits)
+{
+    return (at_decode_limits){.pixels = limits.pixels ? limits.pixels : DEFAULT_PIXELS,
+                              .bytes = limits.bytes ? limits.bytes : DEFAULT_BYTES};
+}
 
 int at_decoding_fail(at_decoding *d, at_reason reason, const char *format, ...)
 {
@@ -154,16 +160,12 @@ int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
 {
     at_decoding d = {.bytes = bytes,
                      .size = size,
-                     .limits = {DEFAULT_PIXELS, AT_FILE_LIMIT},
+                     .limits = at_limits_resolved(limits ? *limits : (at_decode_limits){0}),
                      .pixels = &decoder->pixels,
                      .image = view,
                      .orientation = 1,
                      .reason = AT_REASON_UNREADABLE,
                      .err = err};
-    if (limits && limits->pixels)
-        d.limits.pixels = limits->pixels;
-    if (limits && limits->bytes)
-        d.limits.bytes = limits->bytes;
     *view = (at_image){0};
     int code = dispatch(decoder, &d);
     if (code == 0)

@@ -164,6 +164,13 @@ static int same_fact(struct ingest *g, const char *key, const char *value, at_er
     return code;
 }
 
+static int same_limit(struct ingest *g, const char *key, size_t limit, at_error *err)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%zu", limit);
+    return same_fact(g, key, text, err);
+}
+
 /* The source that a half-made data set was begun from must be this one. */
 static int same_source(struct ingest *g, at_error *err)
 {
@@ -173,6 +180,10 @@ static int same_source(struct ingest *g, at_error *err)
     free(path);
     if (code == 0)
         code = same_fact(g, "source_kind", g->source->kind->name, err);
+    if (code == 0)
+        code = same_limit(g, "max_pixels", g->source->limits.pixels, err);
+    if (code == 0)
+        code = same_limit(g, "max_bytes", g->source->limits.bytes, err);
     if (code == 0)
         code = same_fact(g, "labels",
                          g->source->labels ? at_label_file_hash(g->source->labels) : "", err);
@@ -195,7 +206,10 @@ static int outside_source(const struct ingest *g, at_error *err)
 static int open_all(struct ingest *g, at_error *err)
 {
     g->source = at_source_open(g->options->source, g->options->labels, err);
-    if (!g->source || take_partial(g, err) < 0 || outside_source(g, err) < 0)
+    if (!g->source)
+        return err->code;
+    g->source->limits = at_limits_resolved(g->options->limits);
+    if (take_partial(g, err) < 0 || outside_source(g, err) < 0)
         return err->code;
     if (g->options->append && at_append_begin(g->out, g->partial, err) < 0)
         return err->code;
@@ -379,37 +393,6 @@ static bool name_folders(struct ingest *g, const char *out)
     return g->shards_folder != NULL;
 }
 
-/* Whether the finished data set's catalog tells of this source and these options. 1, 0 or negative.
- */
-static int was_made_so(at_db *db, const at_ingest_options *o, at_error *err)
-{
-    char *path = realpath(o->source, NULL);
-    at_label_file *labels = o->labels ? at_label_file_read(o->labels, err) : NULL;
-    if (o->labels && !labels) {
-        free(path);
-        return err->code;
-    }
-    at_stmt *s =
-        at_db_prepare(db,
-                      "SELECT (SELECT value FROM meta WHERE key = 'source') = ?"
-                      " AND ifnull((SELECT value FROM meta WHERE key = 'labels'), '') = ?"
-                      " AND (SELECT value FROM meta WHERE key = 'seed') = CAST(? AS TEXT)"
-                      " AND abs((SELECT value FROM meta WHERE key = 'val_fraction') - ?) < 1e-8",
-                      err);
-    int code = s ? 0 : err->code;
-    if (s) {
-        at_stmt_bind(s, "ssir", path, labels ? at_label_file_hash(labels) : "", (int64_t)o->seed,
-                     o->val_fraction);
-        code = at_stmt_step(s, err);
-    }
-    if (code == 1)
-        code = (int)at_stmt_int(s, 0);
-    at_stmt_free(s);
-    at_label_file_free(labels);
-    free(path);
-    return code;
-}
-
 /* With `resume`, a job that is run again finds the finished data set and has nothing to do; so does
  * one of several processes together. */
 static int accept_finished(const struct ingest *g, at_ingest_result *result, at_error *err)
@@ -422,7 +405,7 @@ static int accept_finished(const struct ingest *g, at_ingest_result *result, at_
                        g->out);
     char *catalog = at_path_join(g->out, "catalog.db");
     at_db *db = catalog ? at_db_open(catalog, AT_DB_READ, err) : NULL;
-    int code = !db ? AT_EINPUT : g->options->append ? 1 : was_made_so(db, g->options, err);
+    int code = !db ? AT_EINPUT : g->options->append ? 1 : at_finish_matches(db, g->options, err);
     if (code == 1)
         code = count_all(db, 0, result, err);
     else if (code == 0)

@@ -40,7 +40,8 @@ typedef enum {
     AT_FORMAT_FOREIGN
 } at_format_id;
 enum { AT_SNIFF_BYTES = 16 }; /* as many leading bytes tell the format */
-enum { AT_FILE_LIMIT = 256 << 20 }; /* bytes of a file, unless told otherwise */
+/* The same with the defaults where it has 0. */
+at_decode_limits at_limits_resolved(at_decode_limits limits);
 /* AT_FORMAT_FOREIGN: a picture of a kind that we do not read (GIF, BMP, WebP, TIFF, ...). */
 at_format_id at_format_sniff(const void *bytes, size_t size);
 const char *at_format_text(at_format_id format); /* "png", "jpeg", "raw" */
@@ -127,7 +128,7 @@ void at_item_fail(at_item *item, at_reason reason, const char *format, ...) AT_P
 /* Reads .file into .bytes; what is wrong with it is recorded in the item. */
 void at_item_load(at_item *item, size_t limit);
 /* Decodes .bytes (checking them) and fills hash, crc, format, size and statistics. */
-void at_item_examine(at_item *item, at_decoder *decoder);
+void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits);
 
 /* ---- label files: class and split of each file of a source ----------------------------------- */
 typedef struct at_label_row {
@@ -164,7 +165,7 @@ struct at_source {
     const at_source_kind *kind;
     char *path;
     const at_keys *skip; /* paths to pass over; borrowed, may be NULL */
-    size_t limit;        /* bytes of a file, beyond which it is not read */
+    at_decode_limits limits; /* of a file and its picture; the defaults unless set after opening */
     at_label_file *labels; /* or NULL */
     void *state;         /* the kind's own */
     double total, done;  /* progress in units; total 0: unknown */
@@ -301,6 +302,8 @@ int at_labels_check(at_catalog *c, at_error *err);
 /* All of it: labels, checks, validation split, identity, meta. One transaction. */
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
                       at_error *err);
+/* Whether a finished catalog tells of this source and these options: 1, 0 or negative. */
+int at_finish_matches(at_db *db, const at_ingest_options *o, at_error *err);
 
 /* ---- appending to a data set (append.c) ------------------------------------------------------- */
 /* <folder>/catalog.db becomes a copy of the data set's, ready for new rows; there already: it stays. */

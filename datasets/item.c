@@ -118,12 +118,12 @@ static at_reason reason_of(const char *text)
     return r;
 }
 
-void at_item_examine(at_item *item, at_decoder *decoder)
+void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits)
 {
     at_image image;
     at_error err = {0};
     const char *reason = NULL;
-    if (at_decoder_decode(decoder, item->bytes.data, item->bytes.size, NULL, &image, &reason,
+    if (at_decoder_decode(decoder, item->bytes.data, item->bytes.size, limits, &image, &reason,
                           &err) < 0) {
         const char *text = strchr(err.message, ' '); /* behind "reason: " */
         at_item_fail(item, reason_of(reason), "%s", text ? text + 1 : err.message);

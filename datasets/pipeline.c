@@ -82,12 +82,12 @@ static void *reader_main(void *context)
     return NULL;
 }
 
-static void examine(at_item *item, at_decoder *decoder)
+static void examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits)
 {
     if (item->file.length && !item->bad)
-        at_item_load(item, AT_FILE_LIMIT);
+        at_item_load(item, limits->bytes);
     if (!item->bad)
-        at_item_examine(item, decoder);
+        at_item_examine(item, decoder, limits);
     if (!item->bad && item->class_name.length == 0)
         at_item_fail(item, AT_REASON_UNSUPPORTED, "a picture outside of any class folder");
 }
@@ -100,7 +100,7 @@ static void *worker_main(void *context)
     while ((k = at_queue_pop(p->todo))) {
         for (size_t i = 0; i < k->count; i++)
             if (decoder)
-                examine(&k->items[i], decoder);
+                examine(&k->items[i], decoder, &p->source->limits);
             else
                 at_item_fail(&k->items[i], AT_REASON_UNREADABLE, "out of memory");
         pthread_mutex_lock(&p->mutex);

@@ -74,7 +74,7 @@ at_source *at_source_open(const char *path, const char *labels, at_error *err)
     }
     s->kind = kind;
     s->unit = "images";
-    s->limit = AT_FILE_LIMIT;
+    s->limits = at_limits_resolved((at_decode_limits){0});
     if (read_labels(s, labels, err) < 0 || kind->open(s, err) < 0) {
         at_source_close(s);
         return NULL;

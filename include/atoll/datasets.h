@@ -56,6 +56,7 @@ typedef struct at_ingest_options {
     const char *labels; /* CSV or JSON-lines that tells class and split of each file, or NULL: the
                          * folders tell */
     bool append;        /* to the data set that is there, instead of making one */
+    at_decode_limits limits; /* what is larger is set aside */
     double val_fraction; /* of train, stratified by class, by seed; 0: the source's own splits */
     uint64_t seed;
     int jobs; /* decoding threads; 0: one a CPU */
@@ -121,6 +122,8 @@ size_t at_dataset_classes(const at_dataset *d);
 const char *at_dataset_class_name(const at_dataset *d, size_t label);
 /* The usual picture: the commonest height and width, 1 channel if every image is grey, else 3. */
 void at_dataset_shape(const at_dataset *d, int *height, int *width, int *channels);
+/* Its pictures were decoded within these, and can be again. */
+const at_decode_limits *at_dataset_limits(const at_dataset *d);
 /* i-th sample of a split in path order; the bytes are checked against the shard's CRC: AT_EINPUT
  * names the shard. */
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Ingest of folders: layouts, labels, splits, what is set aside, what is refused. The other sources
  * are in test_sources.c, interruption in test_resume.c. */
+#include "../../datasets/internal.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -141,8 +142,9 @@ static void test_no_files(void **state)
     assert_int_equal(symlink("/dev/zero", zero), 0);
     at_ingest_result r = ingest_must(p->source, p->out, 0);
     assert_int_equal(r.images, 1);
-    expect(p, "SELECT group_concat(row, ', ') FROM "
-              "(SELECT path || ' ' || reason AS row FROM errors ORDER BY path)",
+    expect(p,
+           "SELECT group_concat(row, ', ') FROM "
+           "(SELECT path || ' ' || reason AS row FROM errors ORDER BY path)",
            "a/pipe.png unreadable, a/zero.png unreadable");
     free(pipe);
     free(zero);
@@ -246,6 +248,42 @@ static void test_one_bad_picture_is_set_aside(void **state)
     expect(p, "SELECT count(*) FROM errors WHERE detail = ''", "0");
     at_image_fini(&image);
     free(jpeg.bytes);
+}
+
+/* The limits stay with the data set: what it took can be decoded again. */
+static void test_limits_are_options(void **state)
+{
+    struct place *p = *state;
+    put_pictures(p->source, "", 2, 2, 0); /* 8 x 6 */
+    at_image image = paint_image(30, 20, 3, 1);
+    encoded png = encode_png(&(png_spec){30, 20, 8, 2}, image.pixels, 90);
+    put_file(p->source, "class_0/large.png", png.bytes, png.size);
+    static const struct {
+        at_decode_limits limits;
+        int images;
+    } cases[] = {{{0, 0}, 5}, {{599, 0}, 4}, {{600, 0}, 5}, {{0, 0}, 4}, {{0, 0}, 5}};
+    for (int i = 0; i < 5; i++) {
+        char *out = at_format("%s/%d", p->dir, i);
+        at_ingest_options o = {.source = p->source, .out = out, .limits = cases[i].limits};
+        o.limits.bytes = i == 3 ? png.size - 1 : i == 4 ? png.size : 0;
+        at_ingest_result r;
+        assert_int_equal(at_ingest(&o, &r, NULL), 0);
+        assert_int_equal(r.images, cases[i].images);
+        if (r.errors)
+            assert_string_equal(query(out, "SELECT path || ' ' || reason FROM errors"),
+                                "class_0/large.png too-large");
+        at_decode_limits want = at_limits_resolved(o.limits);
+        at_dataset *d = at_dataset_open(out, NULL);
+        assert_memory_equal(at_dataset_limits(d), &want, sizeof want);
+        at_dataset_close(d);
+        o.resume = true;
+        assert_int_equal(at_ingest(&o, &r, NULL), 0);
+        o.limits.pixels = 1000;
+        assert_int_equal(at_ingest(&o, &r, NULL), AT_EINPUT);
+        free(out);
+    }
+    at_image_fini(&image);
+    free(png.bytes);
 }
 
 /* ---- what is refused ------------------------------------------------------------------------- */
@@ -419,6 +457,7 @@ int main(void)
         CASE(test_statistics),
         CASE(test_statistics_of_a_large_picture),
         CASE(test_one_bad_picture_is_set_aside),
+        CASE(test_limits_are_options),
         CASE(test_no_image),
         CASE(test_a_class_in_one_split_only),
         CASE(test_a_class_that_train_lacks),
