@@ -167,6 +167,7 @@ struct at_source {
     const at_keys *skip; /* paths to pass over; borrowed, may be NULL */
     at_decode_limits limits; /* of a file and its picture; the defaults unless set after opening */
     at_label_file *labels; /* or NULL */
+    bool ended;            /* of a source with labels: all files came */
     void *state;         /* the kind's own */
     double total, done;  /* progress in units; total 0: unknown */
     const char *unit;

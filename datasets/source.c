@@ -82,12 +82,14 @@ at_source *at_source_open(const char *path, const char *labels, at_error *err)
     return s;
 }
 
+/* When the files have come to their end, the rows that had none. */
 static int next_labelled(at_source *s, at_item *item, at_error *err)
 {
-    int code;
-    while ((code = s->kind->next(s, item, err)) == 1 && !item->path.failed &&
+    int code = 0;
+    while (!s->ended && (code = s->kind->next(s, item, err)) == 1 && !item->path.failed &&
            !at_label_file_apply(s->labels, item))
         at_item_reset(item);
+    s->ended = s->ended || code == 0;
     return code ? code : at_label_file_missing(s->labels, s->skip, item);
 }
 

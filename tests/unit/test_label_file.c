@@ -163,7 +163,8 @@ static void test_archives_with_a_label_file(void **state)
 {
     struct place *p = *state;
     put_loose(p);
-    put_text(p->dir, "labels.csv", "path,label\n1.png,a\n2.png,b\n3.png,a\n4.png,b\n");
+    put_text(p->dir, "labels.csv",
+             "path,label\n0.png,a\n1.png,a\n2.png,b\n3.png,a\n4.png,b\n5.png,b\n");
     put_tar(p->dir, "source", "a.tar.gz", true, false);
     put_zip(p->dir, "source", "a.zip", false);
     static const char *const archives[] = {"a.tar.gz", "a.zip"};
@@ -173,7 +174,9 @@ static void test_archives_with_a_label_file(void **state)
         o.source = source;
         o.out = out;
         o.val_fraction = 0.5;
-        assert_int_equal(ingest(&o).images, 4);
+        at_ingest_result r = ingest(&o);
+        assert_int_equal(r.images, 4);
+        assert_int_equal(r.errors, 2); /* two rows without a file */
         assert_string_equal(query(out, "SELECT count(*) FROM images WHERE split = 'val'"), "2");
         free(source);
         free(out);
