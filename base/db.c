@@ -296,7 +296,16 @@ const char *at_stmt_column_name(const at_stmt *s, int column)
     return sqlite3_column_name(s->handle, column);
 }
 
-/* A blob's kind is AT_STRING: read it by at_stmt_blob. */
+bool at_stmt_only_reads(const at_stmt *s)
+{
+    return sqlite3_stmt_readonly(s->handle);
+}
+
+bool at_stmt_is_blob(const at_stmt *s, int column)
+{
+    return sqlite3_column_type(s->handle, column) == SQLITE_BLOB;
+}
+
 at_kind at_stmt_kind(const at_stmt *s, int column)
 {
     switch (sqlite3_column_type(s->handle, column)) {

@@ -36,7 +36,12 @@ int cli_parse(const at_option *table, void *args, int argc, char **argv, int min
 void cli_print_error(const char *command, int code, const at_error *err);
 /* Prints a tree as one JSON object (indented on a terminal) and frees it. */
 void cli_print_json(at_node *tree);
-/* Aligned columns for people: cells are the rows' items, a map's keys are the header. rows is a list of maps. */
+/* Aligned columns for people, cell by cell (table.c). NULL: out of memory. */
+typedef struct cli_table cli_table;
+cli_table *cli_table_new(const char *const *names, size_t columns); /* columns > 0 */
+void cli_table_add(cli_table *t, const char *text, bool number);
+int cli_table_end(cli_table *t, at_error *err); /* prints what is left and frees t */
+/* The same of a list of maps: cells are the rows' items, a map's keys are the header. */
 void cli_print_table(const at_node *rows);
 /* The model file of a RUN folder, or the file itself; malloc'd, NULL and *err where there is none. */
 char *cli_model_path(const char *run_or_file, at_error *err);

@@ -9,7 +9,7 @@
 
 typedef struct args {
     char *model, *size, *precision, *cache;
-    int64_t channels, classes, batch, threads, steps, repeats;
+    int64_t channels, classes, batch, threads, steps, repeats, images;
     double seconds;
     bool json, profile;
 } args;
@@ -26,6 +26,7 @@ static const at_option options[] = {
     {"profile", AT_OPT_BOOL, offsetof(args, profile), "false", "train, predict: and the seconds and floor of each layer"},
     {"cache", AT_OPT_STRING, offsetof(args, cache), NULL, "loader: a folder of `atoll cache build`", "CACHE"},
     {"seconds", AT_OPT_REAL, offsetof(args, seconds), "5", "loader: how long", "S", .min = 0.1, .max = 3600},
+    {"images", AT_OPT_INT, offsetof(args, images), "1000000", "catalog: of the data set that is made", "N", .min = 1000, .max = 1e7},
     {"repeats", AT_OPT_INT, offsetof(args, repeats), "15", "allreduce: of each size", "N", .min = 1, .max = 100000},
     {"json", AT_OPT_BOOL, offsetof(args, json), "true", "print one JSON object (always)"},
     {0}};
@@ -67,6 +68,11 @@ static at_node *bench_loader(const args *a, at_error *err)
     return at_bench_loader(a->cache, (int)a->batch, (int)a->threads, a->seconds, err);
 }
 
+static at_node *bench_catalog(const args *a, at_error *err)
+{
+    return at_bench_catalog((size_t)a->images, err);
+}
+
 static at_node *bench_allreduce(const args *a, at_error *err)
 {
     return at_bench_allreduce((int)a->repeats, err);
@@ -75,7 +81,8 @@ static at_node *bench_allreduce(const args *a, at_error *err)
 static const struct {
     const char *name;
     at_node *(*run)(const args *a, at_error *err);
-} benches[] = {{"train", bench_train}, {"predict", bench_predict}, {"loader", bench_loader}, {"allreduce", bench_allreduce}};
+} benches[] = {{"train", bench_train}, {"predict", bench_predict}, {"loader", bench_loader},
+               {"catalog", bench_catalog}, {"allreduce", bench_allreduce}};
 enum { BENCHES = sizeof benches / sizeof *benches };
 
 static int run_one(const char *name, const args *a, at_error *err)
@@ -92,7 +99,7 @@ static int run_one(const char *name, const args *a, at_error *err)
             at_node_free(result);
         return 0;
     }
-    return at_fail(err, AT_EUSAGE, "there is no benchmark \"%s\" (train, predict, loader, allreduce)", name);
+    return at_fail(err, AT_EUSAGE, "there is no benchmark \"%s\" (train, predict, loader, catalog, allreduce)", name);
 }
 
 static int run(int argc, char **argv, at_error *err)
@@ -106,12 +113,13 @@ static int run(int argc, char **argv, at_error *err)
 }
 
 const cli_command cmd_bench = {.name = "bench",
-                               .usage = "train|predict|loader|allreduce [options] --json",
+                               .usage = "train|predict|loader|catalog|allreduce [options] --json",
                                .summary = "measure training, prediction, loading and allreduce beside their floors",
                                .help = "  atoll bench train --model airnet --precision fp32 --batch 256 --threads 2\n"
                                        "  atoll bench train --model resnet50 --size 224x224 --classes 1000 --batch 32\n"
                                        "  atoll bench predict --model resnet50 --size 224x224 --batch 1\n"
                                        "  atoll bench loader --cache out/demo/cache\n"
+                                       "  atoll bench catalog --images 1000000\n"
                                        "  mpirun -np 2 atoll bench allreduce",
                                .options = options,
                                .computes = true,

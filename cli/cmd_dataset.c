@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * atoll dataset: well-known data sets by name.
+ * atoll dataset: well-known data sets by name, and the page of a data set.
  */
 #include "cli.h"
 
 #include <atoll/datasets.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct args {
@@ -13,8 +14,8 @@ typedef struct args {
 } args;
 
 static const at_option options[] = {
-    {"out", AT_OPT_STRING, offsetof(args, out), NULL, "get: the folder to put the source in",
-     "SRC"},
+    {"out", AT_OPT_STRING, offsetof(args, out), NULL,
+     "get: the folder to put the source in; report: the page (DATASET/report.html)", "PATH"},
     {"from", AT_OPT_STRING, offsetof(args, from), NULL,
      "get: a local file or folder instead of the network", "PATH"},
     {"url", AT_OPT_STRING, offsetof(args, url), NULL,
@@ -74,6 +75,21 @@ static int get(const char *name, const args *a, at_error *err)
     return 0;
 }
 
+static int report(const char *dataset, const args *a, at_error *err)
+{
+    char *out = a->out[0] ? at_format("%s", a->out) : at_path_join(dataset, "report.html");
+    int code = out ? at_dataset_report(dataset, out, err) : at_nomem(err);
+    if (code == 0 && a->json) {
+        at_node *n = at_node_new(AT_MAP);
+        at_set_string(n, "report", out);
+        cli_print_json(n);
+    } else if (code == 0) {
+        puts(out);
+    }
+    free(out);
+    return code;
+}
+
 static int act(int operands, char **argv, const args *a, at_error *err)
 {
     if (!strcmp(argv[0], "list") && operands == 1) {
@@ -82,7 +98,9 @@ static int act(int operands, char **argv, const args *a, at_error *err)
     }
     if (!strcmp(argv[0], "get") && operands == 2)
         return get(argv[1], a, err);
-    return at_fail(err, AT_EUSAGE, "neither \"list\" nor \"get NAME\"");
+    if (!strcmp(argv[0], "report") && operands == 2)
+        return report(argv[1], a, err);
+    return at_fail(err, AT_EUSAGE, "neither \"list\" nor \"get NAME\" nor \"report DATASET\"");
 }
 
 static int run(int argc, char **argv, at_error *err)
@@ -97,17 +115,21 @@ static int run(int argc, char **argv, at_error *err)
 
 const cli_command cmd_dataset = {
     .name = "dataset",
-    .usage = "list | get NAME [--from PATH] --out SRC",
-    .summary = "get a well-known data set",
-    .help = "get puts the source of a data set into the folder SRC, for `atoll ingest SRC`: from a "
-            "local copy "
-            "with --from,\nfrom where a Debian package put it, else from its official address. A "
-            "download goes "
-            "on where it broke off\nand is checked against a pinned SHA-256; a local copy is "
-            "checked by reading "
-            "it to its end.\n\n"
-            "  atoll dataset list\n"
-            "  atoll dataset get cifar10 --out src/cifar10\n"
-            "  atoll dataset get cifar10 --from cifar10-jpeg.tar.gz --out src/cifar10",
+    .usage = "list | get NAME [--from PATH] --out SRC | report DATASET [--out FILE.html]",
+    .summary = "get a well-known data set; look at one that was ingested",
+    .help =
+        "get puts the source of a data set into the folder SRC, for `atoll ingest SRC`: from a "
+        "local copy "
+        "with --from,\nfrom where a Debian package put it, else from its official address. A "
+        "download goes "
+        "on where it broke off\nand is checked against a pinned SHA-256; a local copy is "
+        "checked by reading "
+        "it to its end.\n\nreport writes one page, for a browser without network: images by class "
+        "and split, contact sheets,\nsizes, light and colours, duplicates and near ones, suspects "
+        "(constant, dark, tiny, in two classes, ...)\nand the files that could not be read.\n\n"
+        "  atoll dataset list\n"
+        "  atoll dataset get cifar10 --out src/cifar10\n"
+        "  atoll dataset get cifar10 --from cifar10-jpeg.tar.gz --out src/cifar10\n"
+        "  atoll dataset report data/cifar10 --out cifar10.html",
     .options = options,
     .run = run};

@@ -9,43 +9,61 @@
  * renumbers). */
 #include "internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS meta( -- one row a fact: format, dataset_hash, source, seed, ...\n"
-    "  key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS classes(label INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE IF NOT EXISTS images( -- one row a file of the source\n"
-    "  id INTEGER PRIMARY KEY,\n"
-    "  path TEXT NOT NULL,     -- as in the source; unique\n"
-    "  split TEXT NOT NULL,    -- train, val or test\n"
-    "  label INTEGER NOT NULL, -- of classes\n"
-    "  hash TEXT NOT NULL,     -- of blobs: BLAKE2b-256 of the content\n"
-    "  mtime INTEGER NOT NULL, -- seconds since 1970\n"
-    "  blob INTEGER NOT NULL   -- id of blobs, for joins faster than by hash\n"
-    ");"
-    "CREATE TABLE IF NOT EXISTS blobs( -- one row a content\n"
-    "  id INTEGER PRIMARY KEY,\n"
-    "  hash TEXT NOT NULL,     -- unique\n"
-    "  shard INTEGER NOT NULL, -- file shards/<shard>.atb, five digits\n"
-    "  offset INTEGER NOT NULL, -- of the content in it\n"
-    "  bytes INTEGER NOT NULL,\n"
-    "  crc32c INTEGER NOT NULL,\n"
-    "  format TEXT NOT NULL,   -- png, jpeg or raw\n"
-    "  width INTEGER NOT NULL, height INTEGER NOT NULL,\n"
-    "  channels INTEGER NOT NULL, -- as decoded: 1 grey, 3 RGB\n"
-    "  -- of the pixels, 0..255; _0 is grey or red, _1 green, _2 blue:\n"
-    "  mean_0 REAL, mean_1 REAL, mean_2 REAL,\n"
-    "  deviation_0 REAL, deviation_1 REAL, deviation_2 REAL,\n"
-    "  min_0 INTEGER, min_1 INTEGER, min_2 INTEGER, max_0 INTEGER, max_1 INTEGER, max_2 INTEGER);"
-    "CREATE VIEW IF NOT EXISTS stats AS SELECT hash, mean_0, mean_1, mean_2,"
-    " deviation_0, deviation_1, deviation_2, min_0, min_1, min_2, max_0, max_1, max_2 FROM blobs;"
-    "CREATE TABLE IF NOT EXISTS errors( -- files that are no images\n"
-    "  path TEXT PRIMARY KEY,\n"
-    "  reason TEXT NOT NULL, -- truncated, not-an-image, too-large, corrupt, unreadable,\n"
-    "                        -- unsupported or empty\n"
-    "  detail TEXT NOT NULL) WITHOUT ROWID;";
+static const char schema[] = "PRAGMA user_version = " AT_STRING_OF(
+    AT_CATALOG_FORMAT) ";"
+                       "CREATE TABLE IF NOT EXISTS meta( -- one row a fact: format, dataset_hash, "
+                       "source, seed, ...\n"
+                       "  key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+                       "CREATE TABLE IF NOT EXISTS classes(label INTEGER PRIMARY KEY, name TEXT "
+                       "NOT NULL UNIQUE);"
+                       "CREATE TABLE IF NOT EXISTS images( -- one row a file of the source\n"
+                       "  id INTEGER PRIMARY KEY,\n"
+                       "  path TEXT NOT NULL,     -- as in the source; unique\n"
+                       "  split TEXT NOT NULL,    -- train, val or test\n"
+                       "  label INTEGER NOT NULL, -- of classes\n"
+                       "  hash TEXT NOT NULL,     -- of blobs: BLAKE2b-256 of the content\n"
+                       "  mtime INTEGER NOT NULL, -- seconds since 1970\n"
+                       "  blob INTEGER NOT NULL   -- id of blobs, for joins faster than by hash\n"
+                       ");"
+                       "CREATE TABLE IF NOT EXISTS blobs( -- one row a content\n"
+                       "  id INTEGER PRIMARY KEY,\n"
+                       "  hash TEXT NOT NULL,     -- unique\n"
+                       "  shard INTEGER NOT NULL, -- file shards/<shard>.atb, five digits\n"
+                       "  offset INTEGER NOT NULL, -- of the content in it\n"
+                       "  bytes INTEGER NOT NULL,\n"
+                       "  crc32c INTEGER NOT NULL,\n"
+                       "  format TEXT NOT NULL,   -- png, jpeg or raw\n"
+                       "  width INTEGER NOT NULL, height INTEGER NOT NULL,\n"
+                       "  channels INTEGER NOT NULL, -- as decoded: 1 grey, 3 RGB\n"
+                       "  bit_depth INTEGER NOT NULL, -- in the file, of a channel or a palette's "
+                       "index\n"
+                       "  mode TEXT NOT NULL,     -- in the file: grey, grey-alpha, palette, rgb, "
+                       "rgba or cmyk\n"
+                       "  -- of the pixels, 0..255; _0 is grey or red, _1 green, _2 blue:\n"
+                       "  mean_0 REAL, mean_1 REAL, mean_2 REAL,\n"
+                       "  deviation_0 REAL, deviation_1 REAL, deviation_2 REAL,\n"
+                       "  min_0 INTEGER, min_1 INTEGER, min_2 INTEGER, max_0 INTEGER, max_1 "
+                       "INTEGER, max_2 INTEGER,\n"
+                       "  sharpness REAL NOT NULL, -- variance of the values' Laplacian\n"
+                       "  entropy REAL NOT NULL,  -- of the histograms, 0 to 4 bits\n"
+                       "  dhash INTEGER NOT NULL, -- 64 bits; of pictures that look alike few "
+                       "differ\n"
+                       "  histogram BLOB NOT NULL, -- a channel's 16 shares of the pixels, 65535 "
+                       "is all; u16, low byte\n"
+                       "                          -- first\n"
+                       "  exif TEXT);             -- as JSON {tag: value}; NULL: none\n"
+                       "CREATE TABLE IF NOT EXISTS exif( -- the same, a row a tag\n"
+                       "  hash TEXT NOT NULL, tag TEXT NOT NULL, value NOT NULL);"
+                       "CREATE TABLE IF NOT EXISTS errors( -- files that are no images\n"
+                       "  path TEXT PRIMARY KEY,\n"
+                       "  reason TEXT NOT NULL, -- truncated, not-an-image, too-large, corrupt, "
+                       "unreadable,\n"
+                       "                        -- unsupported, empty or timeout\n"
+                       "  detail TEXT NOT NULL) WITHOUT ROWID;";
 
 struct class_row {
     char *name;
@@ -54,7 +72,7 @@ struct class_row {
 
 struct at_catalog {
     at_db *db;
-    at_stmt *image, *blob, *error, *class_row;
+    at_stmt *image, *blob, *exif, *error, *class_row;
     at_keys *contents, *paths; /* hash to id of blobs; path to id of images (errors: 0) */
     int64_t after;             /* images of before an append */
     struct class_row *classes; /* sorted by name */
@@ -151,11 +169,14 @@ static bool prepare(at_catalog *c, at_error *err)
     c->image = at_db_prepare(
         c->db, "INSERT INTO images(path, split, label, hash, mtime, blob) VALUES(?,?,?,?,?,?)",
         err);
-    c->blob = at_db_prepare(
-        c->db, "INSERT INTO blobs VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", err);
+    c->blob = at_db_prepare(c->db,
+                            "INSERT INTO blobs VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
+                            "?,?,?,?,?,?,?,?)",
+                            err);
+    c->exif = at_db_prepare(c->db, "INSERT INTO exif SELECT ?, key, value FROM json_each(?)", err);
     c->error = at_db_prepare(c->db, "INSERT INTO errors VALUES(?,?,?)", err);
     c->class_row = at_db_prepare(c->db, "INSERT INTO classes(label, name) VALUES(?,?)", err);
-    return c->image && c->blob && c->error && c->class_row;
+    return c->image && c->blob && c->exif && c->error && c->class_row;
 }
 
 /* Adds every (text, number) row of the query to the keys. */
@@ -210,6 +231,21 @@ static uint64_t number_of(at_catalog *c, const char *key)
     return value;
 }
 
+/* An ingest may only go on with a catalog of this format. */
+static int check_format(at_catalog *c, const char *path, at_error *err)
+{
+    at_stmt *s = at_db_prepare(
+        c->db, "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version",
+        err);
+    int code = s ? at_stmt_step(s, err) : err->code;
+    if (code == 1 && at_stmt_int(s, 1) > 0 && at_stmt_int(s, 0) != AT_CATALOG_FORMAT)
+        code = at_fail(
+            err, AT_EINPUT,
+            "%s is of another version of atoll: ingest its source anew (without --resume or --append)", path);
+    at_stmt_free(s);
+    return code < 0 ? code : 0;
+}
+
 at_catalog *at_catalog_open(const char *folder, at_error *err)
 {
     at_catalog *c = calloc(1, sizeof *c);
@@ -219,9 +255,11 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
         goto fail_open;
     }
     c->db = at_db_open(path, AT_DB_CREATE, err);
-    if (!c->db || at_db_exec(c->db, "PRAGMA cache_size = -131072", err) < 0 ||
-        at_db_exec(c->db, schema, err) < 0 || !prepare(c, err) || load_classes(c, err) < 0 ||
-        load_seen(c, err) < 0 || at_db_exec(c->db, "BEGIN", err) < 0)
+    if (!c->db || check_format(c, path, err) < 0 ||
+        at_db_exec(c->db, "PRAGMA cache_size = -131072", err) < 0 ||
+        at_db_exec(c->db, schema, err) < 0 || at_catalog_add_views(c->db, err) < 0 ||
+        !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0 ||
+        at_db_exec(c->db, "BEGIN", err) < 0)
         goto fail_open;
     c->after = (int64_t)number_of(c, "append_after");
     free(path);
@@ -238,6 +276,7 @@ void at_catalog_close(at_catalog *c)
         return;
     at_stmt_free(c->image);
     at_stmt_free(c->blob);
+    at_stmt_free(c->exif);
     at_stmt_free(c->error);
     at_stmt_free(c->class_row);
     at_db_close(c->db);
@@ -301,25 +340,47 @@ static int add_error(at_catalog *c, const at_item *item, at_error *err)
     return at_stmt_step(c->error, err);
 }
 
+/* As in blobs(histogram); returns the number of bytes. */
+static size_t pack_histogram(const at_item *item, uint8_t out[2 * 3 * AT_HISTOGRAM_BINS])
+{
+    size_t n = (size_t)item->channels * AT_HISTOGRAM_BINS;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t share = item->stats.histogram[i / AT_HISTOGRAM_BINS][i % AT_HISTOGRAM_BINS];
+        out[2 * i] = (uint8_t)(share & 0xFF);
+        out[2 * i + 1] = (uint8_t)(share >> 8);
+    }
+    return 2 * n;
+}
+
+static int add_exif(at_catalog *c, const at_item *item, at_error *err)
+{
+    if (!item->exif.length)
+        return 0;
+    at_stmt_bind(c->exif, "ss", item->hash, item->exif.data);
+    return at_stmt_step(c->exif, err);
+}
+
+/* A channel that is not there is NaN, which SQLite takes for NULL. */
 static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t offset,
                    at_error *err)
 {
     const at_pixel_stats *p = &item->stats;
-    int64_t bytes = (int64_t)item->bytes.size, crc = item->crc;
-    int64_t width = item->width, height = item->height, channels = item->channels, low[3], high[3];
+    double low[3], high[3], mean[3], deviation[3];
     for (int i = 0; i < 3; i++) {
-        low[i] = p->minimum[i];
-        high[i] = p->maximum[i];
+        bool there = i < item->channels;
+        low[i] = there ? (double)p->minimum[i] : (double)NAN;
+        high[i] = there ? (double)p->maximum[i] : (double)NAN;
+        mean[i] = there ? p->mean[i] : (double)NAN;
+        deviation[i] = there ? p->deviation[i] : (double)NAN;
     }
-    if (item->channels == 1) /* 21 values; no second and third channel */
-        at_stmt_bind(c->blob, "siiiisiiirnnrnninninn", item->hash, shard, (int64_t)offset, bytes,
-                     crc, at_format_text(item->format), width, height, channels, p->mean[0],
-                     p->deviation[0], low[0], high[0]);
-    else
-        at_stmt_bind(c->blob, "siiiisiiirrrrrriiiiii", item->hash, shard, (int64_t)offset, bytes,
-                     crc, at_format_text(item->format), width, height, channels, p->mean[0],
-                     p->mean[1], p->mean[2], p->deviation[0], p->deviation[1], p->deviation[2],
-                     low[0], low[1], low[2], high[0], high[1], high[2]);
+    uint8_t histogram[2 * 3 * AT_HISTOGRAM_BINS];
+    at_stmt_bind(c->blob, "siiiisiiiisrrrrrrrrrrrrrribs", item->hash, shard, (int64_t)offset,
+                 (int64_t)item->bytes.size, (int64_t)item->crc, at_format_text(item->format),
+                 (int64_t)item->width, (int64_t)item->height, (int64_t)item->channels,
+                 (int64_t)item->stored.depth, at_mode_text(item->stored.mode), mean[0], mean[1],
+                 mean[2], deviation[0], deviation[1], deviation[2], low[0], low[1], low[2], high[0],
+                 high[1], high[2], p->sharpness, p->entropy, (int64_t)p->dhash, histogram,
+                 pack_histogram(item, histogram), item->exif.length ? item->exif.data : NULL);
     return at_stmt_step(c->blob, err);
 }
 
@@ -341,6 +402,9 @@ static int64_t add_blob(at_catalog *c, at_shard_writer *shards, const at_item *i
     if (code < 0)
         return code;
     id = at_db_last_id(c->db);
+    code = add_exif(c, item, err);
+    if (code < 0)
+        return code;
     return at_keys_add(c->contents, key, id) ? id : at_nomem(err);
 }
 

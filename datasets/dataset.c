@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT = 1 };
+enum { OLDEST_FORMAT = 1 };
 
 struct entry {
     int64_t id;
@@ -67,9 +67,10 @@ static int set_meta(at_dataset *d, const char *key, const char *value, at_error 
         d->limits.pixels = strtoull(value, NULL, 10);
     else if (!strcmp(key, "max_bytes"))
         d->limits.bytes = strtoull(value, NULL, 10);
-    else if (!strcmp(key, "format") && atoi(value) != FORMAT)
-        return at_fail(err, AT_EINPUT, "%s: its format is %s, this program reads %d", d->path,
-                       value, FORMAT);
+    else if (!strcmp(key, "format") &&
+             (atoi(value) < OLDEST_FORMAT || atoi(value) > AT_CATALOG_FORMAT))
+        return at_fail(err, AT_EINPUT, "%s: its format is %s, this program reads %d to %d", d->path,
+                       value, OLDEST_FORMAT, AT_CATALOG_FORMAT);
     return 0;
 }
 

@@ -22,6 +22,7 @@ struct at_decoder {
     at_jpeg *jpeg; /* made with the first JPEG */
     at_buffer pixels;
     at_buffer turned; /* takes turns with pixels where a picture is not stored upright */
+    at_stored stored;
 };
 
 /* ---- formats ---- */
@@ -61,6 +62,16 @@ const char *at_format_text(at_format_id format)
 {
     static const char *const names[] = {"none", "png", "jpeg", "raw", "foreign"};
     return names[format];
+}
+
+const char *at_mode_text(at_mode mode)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        AT_MODES(X)
+#undef X
+    };
+    return names[mode];
 }
 
 /* ---- one picture ---- */
@@ -170,11 +181,17 @@ int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
     int code = dispatch(decoder, &d);
     if (code == 0)
         code = make_upright(decoder, &d);
+    decoder->stored = d.stored;
     if (code < 0)
         *view = (at_image){0};
     if (reason)
         *reason = code < 0 ? at_error_reasons[d.reason] : NULL;
     return code;
+}
+
+at_stored at_decoder_stored(const at_decoder *d)
+{
+    return d->stored;
 }
 
 at_decoder *at_decoder_new(void)
@@ -241,6 +258,7 @@ int at_raw_decode(at_decoding *d)
     if (there > d->pixels->size)
         return at_decoding_fail(d, AT_REASON_CORRUPT, "%zu bytes too many",
                                 there - d->pixels->size);
+    d->stored = (at_stored){channels == 1 ? AT_MODE_GREY : AT_MODE_RGB, 8};
     memcpy(d->image->pixels, d->bytes + AT_RAW_HEADER, d->pixels->size);
     return 0;
 }

@@ -158,17 +158,21 @@ static int orientation_of(const at_jpeg *j)
 static int choose_output(at_jpeg *j, at_decoding *d)
 {
     int channels = 3;
+    d->stored.depth = j->lib.data_precision;
     switch (j->lib.jpeg_color_space) {
     case JCS_GRAYSCALE:
+        d->stored.mode = AT_MODE_GREY;
         j->lib.out_color_space = JCS_GRAYSCALE;
         channels = 1;
         break;
     case JCS_CMYK:
     case JCS_YCCK:
+        d->stored.mode = AT_MODE_CMYK;
         j->lib.out_color_space = JCS_CMYK;
         break;
     case JCS_RGB:
     case JCS_YCbCr:
+        d->stored.mode = AT_MODE_RGB;
         j->lib.out_color_space = JCS_RGB;
         break;
     default:

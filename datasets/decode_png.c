@@ -62,6 +62,17 @@ static int set_transformations(struct png *p)
     return png_get_channels(p->lib, p->info);
 }
 
+static at_stored stored_as(const struct png *p)
+{
+    static const at_mode modes[] = {[PNG_COLOR_TYPE_GRAY] = AT_MODE_GREY,
+                                    [PNG_COLOR_TYPE_GRAY_ALPHA] = AT_MODE_GREY_ALPHA,
+                                    [PNG_COLOR_TYPE_PALETTE] = AT_MODE_PALETTE,
+                                    [PNG_COLOR_TYPE_RGB] = AT_MODE_RGB,
+                                    [PNG_COLOR_TYPE_RGBA] = AT_MODE_RGBA};
+    return (at_stored){modes[png_get_color_type(p->lib, p->info)],
+                       png_get_bit_depth(p->lib, p->info)};
+}
+
 /* v*a/255, rounded: transparent is black. */
 static void drop_alpha(const uint8_t *in, size_t pixels, int channels, uint8_t *out)
 {
@@ -123,6 +134,7 @@ static int decode(struct png *p)
     png_read_info(p->lib, p->info);
     size_t width = png_get_image_width(p->lib, p->info),
            height = png_get_image_height(p->lib, p->info);
+    p->d->stored = stored_as(p);
     bool colour = png_get_color_type(p->lib, p->info) & PNG_COLOR_MASK_COLOR;
     if (!at_decoding_begin(p->d, width, height, colour ? 3 : 1))
         return AT_EINPUT;

@@ -188,7 +188,7 @@ static int set_origin(at_catalog *c, const at_ingest_options *o, at_error *err)
 
 static int set_facts(at_catalog *c, const at_ingest_options *o, at_error *err)
 {
-    int code = at_catalog_set_meta(c, "format", "1", err);
+    int code = at_catalog_set_meta(c, "format", AT_STRING_OF(AT_CATALOG_FORMAT), err);
     if (code == 0)
         code = at_catalog_set_meta(c, "atoll", ATOLL_VERSION, err);
     if (code == 0)
@@ -232,6 +232,8 @@ int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source
         code = split_val(db, at_catalog_after(c), o, err);
     if (code == 0 && at_catalog_after(c))
         code = at_append_keep_copies_together(c, o, err);
+    if (code == 0)
+        code = at_catalog_add_indexes(db, err);
     if (code == 0)
         code = set_shape(db, err);
     if (code == 0)

@@ -15,7 +15,8 @@
     X(CORRUPT, "corrupt")                                                                          \
     X(UNREADABLE, "unreadable")                                                                    \
     X(UNSUPPORTED, "unsupported")                                                                  \
-    X(EMPTY, "empty")
+    X(EMPTY, "empty")                                                                              \
+    X(TIMEOUT, "timeout")
 typedef enum {
 #define X(name, text) AT_REASON_##name,
     AT_REASONS(X)
@@ -46,6 +47,25 @@ at_decode_limits at_limits_resolved(at_decode_limits limits);
 at_format_id at_format_sniff(const void *bytes, size_t size);
 const char *at_format_text(at_format_id format); /* "png", "jpeg", "raw" */
 
+/* How a file holds its pixels, before they became 8-bit grey or RGB: blobs(mode). */
+#define AT_MODES(X)                                                                                \
+    X(GREY, "grey")                                                                                \
+    X(GREY_ALPHA, "grey-alpha")                                                                    \
+    X(PALETTE, "palette")                                                                          \
+    X(RGB, "rgb")                                                                                  \
+    X(RGBA, "rgba")                                                                                \
+    X(CMYK, "cmyk")
+typedef enum {
+#define X(name, text) AT_MODE_##name,
+    AT_MODES(X)
+#undef X
+} at_mode;
+const char *at_mode_text(at_mode mode);
+typedef struct at_stored {
+    at_mode mode;
+    int depth; /* bits a channel, of a palette bits an index */
+} at_stored;
+
 /* One picture on its way through a codec. */
 typedef struct at_decoding {
     const uint8_t *bytes;
@@ -54,6 +74,7 @@ typedef struct at_decoding {
     at_buffer *pixels; /* of the decoder */
     at_image *image;
     int orientation;  /* EXIF's, 1..8; the codec's pixels are as stored */
+    at_stored stored; /* set by the codec */
     at_reason reason; /* set when something fails */
     at_error *err;
 } at_decoding;
@@ -62,6 +83,8 @@ bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels
 /* Sets reason and err; returns AT_EINPUT. */
 int at_decoding_fail(at_decoding *d, at_reason reason, const char *format, ...) AT_PRINTF(3, 4);
 
+/* Of the picture that was decoded last. */
+at_stored at_decoder_stored(const at_decoder *d);
 int at_png_decode(at_decoding *d);
 typedef struct at_jpeg at_jpeg; /* libjpeg's state, kept between pictures */
 at_jpeg *at_jpeg_new(void);
@@ -84,12 +107,27 @@ uint64_t at_get_u64(const uint8_t *p);
 void at_put_u32(uint8_t *p, uint32_t v);
 void at_put_u64(uint8_t *p, uint64_t v);
 
-/* ---- statistics of a picture's pixels (pixel_stats.c), in 0..255 ----------------------------- */
+/* ---- statistics of a picture's pixels (pixel_stats.c, picture_look.c), in 0..255 ------------- */
+enum { AT_HISTOGRAM_BINS = 16, AT_HISTOGRAM_ONE = 65535 };
 typedef struct at_pixel_stats {
     double mean[3], deviation[3];
     int minimum[3], maximum[3];
+    /* Of a picture over 0.5 Mpixel these look at every k-th row: */
+    uint16_t histogram[3][AT_HISTOGRAM_BINS]; /* shares of the pixels in 1/AT_HISTOGRAM_ONE */
+    double entropy;   /* of the histograms, bits a value: 0 to 4, mean of the channels */
+    double sharpness; /* variance of the Laplacian of the channels' values */
+    uint64_t dhash;   /* which of 9 x 8 areas' grey is lighter than its right neighbour's */
 } at_pixel_stats;
 void at_pixel_stats_of(const at_image *image, at_pixel_stats *out);
+/* The part from the histogram on. */
+void at_picture_look(const at_image *image, at_pixel_stats *out);
+
+/* ---- EXIF (exif.c: the only user of libexif) ------------------------------------------------- */
+/* The EXIF block of a PNG or JPEG file, from its byte order mark on; NULL: none. */
+const uint8_t *at_exif_find(const void *bytes, size_t size, size_t *length);
+/* What the block says as a JSON object {tag: value}, appended to json; nothing where it says
+ * nothing. */
+void at_exif_read(const uint8_t *block, size_t length, at_text *json);
 
 /* ---- keys (keys.c): which contents and paths were seen --------------------------------------- */
 typedef struct at_key {
@@ -120,7 +158,9 @@ typedef struct at_item {
     uint32_t crc;
     at_format_id format;
     int width, height, channels;
+    at_stored stored;
     at_pixel_stats stats;
+    at_text exif; /* a JSON object; empty: none */
 } at_item;
 void at_item_reset(at_item *item);
 void at_item_fini(at_item *item);
@@ -275,6 +315,10 @@ int at_shard_map(const char *folder, int64_t number, at_shard *out,
 void at_shard_unmap(at_shard *shard);
 
 /* ---- the catalog while it is written (catalog.c) --------------------------------------------- */
+/* 2: with bit depth, mode, looks, EXIF and views; 1 is still read. meta(format) tells. */
+#define AT_CATALOG_FORMAT    2
+#define AT_STRING_OF(macro)  AT_STRING_OF_(macro)
+#define AT_STRING_OF_(value) #value
 typedef struct at_catalog at_catalog;
 at_catalog *at_catalog_open(const char *folder,
                             at_error *err); /* made if missing; begins a transaction */
@@ -292,6 +336,9 @@ at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t l
                                    at_error *err);
 /* Images with a higher id are new in this ingest: 0, or what an append found. */
 int64_t at_catalog_after(const at_catalog *c);
+/* Views for people, indexes for quick queries (views.c). */
+int at_catalog_add_views(at_db *db, at_error *err);
+int at_catalog_add_indexes(at_db *db, at_error *err);
 /* Paths of all new images and errors (of an append: of new images); *count tells how many. */
 at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err);
 

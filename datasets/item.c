@@ -14,7 +14,7 @@ enum { KEPT_BYTES = 1 << 20 }; /* a buffer that grew beyond is given back */
 
 void at_item_reset(at_item *item)
 {
-    item->path.length = item->file.length = item->class_name.length = 0;
+    item->path.length = item->file.length = item->class_name.length = item->exif.length = 0;
     item->split = AT_TRAIN;
     item->mtime = 0;
     item->bytes.size = 0;
@@ -28,6 +28,7 @@ void at_item_fini(at_item *item)
     at_text_fini(&item->path);
     at_text_fini(&item->file);
     at_text_fini(&item->class_name);
+    at_text_fini(&item->exif);
     at_buffer_fini(&item->bytes);
 }
 
@@ -133,7 +134,12 @@ void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits 
     item->width = image.width;
     item->height = image.height;
     item->channels = image.channels;
+    item->stored = at_decoder_stored(decoder);
     at_pixel_stats_of(&image, &item->stats);
+    size_t length;
+    const uint8_t *exif = at_exif_find(item->bytes.data, item->bytes.size, &length);
+    if (exif)
+        at_exif_read(exif, length, &item->exif);
     at_content_hash(item->bytes.data, item->bytes.size, item->hash);
     item->crc = at_crc32c(0, item->bytes.data, item->bytes.size);
 }

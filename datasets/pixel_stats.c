@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Mean, deviation, minimum and maximum of each channel.
+ * Mean, deviation, minimum and maximum of each channel, of all pixels.
  *
  * Interleaved channels defeat vectorisation; so sums are kept in 48 lanes, a multiple of 1, 3 and
  * the vector width, and lane i belongs to channel i % channels. All sums are exact integers. */
@@ -76,4 +76,5 @@ void at_pixel_stats_of(const at_image *image, at_pixel_stats *out)
         out->minimum[c] = t.minimum[c];
         out->maximum[c] = t.maximum[c];
     }
+    at_picture_look(image, out);
 }

@@ -83,17 +83,6 @@ static int by_interest(const void *a, const void *b)
                                   : (x->sample > y->sample) - (x->sample < y->sample);
 }
 
-static void add_base64(at_text *page, const uint8_t *data, size_t n)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        uint32_t v = (uint32_t)data[i] << 16 | (i + 1 < n ? (uint32_t)data[i + 1] << 8 : 0) | (i + 2 < n ? data[i + 2] : 0);
-        char out[4] = {digits[v >> 18], digits[v >> 12 & 63], i + 1 < n ? digits[v >> 6 & 63] : '=',
-                       i + 2 < n ? digits[v & 63] : '='};
-        at_text_append(page, out, 4);
-    }
-}
-
 static int draw_guess(at_text *page, const gallery *g, const guess *one, at_error *err)
 {
     at_image image = {0};
@@ -104,10 +93,9 @@ static int draw_guess(at_text *page, const gallery *g, const guess *one, at_erro
     if (code == 0)
         code = at_image_encode_png(&image, &png, &bytes, err);
     if (code == 0) {
-        at_text_add(page, "<figure class=%s><img alt=\"\" src=\"data:image/png;base64,",
-                    one->truth == one->said ? "hit" : "miss");
-        add_base64(page, png, bytes);
-        at_text_add(page, "\"><figcaption>");
+        at_text_add(page, "<figure class=%s>", one->truth == one->said ? "hit" : "miss");
+        at_page_picture(page, png, bytes, at_dataset_sample_path(g->data, g->split, one->sample));
+        at_text_add(page, "<figcaption>");
         at_html_text(page, at_dataset_class_name(g->data, (size_t)one->said));
         at_text_add(page, " %.0f%%", 100 * (double)one->score);
         if (one->truth != one->said) {

@@ -246,6 +246,28 @@ const char *at_nearest(const char *word, const char *const *names, size_t n);
 int at_options_parse(const at_option *table, void *config, int argc, char **argv, at_error *err);
 void at_options_help(const at_option *table, FILE *out); /* aligned list with defaults */
 
+/* ---- pages (page.c, chart.c): one self-contained HTML file, with charts as inline SVG ---------- */
+void at_html_text(at_text *page, const char *text); /* escaped; NULL: nothing */
+void at_page_begin(at_text *page, const char *title, const char *from); /* head, style, header */
+void at_page_card(at_text *page, const char *label, const char *format, double value); /* in .cards; not finite: none */
+void at_page_picture(at_text *page, const void *png, size_t bytes, const char *title); /* embedded */
+typedef struct at_series {
+    const char *name; /* of the legend; NULL: none */
+    const double *x, *y; /* NaN is left out */
+    size_t count;
+    bool points; /* dots instead of a line */
+    int colour;  /* 0.. */
+    bool bars;   /* bars from 0 up: x has count + 1 edges */
+} at_series;
+typedef struct at_chart {
+    const char *title, *x_label;
+    bool log_x;
+    bool whole_x; /* epochs, trials: no ticks between whole numbers */
+    const at_node *names; /* NULL, or a list: x is a place in it, and the ticks are its items */
+} at_chart;
+/* Axes with round ticks; a hover title on every dot and bar. */
+void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series, size_t n);
+
 /* ---- SQLite (db.c): WAL where the file system allows, busy timeout, foreign keys on ------------ */
 typedef struct at_db at_db;
 typedef struct at_stmt at_stmt;
@@ -259,9 +281,11 @@ at_stmt *at_db_prepare(at_db *db, const char *sql, at_error *err);
 int at_stmt_bind(at_stmt *s, const char *types, ...);
 int at_stmt_step(at_stmt *s, at_error *err); /* 1: a row, 0: done (and reset), negative: error */
 void at_stmt_reset(at_stmt *s);
+bool at_stmt_only_reads(const at_stmt *s); /* false where it may change a file */
 int at_stmt_columns(const at_stmt *s);
 const char *at_stmt_column_name(const at_stmt *s, int column);
-at_kind at_stmt_kind(const at_stmt *s, int column);
+at_kind at_stmt_kind(const at_stmt *s, int column); /* a blob's is AT_STRING */
+bool at_stmt_is_blob(const at_stmt *s, int column);
 int64_t at_stmt_int(const at_stmt *s, int column);
 double at_stmt_real(const at_stmt *s, int column);
 const char *at_stmt_text(const at_stmt *s, int column); /* valid until the next step; NULL for null */

@@ -20,6 +20,8 @@ at_node *at_bench_train(const at_bench_net_options *o, at_error *err);
 at_node *at_bench_predict(const at_bench_net_options *o, at_error *err);
 /* One pass after another over the train split of a CACHE folder, flip and shift-crop on. */
 at_node *at_bench_loader(const char *cache, int batch, int threads, double seconds, at_error *err);
+/* Makes a data set of so many images; "seconds" is that of opening it, the others those of queries. */
+at_node *at_bench_catalog(size_t images, at_error *err);
 /* Our allreduce against MPI_Allreduce for sizes from 64 KiB to 64 MiB; under mpirun; the result on rank 0, else an
  * empty object. */
 at_node *at_bench_allreduce(int repeats, at_error *err);

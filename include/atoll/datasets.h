@@ -24,7 +24,7 @@ typedef struct at_decode_limits {
     size_t pixels, bytes; /* 0: 128 Mpixel, 256 MiB */
 } at_decode_limits;
 /* Why a picture was refused, as in errors(reason): truncated, not-an-image, too-large, corrupt,
- * unreadable, unsupported, empty. NULL ends the list. */
+ * unreadable, unsupported, empty, timeout. NULL ends the list. */
 extern const char *const at_error_reasons[];
 
 /* Decodes PNG (any depth, palette, alpha over black), JPEG (baseline, progressive, grey, CMYK), both
@@ -129,5 +129,8 @@ const at_decode_limits *at_dataset_limits(const at_dataset *d);
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err);
 const char *at_dataset_sample_path(const at_dataset *d, at_split split,
                                    size_t i); /* as in the source */
+/* Writes a page of what the data set holds: classes, pictures, sizes, light, duplicates, suspects,
+ * errors. A data set of an older format: AT_EINPUT. */
+int at_dataset_report(const char *path, const char *out, at_error *err);
 
 #endif

@@ -70,7 +70,7 @@ says out '^path  reason  detail$'
 expect 3 "$ATOLL" sql data 'SELECT nothing FROM images'
 says err 'nothing'
 expect 3 "$ATOLL" sql data 'SELECT 1; SELECT 2'
-expect 1 "$ATOLL" sql data 'DELETE FROM images'
+expect 2 "$ATOLL" sql data 'DELETE FROM images'
 expect 2 "$ATOLL" sql data
 expect 0 "$ATOLL" sql data 'SELECT count(*) FROM images' --csv
 says out '^60000$'

@@ -272,7 +272,7 @@ static void test_catalogs_that_make_no_sense(void **state)
     static const struct {
         const char *sql, *message;
     } cases[] = {
-        {"UPDATE meta SET value = '2' WHERE key = 'format'", "its format is 2"},
+        {"UPDATE meta SET value = '3' WHERE key = 'format'", "its format is 3"},
         {"UPDATE meta SET value = '1' WHERE key = 'format'; UPDATE images SET label = 3 WHERE id = "
          "5",
          "out of range"},

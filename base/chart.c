@@ -1,34 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Line and scatter charts as inline SVG: no script, no foreign file; colours follow the page's style sheet.
+ * Line, scatter and bar charts as inline SVG: no script, no foreign file; colours follow the page's style sheet.
  */
-#include "report.h"
+#include "internal.h"
 
 #include <float.h>
 #include <math.h>
 
 enum { WIDTH = 440, HEIGHT = 260, LEFT = 58, RIGHT = 22, TOP = 30, BOTTOM = 40, COLOURS = 4 };
-
-void at_html_text(at_text *page, const char *text)
-{
-    for (; *text; text++) {
-        switch (*text) {
-        case '&':
-            at_text_append(page, "&amp;", 5);
-            break;
-        case '<':
-            at_text_append(page, "&lt;", 4);
-            break;
-        case '>':
-            at_text_append(page, "&gt;", 4);
-            break;
-        case '"':
-            at_text_append(page, "&quot;", 6);
-            break;
-        default:
-            at_text_append(page, text, 1);
-        }
-    }
-}
 
 typedef struct axis {
     double low, high, step;
@@ -72,8 +50,9 @@ static bool fit(const at_series *series, size_t n, axis *x, axis *y)
 {
     double low[2] = {DBL_MAX, DBL_MAX}, high[2] = {-DBL_MAX, -DBL_MAX};
     for (size_t s = 0; s < n; s++)
-        for (size_t i = 0; i < series[s].count; i++) {
-            double v[2] = {series[s].x[i], series[s].y[i]};
+        for (size_t i = 0; i < series[s].count + series[s].bars; i++) {
+            /* the last bar's right edge has no height */
+            double v[2] = {series[s].x[i], i < series[s].count ? series[s].y[i] : 0};
             for (int d = 0; d < 2 && drawable(x, v[0], v[1]); d++) {
                 low[d] = fmin(low[d], v[d]);
                 high[d] = fmax(high[d], v[d]);
@@ -98,8 +77,8 @@ static double place_y(const axis *y, double v)
 
 static void draw_x_tick(at_text *page, const axis *x, double value)
 {
-    at_text_add(page, "<text class=tick x=%.1f y=%d text-anchor=middle>%.6g</text>", place_x(x, value),
-                HEIGHT - BOTTOM + 16, value);
+    at_text_add(page, "<text class=tick x=%.1f y=%d text-anchor=middle>%.6g</text>",
+                place_x(x, value), HEIGHT - BOTTOM + 16, value);
 }
 
 /* Powers of ten, with twice and five times each where there are few. */
@@ -129,9 +108,10 @@ static void draw_ticks(at_text *page, const axis *x, const axis *y, const at_nod
 {
     for (double t = y->low; t <= y->high + y->step / 2; t += y->step) {
         double at = place_y(y, t);
-        at_text_add(page, "<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f />", LEFT, WIDTH - RIGHT, at, at);
-        at_text_add(page, "<text class=tick x=%d y=%.1f text-anchor=end>%.6g</text>", LEFT - 6, at + 4,
-                    fabs(t) < y->step / 1e6 ? 0 : t);
+        at_text_add(page, "<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f />", LEFT, WIDTH - RIGHT,
+                    at, at);
+        at_text_add(page, "<text class=tick x=%d y=%.1f text-anchor=end>%.6g</text>", LEFT - 6,
+                    at + 4, fabs(t) < y->step / 1e6 ? 0 : t);
     }
     if (x->log)
         draw_log_ticks(page, x);
@@ -153,8 +133,35 @@ static void draw_points(at_text *page, const at_series *s, const axis *x, const 
 {
     for (size_t i = 0; i < s->count; i++)
         if (drawable(x, s->x[i], s->y[i]))
-            at_text_add(page, "<circle class=\"dot c%d\" cx=%.1f cy=%.1f r=4><title>%.5g: %.5g</title></circle>",
-                        s->colour % COLOURS, place_x(x, s->x[i]), place_y(y, s->y[i]), s->x[i], s->y[i]);
+            at_text_add(
+                page,
+                "<circle class=\"dot c%d\" cx=%.1f cy=%.1f r=4><title>%.5g: %.5g</title></circle>",
+                s->colour % COLOURS, place_x(x, s->x[i]), place_y(y, s->y[i]), s->x[i], s->y[i]);
+}
+
+static void draw_bars(at_text *page, const at_series *s, const axis *x, const axis *y)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        double left = place_x(x, s->x[i]), right = place_x(x, s->x[i + 1]),
+               top = place_y(y, s->y[i]);
+        if (s->y[i] > 0)
+            at_text_add(
+                page,
+                "<rect class=\"bar c%d\" x=%.1f y=%.1f width=%.1f height=%.1f><title>%.4g to "
+                "%.4g: %.6g</title></rect>",
+                s->colour % COLOURS, left + 0.5, top, right - left - 1, HEIGHT - BOTTOM - top,
+                s->x[i], s->x[i + 1], s->y[i]);
+    }
+}
+
+static void draw_series(at_text *page, const at_series *s, const axis *x, const axis *y)
+{
+    if (s->bars)
+        draw_bars(page, s, x, y);
+    else if (s->points)
+        draw_points(page, s, x, y);
+    else
+        draw_line(page, s, x, y);
 }
 
 static void draw_legend(at_text *page, const at_series *series, size_t n)
@@ -163,7 +170,8 @@ static void draw_legend(at_text *page, const at_series *series, size_t n)
     for (size_t s = n; s-- > 0;) {
         if (!series[s].name)
             continue;
-        at_text_add(page, "<text class=\"legend c%d\" x=%d y=18 text-anchor=end>", series[s].colour % COLOURS, right);
+        at_text_add(page, "<text class=\"legend c%d\" x=%d y=18 text-anchor=end>",
+                    series[s].colour % COLOURS, right);
         at_html_text(page, series[s].name);
         at_text_add(page, "</text>");
         size_t length = 0;
@@ -182,14 +190,16 @@ void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series
         x.low = -0.5;
         x.high = (double)at_node_count(chart->names) - 0.5;
     }
-    at_text_add(page, "<svg viewBox=\"0 0 %d %d\" role=img><text class=title x=%d y=18>", WIDTH, HEIGHT, LEFT);
+    at_text_add(page, "<svg viewBox=\"0 0 %d %d\" role=img><text class=title x=%d y=18>", WIDTH,
+                HEIGHT, LEFT);
     at_html_text(page, chart->title);
     at_text_add(page, "</text>");
     draw_ticks(page, &x, &y, chart->names);
     for (size_t s = 0; s < n; s++)
-        (series[s].points ? draw_points : draw_line)(page, &series[s], &x, &y);
+        draw_series(page, &series[s], &x, &y);
     draw_legend(page, series, n);
-    at_text_add(page, "<text class=tick x=%d y=%d text-anchor=middle>", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6);
+    at_text_add(page, "<text class=tick x=%d y=%d text-anchor=middle>", (LEFT + WIDTH - RIGHT) / 2,
+                HEIGHT - 6);
     at_html_text(page, chart->x_label);
     at_text_add(page, "</text></svg>\n");
 }

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What of a picture needs the places or the counts of its pixels: histograms, entropy, sharpness,
+ * and a hash of its looks (dHash) that pictures share which look alike.
+ *
+ * This runs once for each picture of an ingest, beside a decoder that takes 20 us for a small one.
+ * So nothing here goes pixel by pixel: channels stay interleaved, and a loop runs over the bytes of
+ * a row, whichever channel they are of. A picture of many pixels is looked at in every k-th row. */
+#include "internal.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    TILE = 1024,         /* columns at a time, so that sums stay in the first-level cache */
+    LOOKED_AT = 1 << 19, /* pixels; of more, some rows */
+    CELLS_ACROSS = 9,
+    CELLS_DOWN = 8,
+    LANES = 48, /* a multiple of 1, 3 and 16: lane i is of channel i % channels */
+    RUN = 255,  /* blocks of LANES that a byte can count */
+};
+
+typedef uint8_t vector __attribute__((vector_size(16)));
+
+struct look {
+    const at_image *image;
+    size_t width, height, channels, step;   /* every step-th row */
+    size_t pixels;                          /* looked at */
+    uint32_t reached[AT_HISTOGRAM_BINS][3]; /* values of bin b and above, by channel */
+    uint64_t cell_sum[CELLS_DOWN][CELLS_ACROSS], cell_pixels[CELLS_DOWN][CELLS_ACROSS];
+    int64_t laplacian;
+    uint64_t laplacian_square, laplacian_count;
+};
+
+static const uint8_t *pixels_at(const struct look *k, size_t x, size_t y)
+{
+    return k->image->pixels + (y * k->width + x) * k->channels;
+}
+
+/* ---- histograms ---- */
+
+/* Counts by comparing: 15 thresholds against 16 bytes at a time are faster than one increment of
+ * memory a byte. */
+static void count_blocks(struct look *k, const uint8_t *bytes, size_t blocks)
+{
+    for (int bin = 1; bin < AT_HISTOGRAM_BINS; bin++) {
+        const vector from = (vector){0} + (uint8_t)(bin * (256 / AT_HISTOGRAM_BINS));
+        vector counts[3] = {{0}};
+        for (size_t b = 0; b < blocks; b++) {
+            vector v[3];
+            memcpy(v, bytes + b * LANES, LANES);
+            counts[0] -= (vector)(v[0] >= from); /* true is -1 */
+            counts[1] -= (vector)(v[1] >= from);
+            counts[2] -= (vector)(v[2] >= from);
+        }
+        uint8_t lanes[LANES];
+        memcpy(lanes, counts, LANES);
+        uint32_t sums[3] = {0};
+        for (size_t i = 0; i < LANES; i += 3)
+            for (size_t c = 0; c < 3; c++)
+                sums[c] += lanes[i + c];
+        for (size_t c = 0; c < 3; c++)
+            k->reached[bin][k->channels == 3 ? c : 0] += sums[c];
+    }
+}
+
+static void count_values(struct look *k, const uint8_t *bytes, size_t n)
+{
+    size_t blocks = n / LANES;
+    for (size_t b = 0; b < blocks; b += RUN)
+        count_blocks(k, bytes + b * LANES, blocks - b < RUN ? blocks - b : RUN);
+    for (size_t i = blocks * LANES; i < n; i++)
+        for (int bin = bytes[i] >> 4; bin > 0; bin--)
+            k->reached[bin][i % k->channels]++;
+    k->pixels += n / k->channels;
+}
+
+/* One run over all where all rows are looked at. */
+static void count_rows(struct look *k)
+{
+    size_t stride = k->width * k->channels;
+    if (k->step == 1)
+        count_values(k, k->image->pixels, stride * k->height);
+    else
+        for (size_t y = 0; y < k->height; y += k->step)
+            count_values(k, pixels_at(k, 0, y), stride);
+}
+
+static void set_histograms(const struct look *k, at_pixel_stats *out)
+{
+    double n = (double)k->pixels, bits = 0;
+    for (size_t c = 0; c < k->channels; c++)
+        for (size_t i = 0; i < AT_HISTOGRAM_BINS; i++) {
+            uint64_t from = i ? k->reached[i][c] : k->pixels,
+                     above = i + 1 < AT_HISTOGRAM_BINS ? k->reached[i + 1][c] : 0;
+            double share = (double)(from - above) / n;
+            out->histogram[c][i] = (uint16_t)(share * AT_HISTOGRAM_ONE + 0.5);
+            bits -= share > 0 ? share * (double)log2f((float)share) : 0;
+        }
+    out->entropy = bits > 0 ? bits / (double)k->channels : 0;
+}
+
+/* ---- sharpness ---- */
+
+/* Of n bytes of a row, the first and the last pixel being neighbours alone. */
+static void add_laplacian(struct look *k, const uint8_t *restrict above,
+                          const uint8_t *restrict here, const uint8_t *restrict below, size_t n)
+{
+    const size_t c = k->channels;
+    int32_t sum = 0;
+    uint32_t square = 0; /* |v| <= 1020, n <= 3 * (TILE + 2) */
+    for (size_t i = c; i + c < n; i++) {
+        int16_t v = (int16_t)(4 * here[i] - here[i - c] - here[i + c] - above[i] - below[i]);
+        sum += v;
+        square += (uint32_t)(v * v);
+    }
+    k->laplacian += sum;
+    k->laplacian_square += square;
+    k->laplacian_count += n > 2 * c ? n - 2 * c : 0;
+}
+
+static double sharpness_of(const struct look *k)
+{
+    if (k->laplacian_count == 0)
+        return 0;
+    double n = (double)k->laplacian_count, mean = (double)k->laplacian / n;
+    double variance = (double)k->laplacian_square / n - mean * mean;
+    return variance > 0 ? variance : 0;
+}
+
+/* ---- dHash ---- */
+
+/* A tile's columns, summed over the rows of a band of cells. */
+struct columns {
+    size_t from, to; /* of the picture's columns */
+    size_t rows;
+    uint32_t sums[3 * TILE];
+};
+
+static void add_row(struct columns *t, const uint8_t *restrict row, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        t->sums[i] += row[i];
+    t->rows++;
+}
+
+/* Luma of ITU-R BT.601 in 1/256, of sums as of single values. */
+static uint64_t luma_of(const uint32_t *sums, size_t channels)
+{
+    return channels == 1
+               ? 256 * (uint64_t)sums[0]
+               : 77 * (uint64_t)sums[0] + 150 * (uint64_t)sums[1] + 29 * (uint64_t)sums[2];
+}
+
+static void end_band(struct look *k, struct columns *t, size_t band)
+{
+    for (size_t cell = 0; cell < CELLS_ACROSS; cell++) {
+        size_t from = cell * k->width / CELLS_ACROSS, to = (cell + 1) * k->width / CELLS_ACROSS;
+        from = from < t->from ? t->from : from;
+        to = to > t->to ? t->to : to;
+        for (size_t x = from; x < to; x++)
+            k->cell_sum[band][cell] += luma_of(t->sums + (x - t->from) * k->channels, k->channels);
+        k->cell_pixels[band][cell] += to > from ? (to - from) * t->rows : 0;
+    }
+    memset(t->sums, 0, (t->to - t->from) * k->channels * sizeof *t->sums);
+    t->rows = 0;
+}
+
+/* A picture with fewer pixels than cells: each cell is the pixel at its middle. */
+static void sample_cells(struct look *k)
+{
+    for (size_t row = 0; row < CELLS_DOWN; row++)
+        for (size_t cell = 0; cell < CELLS_ACROSS; cell++) {
+            const uint8_t *at = pixels_at(k, (2 * cell + 1) * k->width / (2 * CELLS_ACROSS),
+                                          (2 * row + 1) * k->height / (2 * CELLS_DOWN));
+            uint32_t sums[3] = {0};
+            for (size_t c = 0; c < k->channels; c++)
+                sums[c] = at[c];
+            k->cell_sum[row][cell] = luma_of(sums, k->channels);
+            k->cell_pixels[row][cell] = 1;
+        }
+}
+
+/* A bit is set where a cell is lighter than the next one; means are compared as fractions. */
+static uint64_t dhash_of(const struct look *k)
+{
+    uint64_t hash = 0;
+    for (size_t row = 0; row < CELLS_DOWN; row++)
+        for (size_t cell = 0; cell + 1 < CELLS_ACROSS; cell++) {
+            const uint64_t *sum = &k->cell_sum[row][cell], *n = &k->cell_pixels[row][cell];
+            hash = hash << 1 | (sum[0] * n[1] > sum[1] * n[0]);
+        }
+    return hash;
+}
+
+/* ---- all of it ---- */
+
+/* The Laplacian looks one pixel beyond the tile where there is one. */
+static void look_at_row(struct look *k, struct columns *t, size_t y)
+{
+    add_row(t, pixels_at(k, t->from, y), (t->to - t->from) * k->channels);
+    if (y == 0 || y + 1 == k->height)
+        return;
+    size_t from = t->from ? t->from - 1 : 0, to = t->to < k->width ? t->to + 1 : k->width;
+    add_laplacian(k, pixels_at(k, from, y - 1), pixels_at(k, from, y), pixels_at(k, from, y + 1),
+                  (to - from) * k->channels);
+}
+
+static void look_at_tile(struct look *k, struct columns *t)
+{
+    size_t band = 0;
+    memset(t->sums, 0, (t->to - t->from) * k->channels * sizeof *t->sums);
+    for (size_t y = 0; y < k->height; y += k->step) {
+        size_t of = y * CELLS_DOWN / k->height;
+        if (of != band)
+            end_band(k, t, band);
+        band = of;
+        look_at_row(k, t, y);
+    }
+    end_band(k, t, band);
+}
+
+/* A band of cells keeps one row at least. */
+static size_t step_of(const struct look *k)
+{
+    size_t step = k->width * k->height / LOOKED_AT + 1, most = k->height / CELLS_DOWN;
+    return step <= most ? step : most ? most : 1;
+}
+
+void at_picture_look(const at_image *image, at_pixel_stats *out)
+{
+    struct look k = {.image = image,
+                     .width = (size_t)image->width,
+                     .height = (size_t)image->height,
+                     .channels = (size_t)image->channels};
+    k.step = step_of(&k);
+    count_rows(&k);
+    struct columns t;
+    for (t.from = 0; t.from < k.width; t.from += TILE) {
+        t.to = t.from + TILE < k.width ? t.from + TILE : k.width;
+        t.rows = 0;
+        look_at_tile(&k, &t);
+    }
+    if (k.width < CELLS_ACROSS || k.height < CELLS_DOWN)
+        sample_cells(&k);
+    set_histograms(&k, out);
+    out->sharpness = sharpness_of(&k);
+    out->dhash = dhash_of(&k);
+}
