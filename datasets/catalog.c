@@ -239,9 +239,10 @@ static int check_format(at_catalog *c, const char *path, at_error *err)
         err);
     int code = s ? at_stmt_step(s, err) : err->code;
     if (code == 1 && at_stmt_int(s, 1) > 0 && at_stmt_int(s, 0) != AT_CATALOG_FORMAT)
-        code = at_fail(
-            err, AT_EINPUT,
-            "%s is of another version of atoll: ingest its source anew (without --resume or --append)", path);
+        code = at_fail(err, AT_EINPUT,
+                       "%s is of another version of atoll: ingest its source anew (without "
+                       "--resume or --append)",
+                       path);
     at_stmt_free(s);
     return code < 0 ? code : 0;
 }

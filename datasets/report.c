@@ -210,6 +210,7 @@ static int open_catalog(struct at_report *r)
     at_dataset *head = at_dataset_open_head(r->path, r->err); /* checks that it is a data set */
     if (!head)
         return r->err->code;
+    r->limits = *at_dataset_limits(head);
     at_dataset_close(head);
     char *catalog = at_path_join(r->path, "catalog.db");
     r->shards_folder = at_path_join(r->path, "shards");

@@ -16,6 +16,7 @@ struct at_report {
     at_shard shard; /* the one that was read last */
     int64_t shard_number;
     at_decoder *decoder;
+    at_decode_limits limits;
     at_stmt *place; /* of a content by its hash */
     int code;
     at_error *err;

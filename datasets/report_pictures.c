@@ -74,7 +74,7 @@ void at_report_picture(struct at_report *r, const char *hash, const char *title)
                    : at_fail(&err, AT_EINPUT, "its content is not in the catalog");
     at_stmt_reset(r->place);
     if (code == 0)
-        code = at_decoder_decode(r->decoder, bytes, size, NULL, &view, NULL, &err);
+        code = at_decoder_decode(r->decoder, bytes, size, &r->limits, &view, NULL, &err);
     if (code == 0)
         code = draw_image(r, &view, title, &err);
     if (code < 0) {
