@@ -37,6 +37,13 @@ static int choose_kinds(at_augmenter *a, at_error *err)
     return 0;
 }
 
+/* Every shift that can come up. */
+static int plan_moves(at_augmenter *a, at_error *err)
+{
+    int64_t most = a->width - 1, reach = a->keys.shift < most ? a->keys.shift : most;
+    return at_row_moves_new(a->width, a->channels, (int)reach, &a->moves, err);
+}
+
 at_augmenter *at_augmenter_new(const at_augment *keys, uint64_t seed, int height, int width,
                                int channels, const float *mean, at_error *err)
 {
@@ -58,7 +65,7 @@ at_augmenter *at_augmenter_new(const at_augment *keys, uint64_t seed, int height
     a->channels = channels;
     for (int c = 0; c < channels; c++)
         a->mean[c] = (uint8_t)lroundf(255 * mean[c]);
-    if (choose_kinds(a, err)) {
+    if (choose_kinds(a, err) || plan_moves(a, err)) {
         at_augmenter_free(a);
         return NULL;
     }
@@ -70,6 +77,7 @@ void at_augmenter_free(at_augmenter *a)
     if (!a)
         return;
     free(a->kinds);
+    at_row_moves_free(a->moves);
     free(a);
 }
 
@@ -102,7 +110,7 @@ void at_augmenter_apply(const at_augmenter *a, uint64_t epoch, uint32_t key, con
         at_draw d = draw_of(a, (*k)->name, epoch, key);
         (*k)->place(&d, &view);
     }
-    at_view_move(&view, in, out, scratch);
+    at_view_move(&view, a->moves, in, out, scratch);
     for (const at_augment_kind **k = a->kinds; *k; k++) {
         if (!(*k)->paint)
             continue;

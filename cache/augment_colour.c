@@ -10,6 +10,10 @@
  */
 #include "internal.h"
 
+#ifndef __clang__ /* selections become vectors; no trap is ever enabled */
+#pragma GCC optimize("no-trapping-math")
+#endif
+
 enum { R, G, B, LANES = 8 };
 
 static int wanted(const at_augmenter *a, at_error *err)
@@ -140,14 +144,51 @@ static void run_step(uint32_t step, float amount, float *const plane[3], int cha
     }
 }
 
+/* Bytes of three channels to planes and back: shuffles, where the CPU has them. */
+#define INLINE static inline __attribute__((always_inline))
+INLINE void split(const uint8_t *restrict in, size_t n, float *restrict r, float *restrict g,
+                  float *restrict b)
+{
+    for (size_t i = 0; i < n; i++) {
+        r[i] = in[3 * i];
+        g[i] = in[3 * i + 1];
+        b[i] = in[3 * i + 2];
+    }
+}
+
+INLINE void join(const float *restrict r, const float *restrict g, const float *restrict b,
+                 size_t n, uint8_t *restrict out)
+{
+    for (size_t i = 0; i < n; i++) {
+        out[3 * i] = (uint8_t)(int)(r[i] + 0.5f);
+        out[3 * i + 1] = (uint8_t)(int)(g[i] + 0.5f);
+        out[3 * i + 2] = (uint8_t)(int)(b[i] + 0.5f);
+    }
+}
+
+#ifdef __x86_64__
+#define SHUFFLES    __attribute__((target("ssse3")))
+#define CAN_SHUFFLE __builtin_cpu_supports("ssse3")
+#else
+#define SHUFFLES
+#define CAN_SHUFFLE true
+#endif
+SHUFFLES static void split_shuffled(const uint8_t *in, size_t n, float *const plane[3])
+{
+    split(in, n, plane[R], plane[G], plane[B]);
+}
+
+SHUFFLES static void join_shuffled(float *const plane[3], size_t n, uint8_t *out)
+{
+    join(plane[R], plane[G], plane[B], n, out);
+}
+
 static void take_apart(const uint8_t *pixels, int channels, size_t n, float *const plane[3])
 {
-    if (channels == 3)
-        for (size_t i = 0; i < n; i++) {
-            plane[R][i] = pixels[3 * i];
-            plane[G][i] = pixels[3 * i + 1];
-            plane[B][i] = pixels[3 * i + 2];
-        }
+    if (channels == 3 && CAN_SHUFFLE)
+        split_shuffled(pixels, n, plane);
+    else if (channels == 3)
+        split(pixels, n, plane[R], plane[G], plane[B]);
     else
         for (size_t i = 0; i < n; i++)
             plane[0][i] = pixels[i];
@@ -155,9 +196,13 @@ static void take_apart(const uint8_t *pixels, int channels, size_t n, float *con
 
 static void put_together(float *const plane[3], int channels, size_t n, uint8_t *pixels)
 {
-    for (size_t i = 0; i < n; i++)
-        for (int c = 0; c < channels; c++)
-            *pixels++ = (uint8_t)(plane[c][i] + 0.5f);
+    if (channels == 3 && CAN_SHUFFLE)
+        join_shuffled(plane, n, pixels);
+    else if (channels == 3)
+        join(plane[R], plane[G], plane[B], n, pixels);
+    else
+        for (size_t i = 0; i < n; i++)
+            pixels[i] = (uint8_t)(int)(plane[0][i] + 0.5f);
 }
 
 void at_colour_paint(const at_colour *c, uint8_t *pixels, int channels, size_t n, float *scratch)

@@ -68,8 +68,15 @@ typedef struct at_view {
     bool mirrored;
     int top, left, box_height, box_width; /* a smaller box lies inside */
 } at_view;
-/* [H,W,C] to [H,W,C]; scratch: at_view_scratch() bytes for a smaller box, else unused. */
-void at_view_move(const at_view *v, const uint8_t *in, uint8_t *out, void *scratch);
+/* How rows move for every `left` in [-reach, reach], mirrored or not, worked out beforehand. *out is
+ * NULL where that is of no use: rows too long, or no instructions for it. */
+typedef struct at_row_moves at_row_moves;
+int at_row_moves_new(int width, int channels, int reach, at_row_moves **out, at_error *err);
+void at_row_moves_free(at_row_moves *m);
+/* [H,W,C] to [H,W,C]; moves: of this width and channels, or NULL; scratch: at_view_scratch() bytes
+ * for a smaller box, else unused. */
+void at_view_move(const at_view *v, const at_row_moves *moves, const uint8_t *in, uint8_t *out,
+                  void *scratch);
 size_t at_view_scratch(int width, int channels);
 /* view_scaled.c: bilinear between centres of pixels, as torchvision's resize. */
 void at_view_enlarge(const at_view *v, const uint8_t *in, uint8_t *out, void *scratch);
@@ -81,6 +88,7 @@ struct at_augmenter {
     uint8_t mean[AT_CACHE_MAX_CHANNELS];
     const struct at_augment_kind **kinds; /* that are wanted, in the table's order; NULL ends */
     size_t mixers;                        /* of these */
+    at_row_moves *moves;                  /* for flip and shift */
 };
 /* One sample on its way: what an augmentation draws from. */
 typedef struct at_draw {

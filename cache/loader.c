@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH = 4, MOST_THREADS = 256, MOST_DEPTH = 4096 };
+enum { DEPTH = 4, MOST_THREADS = 256, MOST_DEPTH = 4096, LINE = 64, ANNOUNCED = 8192 };
 
 typedef struct slot {
     uint8_t *pixels; /* [B,H,W,C] */
@@ -133,22 +133,34 @@ static void pad(const at_loader *l, slot *s)
     }
 }
 
+/* Begins to bring a sample into the processor's cache: they lie in any order. */
+static void announce(const worker *w, const uint8_t *pixels)
+{
+    size_t bytes = w->loader->sample_bytes < ANNOUNCED ? w->loader->sample_bytes : ANNOUNCED;
+    for (size_t at = 0; at < bytes; at += LINE)
+        __builtin_prefetch(pixels + at);
+}
+
 static int fill(const worker *w, slot *s)
 {
     const at_loader *l = w->loader;
     uint8_t *out = s->pixels;
-    for (size_t i = 0; i < s->real; i++, out += l->sample_bytes) {
-        const uint8_t *pixels;
-        int rc = find(w, s, s->ids[i], &pixels, &s->labels[i]);
-        if (rc)
-            return rc;
+    const uint8_t *pixels, *next;
+    int rc = s->real ? find(w, s, s->ids[0], &next, &s->labels[0]) : 0;
+    for (size_t i = 0; i < s->real && !rc; i++, out += l->sample_bytes) {
+        pixels = next;
+        if (i + 1 < s->real) {
+            rc = find(w, s, s->ids[i + 1], &next, &s->labels[i + 1]);
+            if (rc)
+                return rc;
+            announce(w, next);
+        }
         at_augmenter_apply(l->augmenter, s->epoch, s->keys[i], pixels, out, w->scratch);
         rc = s->shares ? mix(w, s, i, out) : 0;
-        if (rc)
-            return rc;
     }
-    pad(l, s);
-    return 0;
+    if (!rc)
+        pad(l, s);
+    return rc;
 }
 
 static void *work(void *argument)

@@ -76,6 +76,16 @@ static void clear_padding(const nn_view *v, void *out, int64_t begin, int64_t en
     }
 }
 
+/* n <= VF bytes as numbers, zeros behind. Each step widens to what the next one has an instruction
+ * for. */
+INLINE vf numbers(const uint8_t *from, int64_t n)
+{
+    vb bytes = {0};
+    memcpy(&bytes, from, (size_t)n);
+    vh halves = __builtin_convertvector(bytes, vh);
+    return __builtin_convertvector(__builtin_convertvector(halves, vi), vf);
+}
+
 /* A group's samples, a vector a pixel and channel: `chunk` elements at a time are brought together
  * as bytes. Lanes beyond the last sample are zeros. */
 static void pixels_group(const nn_view *v, const uint8_t *in, const float *scale,
@@ -95,9 +105,7 @@ static void pixels_group(const nn_view *v, const uint8_t *in, const float *scale
                 bytes[j][k] = in[(group * VF + k) * size + i + j];
         for (int64_t j = 0; j < n; j++) {
             int64_t c = (i + j) % v->channels, p = (i + j) / v->channels;
-            vb row;
-            memcpy(&row, bytes[j], sizeof row);
-            vf x = __builtin_convertvector(row, vf) * scale[c] + offset[c];
+            vf x = numbers(bytes[j], VF) * scale[c] + offset[c];
             store(out, v->bf16, ((group * v->channels + c) * v->pixels + p) * VF, VF, x * there);
         }
     }
@@ -105,30 +113,23 @@ static void pixels_group(const nn_view *v, const uint8_t *in, const float *scale
 
 enum { FEW_CHANNELS = 4 };
 
-/* NHWC of few channels: whose turn it is comes round with as many vectors as there are channels. */
-static void pixels_in_order(const nn_view *v, const uint8_t *in, const float *scale,
-                            const float *offset, void *out, int64_t begin, int64_t end)
+/* NHWC of few channels, bytes [at, until) of a batch. Whose turn it is comes round with as many
+ * vectors as there are channels. */
+INLINE void pixels_in_order(const uint8_t *in, int64_t channels, bool bf16, const float *scale,
+                            const float *offset, void *out, int64_t at, int64_t until)
 {
-    int64_t channels = v->channels, at = begin * v->pixels * channels;
-    int64_t until = end * v->pixels * channels, round = channels * VF;
+    int64_t round = channels * VF;
     vf by[FEW_CHANNELS], plus[FEW_CHANNELS];
     for (int64_t i = 0; i < round; i++) {
         by[i / VF][i % VF] = scale[i % channels];
         plus[i / VF][i % VF] = offset[i % channels];
     }
-    for (; at + round <= until; at += round) {
-        for (int64_t k = 0; k < channels; k++) {
-            vb bytes;
-            memcpy(&bytes, in + at + k * VF, sizeof bytes);
-            vf x = __builtin_convertvector(bytes, vf) * by[k] + plus[k];
-            store(out, v->bf16, at + k * VF, VF, x);
-        }
-    }
+    for (; at + round <= until; at += round)
+        for (int64_t k = 0; k < channels; k++)
+            store(out, bf16, at + k * VF, VF, numbers(in + at + k * VF, VF) * by[k] + plus[k]);
     for (int64_t k = 0; at < until; k++, at += VF) {
         int64_t n = until - at < VF ? until - at : VF;
-        vb bytes = {0};
-        memcpy(&bytes, in + at, (size_t)n);
-        store(out, v->bf16, at, n, __builtin_convertvector(bytes, vf) * by[k] + plus[k]);
+        store(out, bf16, at, n, numbers(in + at, n) * by[k] + plus[k]);
     }
 }
 
@@ -141,7 +142,11 @@ static void pixels(const nn_view *v, const uint8_t *in, const float *scale, cons
         return;
     }
     if (v->lanes == v->channels && v->channels <= FEW_CHANNELS) {
-        pixels_in_order(v, in, scale, offset, out, begin, end);
+        int64_t sample = v->pixels * v->channels, at = begin * sample, until = end * sample;
+        if (v->channels == 3 && !v->bf16)
+            pixels_in_order(in, 3, false, scale, offset, out, at, until);
+        else
+            pixels_in_order(in, v->channels, v->bf16, scale, offset, out, at, until);
         return;
     }
     clear_padding(v, out, begin, end);

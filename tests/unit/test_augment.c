@@ -73,6 +73,41 @@ static void test_every_picture_is_an_allowed_view(void **state)
     print_message("%zu augmented pictures\n", cases);
 }
 
+/* Any view of any size, by the table of moves and without it. */
+static void test_any_view(void **state)
+{
+    (void)state;
+    enum { CASES = 3000, MOST_WIDTH = 400 };
+    at_rng rng = at_rng_stream(2, "test_augment", 0);
+    size_t by_table = 0;
+    for (int k = 0; k < CASES; k++) {
+        at_error err = {0};
+        at_row_moves *moves;
+        augmented p;
+        augmented_init(&p, &(at_augment){0}, 1 + (int)at_rng_below(&rng, 12),
+                       1 + (int)at_rng_below(&rng, k % 4 ? 50 : MOST_WIDTH),
+                       1 + (int)at_rng_below(&rng, 3), &rng);
+        int reach = (int)at_rng_below(&rng, (uint64_t)p.width < 24 ? (uint64_t)p.width : 24);
+        at_view v = {.height = p.height, .width = p.width, .channels = p.channels};
+        v.box_height = p.height;
+        v.box_width = p.width;
+        v.mirrored = k & 1;
+        v.left = (int)at_rng_below(&rng, 2 * (uint64_t)reach + 1) - reach;
+        v.top = (int)at_rng_below(&rng, 2 * (uint64_t)p.height - 1) - (p.height - 1);
+        reference(&p, v.mirrored, v.top, v.left);
+        at_view_move(&v, NULL, p.in, p.out, NULL);
+        assert_memory_equal(p.out, p.expected, augmented_bytes(&p));
+        assert_int_equal(at_row_moves_new(p.width, p.channels, reach, &moves, &err), 0);
+        by_table += moves != NULL;
+        memset(p.out, 0, augmented_bytes(&p));
+        at_view_move(&v, moves, p.in, p.out, NULL);
+        assert_memory_equal(p.out, p.expected, augmented_bytes(&p));
+        at_row_moves_free(moves);
+        augmented_fini(&p);
+    }
+    print_message("%d views, %zu of them by a table\n", CASES, by_table);
+}
+
 static void test_views_come_up_evenly(void **state)
 {
     (void)state;
@@ -226,7 +261,7 @@ static void test_enlarged_parts(void **state)
         v.box_width = 1 + (int)at_rng_below(&rng, (uint64_t)p.width);
         v.top = (int)at_rng_below(&rng, (uint64_t)(p.height - v.box_height) + 1);
         v.left = (int)at_rng_below(&rng, (uint64_t)(p.width - v.box_width) + 1);
-        at_view_move(&v, p.in, p.out, p.scratch);
+        at_view_move(&v, NULL, p.in, p.out, p.scratch);
         for (size_t i = 0; i < augmented_bytes(&p); i++) {
             int c = (int)i % p.channels, at = (int)i / p.channels;
             double off = fabs(p.out[i] - interpolated(&p, &v, at / p.width, at % p.width, c));
@@ -331,6 +366,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_picture_is_an_allowed_view),
+        cmocka_unit_test(test_any_view),
         cmocka_unit_test(test_views_come_up_evenly),
         cmocka_unit_test(test_alternating_flips),
         cmocka_unit_test(test_pure_in_seed_epoch_and_key),
