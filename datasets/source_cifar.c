@@ -16,6 +16,7 @@ enum {
     SIDE = 32,
     PLANE = SIDE * SIDE,
     PIXELS = 3 * PLANE,
+    COARSE = 20, /* classes of CIFAR-100's other label */
     MAX_NAMES = 100,
     NAMES_LIMIT = 1 << 16,
     PEEK = 16
@@ -281,6 +282,9 @@ static int read_record(at_source *s, at_item *item, at_error *err)
     if (label >= (c->label_bytes == 1 ? 10 : 100))
         return at_fail(err, AT_EINPUT, "%s: %s.bin: offset %zu: label %u", s->path, c->member,
                        offset, label);
+    if (c->label_bytes == 2 && record[0] >= COARSE)
+        return at_fail(err, AT_EINPUT, "%s: %s.bin: offset %zu: coarse label %u", s->path,
+                       c->member, offset, record[0]);
     if (!at_buffer_reserve(&item->bytes, AT_RAW_HEADER + PIXELS))
         return at_nomem(err);
     at_raw_header(item->bytes.data, SIDE, SIDE, 3);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sources other than folders: tar, idx, CIFAR binary; recognised by content, whole or broken. */
+ * Sources other than folders: tar and idx; recognised by content, whole or broken. CIFAR and zip
+ * have tests of their own. */
 #include "../../datasets/internal.h"
 #include "scratch.h"
 #include "sources.h"
@@ -163,7 +164,8 @@ static void test_a_broken_tar_names_file_and_place(void **state)
     put_text(p->dir, "text", "this is no tar at all, whatever one may think of it");
     char *text = at_path_join(p->dir, "text");
     at_ingest_options o = {.source = text, .out = p->out};
-    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "no folder and no readable tar or zip: "));
+    assert_non_null(
+        strstr(ingest_must_fail(&o, AT_EINPUT), "no folder and no readable tar or zip: "));
     free(text);
 }
 
@@ -274,96 +276,11 @@ static void test_fashion_mnist_is_recognised(void **state)
     at_image_fini(&image);
 }
 
-/* ---- CIFAR ----------------------------------------------------------------------------------- */
-
-static void check_cifar(const struct place *p, const char *names)
-{
-    expect(p, "SELECT count(*) FROM images WHERE split = 'train'", "30");
-    expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "10");
-    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)", names);
-    expect(p, "SELECT label FROM images WHERE path = 'train/data_batch_2/00007'", "7");
-    int32_t label;
-    at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
-    assert_int_equal(label, 0);
-    at_rng rng = at_rng_stream(1, "cifar", 0);
-    for (int plane = 0; plane < 3; plane++)
-        for (int i = 0; i < 1024; i++)
-            assert_int_equal(image.pixels[3 * i + plane], (uint8_t)at_rng_below(&rng, 256));
-    at_image_fini(&image);
-}
-
 static void put_cifar10(const char *dir)
 {
     put_cifar(dir, "data_batch_1.bin", 20, false, 1);
     put_cifar(dir, "data_batch_2.bin", 10, false, 2);
     put_cifar(dir, "test_batch.bin", 10, false, 3);
-}
-
-static const char ten_names[] =
-    "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n";
-
-static void test_cifar10_folder(void **state)
-{
-    struct place *p = *state;
-    put_cifar10(p->source);
-    put_text(p->source, "batches.meta.txt", ten_names);
-    put_text(p->source, "readme.html", "<html>");
-    at_ingest_result r = ingest_must(p->source, p->out, 0);
-    assert_int_equal(r.errors, 0);
-    check_cifar(p, "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck");
-}
-
-static void test_cifar10_without_names(void **state)
-{
-    struct place *p = *state;
-    put_cifar10(p->source);
-    ingest_must(p->source, p->out, 0);
-    check_cifar(p, "0,1,2,3,4,5,6,7,8,9");
-}
-
-/* As it is downloaded: the names come behind some of the pictures, in a folder of the tar. */
-static void test_cifar10_tar(void **state)
-{
-    struct place *p = *state;
-    char *inner = at_path_join(p->dir, "cifar-10-batches-bin");
-    put_cifar10(inner);
-    put_text(inner, "z/batches.meta.txt", ten_names);
-    put_tar(p->dir, "cifar-10-batches-bin", "cifar.tar.gz", true, true);
-    char *tar = at_path_join(p->dir, "cifar.tar.gz");
-    ingest_must(tar, p->out, 0);
-    check_cifar(p, "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck");
-    free(tar);
-    free(inner);
-}
-
-static void test_cifar100_has_fine_labels(void **state)
-{
-    struct place *p = *state;
-    at_text names = {0};
-    for (int i = 0; i < 100; i++)
-        at_text_add(&names, "fine %02d\n", i);
-    put_cifar(p->source, "train.bin", 20, true, 1);
-    put_cifar(p->source, "test.bin", 10, true, 2);
-    put_text(p->source, "fine_label_names.txt", names.data);
-    ingest_must(p->source, p->out, 0);
-    expect(p, "SELECT count(*) FROM classes", "100");
-    expect(p, "SELECT name FROM images JOIN classes USING(label) WHERE path = 'train/train/00013'",
-           "fine 03");
-    at_text_fini(&names);
-}
-
-static void test_broken_cifar(void **state)
-{
-    struct place *p = *state;
-    put_cifar10(p->source);
-    cut(p->source, "data_batch_2.bin", 0.95);
-    at_ingest_options o = {.source = p->source, .out = p->out};
-    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT),
-                           "data_batch_2.bin: offset 29193: the file ends within"));
-    uint8_t record[3073] = {10};
-    put_file(p->source, "data_batch_2.bin", record, sizeof record);
-    assert_non_null(
-        strstr(ingest_must_fail(&o, AT_EINPUT), "data_batch_2.bin: offset 0: label 10"));
 }
 
 /* ---- damage ------------------------------------------------------------------------------- */
@@ -445,11 +362,6 @@ int main(void)
         CASE(test_half_an_idx_pair),
         CASE(test_a_truncated_gzip),
         CASE(test_fashion_mnist_is_recognised),
-        CASE(test_cifar10_folder),
-        CASE(test_cifar10_without_names),
-        CASE(test_cifar10_tar),
-        CASE(test_cifar100_has_fine_labels),
-        CASE(test_broken_cifar),
         CASE(test_random_damage_does_no_harm),
     };
 #undef CASE

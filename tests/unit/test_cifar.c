@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * CIFAR-10 and CIFAR-100 binary as sources, in folders and archives, whole or broken. */
+#include "scratch.h"
+#include "sources.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct place {
+    char *dir, *source, *out;
+};
+
+static int set_up(void **state)
+{
+    struct place *p = malloc(sizeof *p);
+    assert_non_null(p);
+    p->dir = scratch_new();
+    p->source = at_path_join(p->dir, "source");
+    p->out = at_path_join(p->dir, "out");
+    *state = p;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct place *p = *state;
+    free(p->source);
+    free(p->out);
+    scratch_free(p->dir);
+    free(p);
+    return 0;
+}
+
+static void expect(const struct place *p, const char *sql, const char *value)
+{
+    assert_string_equal(query(p->out, sql), value);
+}
+
+/* The pixels of an image of the data set. */
+static at_image pixels_of(const char *dataset, at_split split, size_t i, int32_t *label)
+{
+    at_error err = {0};
+    at_dataset *d = at_dataset_open(dataset, &err);
+    if (!d)
+        fail_msg("%s", err.message);
+    at_sample s;
+    at_image image;
+    assert_int_equal(at_dataset_sample(d, split, i, &s, &err), 0);
+    assert_int_equal(at_image_decode(s.bytes, s.size, NULL, &image, NULL, &err), 0);
+    *label = s.label;
+    at_dataset_close(d);
+    return image;
+}
+
+/* Cuts the file to a part of its size. */
+static void cut(const char *dir, const char *name, double part)
+{
+    at_error err = {0};
+    char *path = at_path_join(dir, name), *data;
+    size_t size;
+    assert_int_equal(at_file_read(path, 1 << 30, &data, &size, &err), 0);
+    assert_int_equal(truncate(path, (off_t)((double)size * part)), 0);
+    free(data);
+    free(path);
+}
+
+static void check_cifar(const struct place *p, const char *names)
+{
+    expect(p, "SELECT count(*) FROM images WHERE split = 'train'", "30");
+    expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "10");
+    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)", names);
+    expect(p, "SELECT label FROM images WHERE path = 'train/data_batch_2/00007'", "7");
+    int32_t label;
+    at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
+    assert_int_equal(label, 0);
+    at_rng rng = at_rng_stream(1, "cifar", 0);
+    for (int plane = 0; plane < 3; plane++)
+        for (int i = 0; i < 1024; i++)
+            assert_int_equal(image.pixels[3 * i + plane], (uint8_t)at_rng_below(&rng, 256));
+    at_image_fini(&image);
+}
+
+static void put_cifar10(const char *dir)
+{
+    put_cifar(dir, "data_batch_1.bin", 20, false, 1);
+    put_cifar(dir, "data_batch_2.bin", 10, false, 2);
+    put_cifar(dir, "test_batch.bin", 10, false, 3);
+}
+
+static const char ten_names[] =
+    "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n";
+
+static void test_cifar10_folder(void **state)
+{
+    struct place *p = *state;
+    put_cifar10(p->source);
+    put_text(p->source, "batches.meta.txt", ten_names);
+    put_text(p->source, "readme.html", "<html>");
+    at_ingest_result r = ingest_must(p->source, p->out, 0);
+    assert_int_equal(r.errors, 0);
+    check_cifar(p, "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck");
+}
+
+static void test_cifar10_without_names(void **state)
+{
+    struct place *p = *state;
+    put_cifar10(p->source);
+    ingest_must(p->source, p->out, 0);
+    check_cifar(p, "0,1,2,3,4,5,6,7,8,9");
+}
+
+/* As it is downloaded: the names come behind some of the pictures, in a folder of the tar. */
+static void test_cifar10_tar(void **state)
+{
+    struct place *p = *state;
+    char *inner = at_path_join(p->dir, "cifar-10-batches-bin");
+    put_cifar10(inner);
+    put_text(inner, "z/batches.meta.txt", ten_names);
+    put_tar(p->dir, "cifar-10-batches-bin", "cifar.tar.gz", true, true);
+    char *tar = at_path_join(p->dir, "cifar.tar.gz");
+    ingest_must(tar, p->out, 0);
+    check_cifar(p, "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck");
+    free(tar);
+    free(inner);
+}
+
+static void put_cifar100(const char *dir)
+{
+    at_text names = {0};
+    for (int i = 0; i < 100; i++)
+        at_text_add(&names, "fine %02d\n", i);
+    put_cifar(dir, "train.bin", 20, true, 1);
+    put_cifar(dir, "test.bin", 10, true, 2);
+    put_text(dir, "fine_label_names.txt", names.data);
+    put_text(dir, "coarse_label_names.txt", "aquatic_mammals\nfish\n");
+    at_text_fini(&names);
+}
+
+/* A folder, and as it is downloaded. */
+static void test_cifar100_has_fine_labels(void **state)
+{
+    struct place *p = *state;
+    char *inner = at_path_join(p->dir, "cifar-100-binary"), *tar = at_path_join(p->dir, "c.tar.gz");
+    put_cifar100(inner);
+    put_tar(p->dir, "cifar-100-binary", "c.tar.gz", true, true);
+    for (int i = 0; i < 2; i++) {
+        at_ingest_result r = ingest_must(i ? tar : inner, p->out, 0);
+        assert_int_equal(r.images, 30);
+        assert_int_equal(r.errors, 0);
+        expect(p, "SELECT count(*) FROM classes", "100");
+        expect(p,
+               "SELECT split || ' ' || name FROM images JOIN classes USING(label) WHERE path = "
+               "'train/train/00013'",
+               "train fine 03");
+        expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "10");
+        int32_t label;
+        at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
+        at_rng rng = at_rng_stream(1, "cifar", 0);
+        for (int plane = 0; plane < 3; plane++)
+            for (int k = 0; k < 1024; k++)
+                assert_int_equal(image.pixels[3 * k + plane], (uint8_t)at_rng_below(&rng, 256));
+        at_image_fini(&image);
+        assert_int_equal(at_remove_tree(p->out, NULL), 0);
+    }
+    free(inner);
+    free(tar);
+}
+
+static void test_broken_cifar100(void **state)
+{
+    struct place *p = *state;
+    uint8_t record[3074] = {19, 99};
+    put_cifar100(p->source);
+    put_file(p->source, "train.bin", record, sizeof record);
+    at_ingest_options o = {.source = p->source, .out = p->out, .allow_missing_classes = true};
+    assert_int_equal(at_ingest(&o, NULL, NULL), 0); /* the largest labels */
+    assert_int_equal(at_remove_tree(p->out, NULL), 0);
+    record[0] = 20;
+    put_file(p->source, "train.bin", record, sizeof record);
+    assert_non_null(
+        strstr(ingest_must_fail(&o, AT_EINPUT), "train.bin: offset 0: coarse label 20"));
+    record[0] = 0;
+    record[1] = 100;
+    put_file(p->source, "train.bin", record, sizeof record);
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "train.bin: offset 0: label 100"));
+    put_file(p->source, "train.bin", record, sizeof record - 1);
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "the file ends within a record"));
+}
+
+static void test_broken_cifar(void **state)
+{
+    struct place *p = *state;
+    put_cifar10(p->source);
+    cut(p->source, "data_batch_2.bin", 0.95);
+    at_ingest_options o = {.source = p->source, .out = p->out};
+    assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT),
+                           "data_batch_2.bin: offset 29193: the file ends within"));
+    uint8_t record[3073] = {10};
+    put_file(p->source, "data_batch_2.bin", record, sizeof record);
+    assert_non_null(
+        strstr(ingest_must_fail(&o, AT_EINPUT), "data_batch_2.bin: offset 0: label 10"));
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(test_cifar10_folder),  CASE(test_cifar10_without_names),
+        CASE(test_cifar10_tar),     CASE(test_cifar100_has_fine_labels),
+        CASE(test_broken_cifar100), CASE(test_broken_cifar),
+    };
+#undef CASE
+    at_log_set_level(AT_LOG_WARN);
+    at_progress_silence(true);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
