@@ -5,9 +5,9 @@
  * if the server sends the whole file instead, from the beginning. What breaks off on the way is
  * tried again as long as it advances, five times in vain. Only a file with the right SHA-256 gets
  * its name. */
+#include "http.h"
 #include "internal.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,10 +66,9 @@ static int on_progress(void *context, curl_off_t total, curl_off_t now, curl_off
 
 /* ---- one try ---- */
 
-static void set_options(struct download *d, const char *range)
+void at_http_options(CURL *c, const char *url, char message[CURL_ERROR_SIZE])
 {
-    CURL *c = d->curl;
-    curl_easy_setopt(c, CURLOPT_URL, d->url);
+    curl_easy_setopt(c, CURLOPT_URL, url);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
@@ -80,7 +79,13 @@ static void set_options(struct download *d, const char *range)
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)STALL_SECONDS);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "atoll/" ATOLL_VERSION);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, d->message);
+    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, message);
+}
+
+static void set_options(struct download *d, const char *range)
+{
+    CURL *c = d->curl;
+    at_http_options(c, d->url, d->message);
     curl_easy_setopt(c, CURLOPT_RANGE, range);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, d);
@@ -98,8 +103,7 @@ static int open_part(struct download *d, at_error *err)
     return 0;
 }
 
-/* Whether trying again may help. */
-static bool passing(CURLcode status, long http)
+bool at_http_passing(CURLcode status, long http)
 {
     switch (status) {
     case CURLE_HTTP_RETURNED_ERROR:
@@ -158,13 +162,13 @@ static int try_once(struct download *d, bool *advanced, at_error *err)
     if (status == CURLE_OK || (status == CURLE_HTTP_RETURNED_ERROR && http == 416))
         return 0; /* 416: nothing lies behind what is there; the hash decides */
     code = explain(d, status, http, err);
-    return code == AT_EIO && passing(status, http) ? 1 : code;
+    return code == AT_EIO && at_http_passing(status, http) ? 1 : code;
 }
 
-static void wait_before(int attempt)
+void at_http_pause(int in_vain)
 {
     struct timespec pause = {.tv_sec = 0, .tv_nsec = 200L * 1000 * 1000};
-    for (int i = 0; i < 1 << attempt && !at_interrupted(); i++)
+    for (int i = 0; i < 1 << in_vain && !at_interrupted(); i++)
         nanosleep(&pause, NULL);
 }
 
@@ -176,7 +180,7 @@ static int fetch(struct download *d, at_error *err)
         code = try_once(d, &advanced, err);
         vain = advanced ? 0 : vain + 1;
         if (code == 1 && vain < TRIES)
-            wait_before(vain);
+            at_http_pause(vain);
         if (code == 1 && at_interrupted())
             return at_fail(err, AT_EINTERRUPTED, "interrupted: %s goes on from %s", d->url,
                            d->part);

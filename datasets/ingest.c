@@ -24,6 +24,7 @@ struct ingest {
     char *out, *partial, *shards_folder;
     at_lock *lock, *turn; /* turn: among the processes of `together` */
     bool waited;          /* for another of them, which has done it */
+    bool cut_short;       /* by an item that an interruption kept from coming */
     at_source *source;
     at_catalog *catalog;
     at_shard_writer *shards;
@@ -43,6 +44,9 @@ static int commit(struct ingest *g, at_error *err)
 static int write_chunk(struct ingest *g, const at_chunk *k, at_error *err)
 {
     for (size_t i = 0; i < k->count; i++) {
+        g->cut_short = g->cut_short || k->items[i].dropped;
+        if (g->cut_short)
+            return 0;
         int code = at_catalog_add(g->catalog, g->shards, &k->items[i], err);
         if (code < 0)
             return code;
@@ -93,6 +97,8 @@ static int run_pipeline(struct ingest *g, at_error *err)
     int stopped = at_pipeline_stop(p, &reader);
     if (code == 0)
         code = commit(g, err); /* what was read stays, whatever ended the reading */
+    if (code == 0 && g->cut_short)
+        return at_fail(err, AT_EINTERRUPTED, "interrupted");
     return code == 0 && stopped < 0 ? at_fail(err, stopped, "%s", reader.message) : code;
 }
 

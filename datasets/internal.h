@@ -146,11 +146,13 @@ bool at_keys_has_path(const at_keys *k, const char *path);
 typedef struct at_item {
     at_text path;       /* as recorded in images(path) */
     at_text file;       /* where the bytes are to be read from; empty: they are in .bytes */
+    bool remote;        /* file is an http(s) address */
     at_text class_name; /* with the source's own names: the label as a number */
     at_split split;
     int64_t mtime; /* seconds since 1970 */
     at_buffer bytes;
-    bool bad; /* goes to errors(path, reason, detail) */
+    bool dropped; /* did not come, for the ingest was interrupted: it and what follows wait */
+    bool bad;     /* goes to errors(path, reason, detail) */
     at_reason reason;
     char detail[200];
     /* filled by the decoding threads */
@@ -167,6 +169,9 @@ void at_item_fini(at_item *item);
 void at_item_fail(at_item *item, at_reason reason, const char *format, ...) AT_PRINTF(3, 4);
 /* Reads .file into .bytes; what is wrong with it is recorded in the item. */
 void at_item_load(at_item *item, size_t limit);
+/* The same from the address .file; *fetcher is made where it is NULL. */
+typedef struct at_fetcher at_fetcher;
+void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit);
 /* Decodes .bytes (checking them) and fills hash, crc, format, size and statistics. */
 void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits);
 
@@ -183,6 +188,10 @@ int at_label_rows(const char *text, size_t bytes, const char *name, at_label_fn 
 typedef struct at_label_file at_label_file; /* label_file.c */
 at_label_file *at_label_file_read(const char *path, at_error *err);
 void at_label_file_free(at_label_file *f);
+size_t at_label_file_count(const at_label_file *f);
+/* Path, class and split of row i; the item is a fresh one. */
+void at_label_file_get(const at_label_file *f, size_t i, at_item *item);
+bool at_is_address(const char *text, size_t bytes); /* whether it begins with http:// or https:// */
 const char *at_label_file_hash(const at_label_file *f); /* of its content */
 /* Gives the item its row's class and split, or sets it aside. false: it is the label file itself. */
 bool at_label_file_apply(at_label_file *f, at_item *item);
@@ -372,6 +381,7 @@ int at_publish_catalog(const char *partial, const char *dataset, at_error *err);
 int at_sync_path(const char *path, at_error *err); /* a file's or folder's fsync */
 
 /* ---- downloads (download.c) ------------------------------------------------------------------ */
+void at_fetcher_free(at_fetcher *f);
 int at_file_sha256(const char *path, char hex[65], uint64_t *bytes, at_error *err);
 
 /* What tests make small. */

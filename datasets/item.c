@@ -18,7 +18,7 @@ void at_item_reset(at_item *item)
     item->split = AT_TRAIN;
     item->mtime = 0;
     item->bytes.size = 0;
-    item->bad = false;
+    item->bad = item->remote = item->dropped = false;
     if (item->bytes.capacity > KEPT_BYTES)
         at_buffer_fini(&item->bytes);
 }

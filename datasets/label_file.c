@@ -160,6 +160,19 @@ void at_label_file_free(at_label_file *f)
     free(f);
 }
 
+size_t at_label_file_count(const at_label_file *f)
+{
+    return f->count;
+}
+
+void at_label_file_get(const at_label_file *f, size_t i, at_item *item)
+{
+    const struct row *row = &f->rows[i];
+    at_text_add(&item->path, "%s", f->pool.data + row->path);
+    at_text_add(&item->class_name, "%s", f->pool.data + row->label);
+    item->split = row->split;
+}
+
 const char *at_label_file_hash(const at_label_file *f)
 {
     return f->hash;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The rows of a label file: CSV (RFC 4180, with a header) or JSON-lines, told apart by the first
- * character.
+ * character; or of a list of addresses, one a line, whose folders tell the class.
  *
  * Lines may end in any of the three ways, a UTF-8 byte order mark is passed over, blank lines are
  * none. Everything else that is not as it should be is an error that names the line: a label that
@@ -11,10 +11,10 @@
 #include <string.h>
 #include <strings.h>
 
-enum { MAX_COLUMNS = 256 };
+enum { MAX_COLUMNS = 256, MAX_ADDRESS = 4096 };
 
-static const char *const known[] = {"path", "label", "split"};
-enum { PATH, LABEL, SPLIT, KNOWN };
+static const char *const known[] = {"path", "label", "split", "url"};
+enum { PATH, LABEL, SPLIT, URL, KNOWN }; /* url: where there is no path */
 
 struct reader {
     const char *at, *end, *name;
@@ -41,7 +41,7 @@ static int column_of(struct reader *r, const char *name, size_t line)
     int column = known_column(name);
     if (column < KNOWN)
         return column;
-    const char *near = at_nearest(name, known, KNOWN);
+    const char *near = at_nearest(name, known, URL);
     if (near)
         return at_fail(r->err, AT_EINPUT, "%s:%zu: unknown column \"%s\": did you mean \"%s\"?",
                        r->name, line, name, near);
@@ -54,11 +54,13 @@ static int column_of(struct reader *r, const char *name, size_t line)
 
 static int give(const struct reader *r, const char *const values[KNOWN], size_t line)
 {
-    at_label_row row = {values[PATH], values[LABEL], values[SPLIT], line};
+    at_label_row row = {values[PATH] ? values[PATH] : values[URL], values[LABEL], values[SPLIT],
+                        line};
+    const char *must[] = {row.path, row.label};
     for (int i = 0; i <= LABEL; i++)
-        if (!values[i] || !values[i][0])
+        if (!must[i] || !must[i][0])
             return at_fail(r->err, AT_EINPUT, "%s:%zu: %s is %s", r->name, line, known[i],
-                           values[i] ? "empty" : "missing");
+                           must[i] ? "empty" : "missing");
     return r->fn(r->context, &row, r->err);
 }
 
@@ -183,7 +185,7 @@ static int read_header(struct reader *r, struct record *f, int where[KNOWN])
         if (column < KNOWN)
             where[column] = (int)i;
     }
-    if (code >= 0 && (where[PATH] < 0 || where[LABEL] < 0))
+    if (code >= 0 && ((where[PATH] < 0 && where[URL] < 0) || where[LABEL] < 0))
         return at_fail(r->err, AT_EINPUT,
                        "%s:1: its first line must name the columns: path,label or path,label,split",
                        r->name);
@@ -245,7 +247,8 @@ static int read_line(struct reader *r, const char *text, size_t bytes)
     return code;
 }
 
-static int read_json_lines(struct reader *r)
+/* Calls fn for every line that is not blank. */
+static int each_line(struct reader *r, int (*fn)(struct reader *, const char *, size_t))
 {
     int code = 0;
     while (code == 0 && r->at < r->end) {
@@ -256,14 +259,43 @@ static int read_json_lines(struct reader *r)
         while (blank < bytes && (begin[blank] == ' ' || begin[blank] == '\t'))
             blank++;
         if (blank < bytes)
-            code = read_line(r, begin, bytes);
+            code = fn(r, begin, bytes);
         if (code == 0)
             pass_line_end(r);
     }
     return code;
 }
 
-/* ---- both ---- */
+/* ---- addresses ---- */
+
+/* The folders behind the host are a layout as that of a source. */
+static int read_address(struct reader *r, const char *text, size_t bytes)
+{
+    char url[MAX_ADDRESS], label[MAX_ADDRESS];
+    if (bytes >= sizeof url)
+        return at_fail(r->err, AT_EINPUT, "%s:%zu: an address of %zu bytes", r->name, r->line,
+                       bytes);
+    snprintf(url, sizeof url, "%.*s", (int)bytes, text);
+    const char *host = strstr(url, "://"), *path = host ? strchr(host + 3, '/') : NULL, *class;
+    size_t length;
+    at_split split;
+    if (!path || !at_layout_parse(path + 1, 0, &split, &class, &length))
+        return at_fail(r->err, AT_EINPUT,
+                       "%s:%zu: no class folder in %s: give a CSV with a header url,label", r->name,
+                       r->line, url);
+    snprintf(label, sizeof label, "%.*s", (int)length, class);
+    return give(r,
+                (const char *[KNOWN]){[URL] = url, [LABEL] = label, [SPLIT] = at_split_name(split)},
+                r->line);
+}
+
+/* ---- all of them ---- */
+
+bool at_is_address(const char *text, size_t bytes)
+{
+    return (bytes > 7 && !strncasecmp(text, "http://", 7)) ||
+           (bytes > 8 && !strncasecmp(text, "https://", 8));
+}
 
 static int refuse_bytes(const struct reader *r)
 {
@@ -294,5 +326,7 @@ int at_label_rows(const char *text, size_t bytes, const char *name, at_label_fn 
     if (first < r.end && *first == '[')
         return at_fail(err, AT_EINPUT, "%s: a JSON list: write one object a line, without [ and ]",
                        name);
-    return first < r.end && *first == '{' ? read_json_lines(&r) : read_csv(&r);
+    if (at_is_address(first, (size_t)(r.end - first)))
+        return each_line(&r, read_address);
+    return first < r.end && *first == '{' ? each_line(&r, read_line) : read_csv(&r);
 }

@@ -82,13 +82,16 @@ static void *reader_main(void *context)
     return NULL;
 }
 
-static void examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits)
+static void examine(at_item *item, at_decoder *decoder, at_fetcher **fetcher,
+                    const at_decode_limits *limits)
 {
-    if (item->file.length && !item->bad)
+    if (item->remote && !item->bad)
+        at_item_fetch(item, fetcher, limits->bytes);
+    else if (item->file.length && !item->bad)
         at_item_load(item, limits->bytes);
-    if (!item->bad)
+    if (!item->bad && !item->dropped)
         at_item_examine(item, decoder, limits);
-    if (!item->bad && item->class_name.length == 0)
+    if (!item->bad && !item->dropped && item->class_name.length == 0)
         at_item_fail(item, AT_REASON_UNSUPPORTED, "a picture outside of any class folder");
 }
 
@@ -96,11 +99,12 @@ static void *worker_main(void *context)
 {
     at_pipeline *p = context;
     at_decoder *decoder = at_decoder_new();
+    at_fetcher *fetcher = NULL;
     at_chunk *k;
     while ((k = at_queue_pop(p->todo))) {
         for (size_t i = 0; i < k->count; i++)
             if (decoder)
-                examine(&k->items[i], decoder, &p->source->limits);
+                examine(&k->items[i], decoder, &fetcher, &p->source->limits);
             else
                 at_item_fail(&k->items[i], AT_REASON_UNREADABLE, "out of memory");
         pthread_mutex_lock(&p->mutex);
@@ -109,6 +113,7 @@ static void *worker_main(void *context)
         pthread_mutex_unlock(&p->mutex);
     }
     at_decoder_free(decoder);
+    at_fetcher_free(fetcher);
     return NULL;
 }
 

@@ -51,7 +51,8 @@ int at_image_fit(const at_image *image, int height, int width, int channels, uin
 
 /* ---- ingest (ingest.c, append.c, source_*.c by sources.def, catalog.c, shard.c) -------------- */
 typedef struct at_ingest_options {
-    const char *source; /* folder, tar(.gz), zip, idx folder, CIFAR binary: recognised by content */
+    const char *source; /* folder, tar(.gz), zip, idx folder, CIFAR binary, list of addresses:
+                         * recognised by content */
     const char *out;
     const char *labels; /* CSV or JSON-lines that tells class and split of each file, or NULL: the
                          * folders tell */

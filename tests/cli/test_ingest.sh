@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# atoll ingest with label files and --append, as a user meets them: what is printed, and exit statuses.
+# ctest: timeout=60
+set -u
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+# expect STATUS COMMAND...: its stdout in out, its stderr in err
+expect() {
+    local status=$1
+    shift
+    "$@" >out 2>err
+    local got=$?
+    [ $got -eq "$status" ] || fail "exit $got, not $status: $* : $(cat err)"
+}
+says() { grep -q -- "$2" "$1" || fail "no '$2' in: $(cat "$1")"; }
+# one pixel each
+png() { echo "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nG$1AElFTkSuQmCC" | base64 -d; }
+mkdir -p photos more
+png P4z8AAAAMBAQDJ/pLvAAAA >photos/red.png
+png Ng+M8AAAICAQB7CYF4AAAA >photos/green.png
+png NgYPgPAAEDAQAIicLsAAAA >more/blue.png
+cp photos/red.png more/copy.png
+
+# ---- label files
+printf 'path,label\nred.png,warm\ngreen.png,cold\n' >labels.csv
+expect 0 "$ATOLL" ingest photos --labels labels.csv --out data --json
+says out '"images":2,"errors":0'
+expect 3 "$ATOLL" ingest photos --labels none.csv --out other
+says err 'none.csv'
+printf 'path,label\nred.png,warm\nred.png,cold\n' >twice.csv
+expect 3 "$ATOLL" ingest photos --labels twice.csv --out other
+says err 'twice.csv:3: red.png comes again, it is in line 2'
+printf '{"path": "red.png", "label": "warm"}\n{"path": "green.png", "lable": "cold"}\n' >typo.jsonl
+expect 3 "$ATOLL" ingest photos --labels typo.jsonl --out other
+says err 'typo.jsonl:2: .*did you mean "label"'
+[ ! -e other ] && [ ! -e other.partial ] || fail 'left behind'
+
+# ---- more images
+printf 'path,label\nblue.png,deep\ncopy.png,warm\ngone.png,warm\n' >more.csv
+expect 0 "$ATOLL" ingest more --labels more.csv --out data --append
+says out '^2 images are new$'
+says out '^1 files set aside'
+expect 0 "$ATOLL" sql data 'SELECT name FROM classes ORDER BY label' --csv
+[ "$(tr '\n' ' ' <out)" = 'name cold warm deep ' ] || fail "$(cat out)"
+expect 0 "$ATOLL" sql data 'SELECT count(*), count(DISTINCT hash), (SELECT count(*) FROM blobs) FROM images' --csv
+says out '^4,3,3$'
+expect 0 "$ATOLL" sql data 'SELECT path, detail FROM errors' --csv
+says out '^gone.png,more.csv:4: there is no such file$'
+expect 0 "$ATOLL" ingest more --labels more.csv --out data --append --json
+says out '"images":4,"errors":1,.*"added":0'
+cp photos/green.png more/blue.png # another picture under a path that is there
+expect 3 "$ATOLL" ingest more --labels more.csv --out data --append
+says err 'blue.png: the data set has another picture under this path'
+expect 3 "$ATOLL" ingest more --out nothing --append
+says err 'nothing to append to'
+[ ! -e nothing ] || fail 'made for nothing'
+
+# ---- limits
+expect 2 "$ATOLL" ingest photos --labels labels.csv --out small --max-pixels 0
+expect 3 "$ATOLL" ingest photos --labels labels.csv --out small --max-bytes 20
+says err 'too-large'
+echo 'labels, appending and limits as told'
