@@ -206,6 +206,12 @@ void at_cache_statistics(const at_cache *c, float *mean, float *deviation)
     memcpy(deviation, c->deviation, bytes);
 }
 
+void at_cache_dataset(const at_cache *c, char hash[65])
+{
+    const at_cache_header *h = &c->file[AT_TRAIN].header;
+    snprintf(hash, 65, "%.*s", (int)sizeof h->dataset_hash, h->dataset_hash);
+}
+
 at_node *at_cache_describe(const at_cache *c)
 {
     at_node *n = at_node_copy(c->meta);

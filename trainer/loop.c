@@ -205,6 +205,7 @@ static int save_checkpoint(at_training *t, epoch_clock *clock, at_error *err)
     int code = 0;
     if (is_root(t)) {
         char *dir = at_path_join(t->job->out, "checkpoints");
+        at_cache_dataset(t->cache, t->at.dataset);
         code = dir ? at_checkpoint_save(dir, t->net, t->optimizer, &t->at,
                                         t->job->config->checkpoint_keep, err)
                    : at_nomem(err);

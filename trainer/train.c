@@ -247,6 +247,20 @@ static int place_in_epoch(at_training *t, at_error *err)
     return 0;
 }
 
+/* The plan of samples and the normalisation are of the data set that the training began with. */
+static int check_dataset(const at_training *t, at_error *err)
+{
+    const char *before = t->at.dataset;
+    char now[65];
+    at_cache_dataset(t->cache, now);
+    if (!before[0] || !strcmp(before, now))
+        return 0;
+    return at_fail(err, AT_EINPUT,
+                   "the checkpoint in %s is of another data set (%.16s) than %s is now (%.16s): resume with the one "
+                   "that it began with, or begin anew with another --out",
+                   t->job->out, before, t->job->data, now);
+}
+
 /* Rank 0 reads the checkpoint, share_start gives it to all: ranks may see different disks. */
 static int resume(at_training *t, at_error *err)
 {
@@ -260,6 +274,7 @@ static int resume(at_training *t, at_error *err)
     if (!found)
         at_log(AT_LOG_INFO, "%s has no checkpoint yet: training begins", t->job->out);
     int code = found ? 0 : at_init_read(t, err);
+    code = code < 0 ? code : check_dataset(t, err);
     code = code < 0 ? code : place_in_epoch(t, err);
     return code < 0 ? code : at_run_trim_metrics(t->job->out, &t->at, &t->last_epoch, err);
 }

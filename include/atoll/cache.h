@@ -38,6 +38,7 @@ int at_cache_verify(const char *path, uint64_t *batches, uint64_t *bad_batches, 
 void at_cache_close(at_cache *c);
 at_node *at_cache_describe(const at_cache *c); /* for `atoll cache info` */
 const char *at_cache_path(const at_cache *c);
+void at_cache_dataset(const at_cache *c, char hash[65]); /* at_dataset_hash of what it was made from */
 void at_cache_shape(const at_cache *c, int *height, int *width, int *channels);
 size_t at_cache_count(const at_cache *c, at_split split);
 size_t at_cache_classes(const at_cache *c);

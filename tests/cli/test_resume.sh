@@ -99,3 +99,12 @@ for file in done/checkpoints/*; do truncate -s 3000 "$file"; done
 status=0
 "${train[@]}" --out done --resume 2>log || status=$?
 [ $status = 3 ] && grep -q checkpoints log || die "all checkpoints broken: exit status $status, $(cat log)"
+
+# another data set under the same name, where nothing in the network shows it
+make_data 1200 60 other --val-fraction 0.2
+same=("$ATOLL" train --model lenet --quiet "${keys[@]}" -s normalize=false --out same)
+"${same[@]}" --data data >/dev/null
+status=0
+"${same[@]}" --data other --resume 2>log || status=$?
+[ $status = 3 ] && grep -q "another data set" log || die "another data set: exit status $status, $(cat log)"
+"${same[@]}" --data data --resume >/dev/null
