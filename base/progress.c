@@ -243,7 +243,8 @@ void at_progress_update(at_progress *p, double done, const char *note)
         p->first_done = done;
         p->first_time = now;
     }
-    if (now >= p->next_draw) {
+    bool ends = !p->terminal && p->total > 0 && done >= p->total; /* its line is at_progress_end's */
+    if (now >= p->next_draw && !ends) {
         p->next_draw = now + (p->terminal ? draw_every_terminal : draw_every_plain);
         set_note(p, note);
         if (!silent)

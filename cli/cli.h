@@ -50,6 +50,8 @@ int cli_parse_size(const char *text, int *height, int *width, at_error *err);
 
 /* Whether mpirun or srun started this command as one of several processes. */
 bool cli_is_one_of_many(void);
+/* Whether it is the one of them that prints what all of them did; true where it is alone. */
+bool cli_is_first(void);
 /* AT_EUSAGE where one did: for a command that starts ranks and workers by itself. */
 int cli_refuse_many(at_error *err);
 

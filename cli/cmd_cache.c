@@ -59,7 +59,7 @@ static int build(const char *dataset, const args *a, at_error *err)
     if (!a->out[0])
         return at_fail(err, AT_EUSAGE, "--out CACHE is missing");
     code = at_cache_build(dataset, &spec, a->out, err);
-    return code ? code : info(a->out, a, err);
+    return code || !cli_is_first() ? code : info(a->out, a, err);
 }
 
 static int verify(const char *path, const args *a, at_error *err)

@@ -19,6 +19,13 @@ bool cli_is_one_of_many(void)
            (getenv("PMIX_RANK") && is_many("SLURM_STEP_NUM_TASKS"));
 }
 
+bool cli_is_first(void)
+{
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    rank = rank ? rank : getenv("PMIX_RANK");
+    return !cli_is_one_of_many() || !rank || atol(rank) == 0;
+}
+
 int cli_refuse_many(at_error *err)
 {
     return cli_is_one_of_many() ? at_fail(err, AT_EUSAGE,

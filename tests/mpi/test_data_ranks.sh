@@ -25,6 +25,10 @@ done
 left=$(find . -name '*.lock' -o -name '*.partial')
 [ -z "$left" ] || die "left behind: $left"
 
+"${mpirun[@]}" -np 3 "$ATOLL" cache build alone --size 8x8 --out cached --quiet --json >out.json
+[ "$(grep -c '"dataset_hash"' out.json)" = 1 ] || die "three builders of one cache said: $(cat out.json)"
+"$ATOLL" cache verify cached >/dev/null
+
 status=0
 "${mpirun[@]}" -np 3 "$ATOLL" ingest nowhere --out none 2>message || status=$?
 [ $status = 3 ] && grep -q 'nowhere' message && [ ! -e none ] || die "no source: $status, $(cat message)"
