@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading a data set: where every image lies is loaded once, in path order, by one query; the bytes
- * stay in the mapped shards. After opening nothing changes, so any number of threads may read. */
+ * Reading a data set: where every image lies is known once, in path order, by a mapped index or else
+ * by one query; the bytes stay in the mapped shards. After opening nothing changes, so any number of threads may read. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -8,16 +8,9 @@
 
 enum { OLDEST_FORMAT = 1 };
 
-struct entry {
-    int64_t id;
-    uint64_t offset;
-    size_t path; /* in the names */
-    uint32_t bytes, crc;
-    int32_t label, shard;
-};
-
+/* What the catalog told, while there is no index. */
 struct split {
-    struct entry *entries;
+    at_entry *entries;
     size_t count, capacity;
 };
 
@@ -28,8 +21,9 @@ struct at_dataset {
     at_decode_limits limits;
     char **classes;
     size_t class_count;
+    at_index index; /* lies in images.idx, or in the next two */
     struct split splits[AT_SPLITS];
-    at_text names; /* paths, one behind another, each with its NUL */
+    at_text names;
     at_shard *shards;
     size_t shard_count;
 };
@@ -110,11 +104,11 @@ static int load_classes(at_dataset *d, at_db *db, at_error *err)
     return code;
 }
 
-static struct entry *add_entry(struct split *p)
+static at_entry *add_entry(struct split *p)
 {
     if (p->count == p->capacity) {
         size_t capacity = p->capacity ? 2 * p->capacity : 4096;
-        struct entry *entries = realloc(p->entries, capacity * sizeof *entries);
+        at_entry *entries = realloc(p->entries, capacity * sizeof *entries);
         if (!entries)
             return NULL;
         p->entries = entries;
@@ -123,43 +117,29 @@ static struct entry *add_entry(struct split *p)
     return &p->entries[p->count++];
 }
 
-/* Row: id, path, split, label, shard, offset, bytes, crc32c. */
 static int load_row(at_dataset *d, const at_stmt *s, at_error *err)
 {
-    at_split split = AT_TRAIN;
-    int64_t label = at_stmt_int(s, 3), shard = at_stmt_int(s, 4), bytes = at_stmt_int(s, 6);
+    at_split split;
+    at_entry entry;
     const char *path = at_stmt_text(s, 1);
-    int code = at_split_parse(at_stmt_text(s, 2), &split, err);
+    int code = at_entry_read(s, d->path, &split, &entry, err);
     if (code < 0)
-        return at_fail_in(err, "%s: image %s", d->path, path);
-    if (label < 0 || label >= (int64_t)d->class_count || shard < 0 || shard > INT32_MAX ||
-        bytes < 0 || bytes > UINT32_MAX || at_stmt_int(s, 5) < 0)
-        return at_fail(err, AT_EINPUT, "%s: image %s: label, shard or size is out of range",
-                       d->path, path);
-    struct entry *e = add_entry(&d->splits[split]);
+        return code;
+    if ((size_t)entry.label >= d->class_count)
+        return at_fail(err, AT_EINPUT, "%s: image %s: its label is out of range", d->path, path);
+    at_entry *e = add_entry(&d->splits[split]);
     if (!e)
         return at_nomem(err);
-    *e = (struct entry){.id = at_stmt_int(s, 0),
-                        .offset = (uint64_t)at_stmt_int(s, 5),
-                        .path = d->names.length,
-                        .bytes = (uint32_t)bytes,
-                        .crc = (uint32_t)at_stmt_int(s, 7),
-                        .label = (int32_t)label,
-                        .shard = (int32_t)shard};
+    *e = entry;
+    e->path = d->names.length;
     at_text_append(&d->names, path, strlen(path) + 1);
-    if ((size_t)shard >= d->shard_count)
-        d->shard_count = (size_t)shard + 1;
     return d->names.failed ? at_nomem(err) : 0;
 }
 
 /* CROSS JOIN keeps the order of the tables: images by the index of their paths, no sorting. */
-static int load_images(at_dataset *d, at_db *db, at_error *err)
+static int ask_catalog(at_dataset *d, at_db *db, at_error *err)
 {
-    at_stmt *s =
-        at_db_prepare(db,
-                      "SELECT i.id, i.path, i.split, i.label, b.shard, b.offset, b.bytes, b.crc32c"
-                      " FROM images i CROSS JOIN blobs b ON b.id = i.blob ORDER BY i.path",
-                      err);
+    at_stmt *s = at_db_prepare(db, at_entry_query, err);
     int code = s ? 1 : err->code;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
         int failed = load_row(d, s, err);
@@ -169,8 +149,46 @@ static int load_images(at_dataset *d, at_db *db, at_error *err)
     return code;
 }
 
+static int load_images(at_dataset *d, at_db *db, at_error *err)
+{
+    if (at_index_map(d->path, d->hash, &d->index))
+        return 0;
+    int code = ask_catalog(d, db, err);
+    for (int split = 0; split < AT_SPLITS; split++) {
+        d->index.entries[split] = d->splits[split].entries;
+        d->index.counts[split] = d->splits[split].count;
+    }
+    d->index.names = d->names.data;
+    d->index.names_bytes = d->names.length;
+    return code;
+}
+
+static const char *path_of(const at_dataset *d, const at_entry *e)
+{
+    return d->index.names + e->path;
+}
+
+/* How many shards the entries name; what lies beyond the classes or the names was not written by
+ * us. */
+static int count_shards(at_dataset *d, at_error *err)
+{
+    for (int split = 0; split < AT_SPLITS; split++)
+        for (size_t i = 0; i < d->index.counts[split]; i++) {
+            const at_entry *e = &d->index.entries[split][i];
+            if (e->label < 0 || (size_t)e->label >= d->class_count || e->shard < 0 ||
+                e->path >= d->index.names_bytes)
+                return at_fail(err, AT_EINPUT, "%s/images.idx is damaged: remove it", d->path);
+            if ((size_t)e->shard >= d->shard_count)
+                d->shard_count = (size_t)e->shard + 1;
+        }
+    return 0;
+}
+
 static int map_shards(at_dataset *d, at_error *err)
 {
+    int counted = count_shards(d, err);
+    if (counted < 0)
+        return counted;
     d->shards = calloc(d->shard_count ? d->shard_count : 1, sizeof *d->shards);
     if (!d->shards)
         return at_nomem(err);
@@ -180,12 +198,12 @@ static int map_shards(at_dataset *d, at_error *err)
             return code;
     }
     for (int split = 0; split < AT_SPLITS; split++)
-        for (size_t i = 0; i < d->splits[split].count; i++) {
-            const struct entry *e = &d->splits[split].entries[i];
+        for (size_t i = 0; i < d->index.counts[split]; i++) {
+            const at_entry *e = &d->index.entries[split][i];
             const at_shard *shard = &d->shards[e->shard];
             if (e->offset > shard->size || e->bytes > shard->size - e->offset)
                 return at_fail(err, AT_EINPUT, "%s: %s lies beyond its end: the shard is cut off",
-                               shard->path, d->names.data + e->path);
+                               shard->path, path_of(d, e));
         }
     return 0;
 }
@@ -245,6 +263,7 @@ void at_dataset_close(at_dataset *d)
     for (size_t i = 0; d->shards && i < d->shard_count; i++)
         at_shard_unmap(&d->shards[i]);
     free(d->shards);
+    at_index_unmap(&d->index);
     for (int i = 0; i < AT_SPLITS; i++)
         free(d->splits[i].entries);
     for (size_t i = 0; i < d->class_count; i++)
@@ -265,7 +284,7 @@ const char *at_dataset_hash(const at_dataset *d)
 
 size_t at_dataset_count(const at_dataset *d, at_split split)
 {
-    return d->splits[split].count;
+    return d->index.counts[split];
 }
 
 size_t at_dataset_classes(const at_dataset *d)
@@ -292,20 +311,20 @@ const at_decode_limits *at_dataset_limits(const at_dataset *d)
 
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err)
 {
-    if (i >= d->splits[split].count)
+    if (i >= d->index.counts[split])
         return at_fail(err, AT_EINPUT, "%s: there is no image %zu in split %s", d->path, i,
                        split_names[split]);
-    const struct entry *e = &d->splits[split].entries[i];
+    const at_entry *e = &d->index.entries[split][i];
     const at_shard *shard = &d->shards[e->shard];
     const uint8_t *bytes = shard->data + e->offset;
     if (at_crc32c(0, bytes, e->bytes) != e->crc)
         return at_fail(err, AT_EINPUT, "%s: offset %llu: %s is damaged (its CRC is wrong)",
-                       shard->path, (unsigned long long)e->offset, d->names.data + e->path);
+                       shard->path, (unsigned long long)e->offset, path_of(d, e));
     *out = (at_sample){.bytes = bytes, .size = e->bytes, .label = e->label, .image_id = e->id};
     return 0;
 }
 
 const char *at_dataset_sample_path(const at_dataset *d, at_split split, size_t i)
 {
-    return i < d->splits[split].count ? d->names.data + d->splits[split].entries[i].path : NULL;
+    return i < d->index.counts[split] ? path_of(d, &d->index.entries[split][i]) : NULL;
 }

@@ -380,6 +380,32 @@ int at_publish_folder(const char *partial, const char *out, at_error *err);
 int at_publish_catalog(const char *partial, const char *dataset, at_error *err);
 int at_sync_path(const char *path, at_error *err); /* a file's or folder's fsync */
 
+/* ---- where every image lies (dataset_index.c, dataset.c) ------------------------------------- */
+typedef struct at_entry {
+    int64_t id; /* of images */
+    uint64_t offset, path; /* path: in the names */
+    uint32_t bytes, crc;
+    int32_t label, shard;
+} at_entry;
+typedef struct at_index {
+    const at_entry *entries[AT_SPLITS]; /* in path order */
+    size_t counts[AT_SPLITS];
+    const char *names; /* paths, one behind another, each with its NUL */
+    size_t names_bytes;
+    void *map; /* of DATASET/images.idx; NULL: entries and names are the caller's */
+    size_t map_bytes;
+} at_index;
+/* Rows of this query as entries; .path is the caller's. A row out of range: AT_EINPUT. */
+extern const char at_entry_query[];
+int at_entry_read(const at_stmt *s, const char *dataset, at_split *split, at_entry *out,
+                  at_error *err);
+/* False where there is none, or it is damaged, or of another state of the catalog. */
+bool at_index_map(const char *folder, const char *hash, at_index *out);
+void at_index_unmap(at_index *index);
+/* Writes DATASET/images.idx of a whole data set that nobody writes any more. It opens without, only
+ * slower, so a failure is no more than a warning. */
+void at_dataset_write_index(const char *path);
+
 /* ---- downloads (download.c) ------------------------------------------------------------------ */
 void at_fetcher_free(at_fetcher *f);
 int at_file_sha256(const char *path, char hex[65], uint64_t *bytes, at_error *err);

@@ -34,6 +34,8 @@ int at_publish_folder(const char *partial, const char *out, at_error *err)
     if (code == 0 && unlink(lock) && errno != ENOENT)
         code = at_fail_errno(err, errno, "cannot remove %s", lock);
     if (code == 0)
+        at_dataset_write_index(partial);
+    if (code == 0)
         code = at_sync_path(partial, err);
     if (code == 0 && rename(partial, out))
         code = at_fail_errno(err, errno, "cannot rename %s to %s", partial, out);
@@ -52,6 +54,8 @@ int at_publish_catalog(const char *partial, const char *dataset, at_error *err)
         code = at_fail_errno(err, errno, "cannot rename %s to %s", from, to);
     if (code == 0)
         code = at_sync_path(dataset, err);
+    if (code == 0)
+        at_dataset_write_index(dataset);
     if (code == 0)
         code = at_remove_tree(partial, err);
     free(from);

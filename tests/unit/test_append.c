@@ -70,7 +70,7 @@ static at_ingest_result append_must(const struct place *p, const char *source)
     at_error err = {0};
     if (append(p, source, 0, false, &r, &err))
         fail_msg("%s", err.message);
-    assert_int_equal(scratch_count(p->out), 2); /* catalog.db and shards */
+    assert_int_equal(scratch_count(p->out), 3); /* catalog.db, images.idx, shards */
     return r;
 }
 
@@ -197,7 +197,7 @@ static void test_a_path_with_another_picture_is_refused(void **state)
     at_error err = {0};
     assert_int_equal(append(p, p->more, 0, false, NULL, &err), AT_EINPUT);
     assert_non_null(strstr(err.message, "class_0/00000.png: the data set has another picture"));
-    assert_int_equal(scratch_count(p->out), 2);
+    assert_int_equal(scratch_count(p->out), 3);
     expect(p, "SELECT count(*) FROM images", "10");
     assert_int_equal(append(p, p->source, 0, false, NULL, NULL), 0); /* what was left is no harm */
     char *last = dataset_text(p->out);
@@ -366,7 +366,7 @@ static void test_killed_at_any_moment(void **state)
         char *now = hash_of(p);
         assert_true(!strcmp(now, old) || !strcmp(now, new));
         check_opens(p, !strcmp(now, old) ? OLD : OLD + NEW);
-        between += !end && scratch_count(p->out) > 2;
+        between += !end && scratch_count(p->out) > 3;
         free(now);
         kills += !end;
         ends += end;
@@ -375,7 +375,7 @@ static void test_killed_at_any_moment(void **state)
         char *got = dataset_text(p->out);
         same_text(got, wanted);
         free(got);
-        assert_int_equal(scratch_count(p->out), 2);
+        assert_int_equal(scratch_count(p->out), 3);
         at_remove_tree(p->out, NULL);
     }
     print_message("killed %d times, %d of them half-way; %d times at the end: the same\n", kills,
@@ -408,7 +408,7 @@ static void test_anew_after_a_kill(void **state)
             at_remove_tree(p->out, NULL);
             make_old(p);
         }
-    assert_int_equal(scratch_count(p->out), 3); /* append.partial */
+    assert_int_equal(scratch_count(p->out), 4); /* append.partial */
     char *other = at_path_join(p->dir, "other");
     put_picture(other, "train/class_0/one.png", 77777);
     at_error err = {0};
@@ -448,7 +448,7 @@ static void test_killed_before_the_renaming(void **state)
     at_ingest_result r;
     assert_int_equal(append(p, other, 0, true, &r, NULL), 0);
     assert_int_equal(r.added, 1);
-    assert_int_equal(scratch_count(p->out), 2);
+    assert_int_equal(scratch_count(p->out), 3);
     check_opens(p, 13);
     free(copy);
     free(partial);

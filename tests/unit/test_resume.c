@@ -59,7 +59,7 @@ static int tear_down(void **state)
 static char *take(const struct place *p)
 {
     assert_false(at_dir_exists(p->partial));
-    assert_int_equal(scratch_count(p->out), 2); /* catalog.db and shards: no -wal, no lock */
+    assert_int_equal(scratch_count(p->out), 3); /* catalog.db, images.idx, shards: no -wal, no lock */
     char *text = dataset_text(p->out);
     assert_non_null(strstr(text, "shard 2: ")); /* several shards are the case to be tested */
     assert_int_equal(at_remove_tree(p->out, NULL), 0);
