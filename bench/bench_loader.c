@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * atoll bench loader: pictures a second through cache, plan, flip and shift-crop, and then
- * normalised to fp32 by the consumer, as the first layer of a network does it.
+ * normalised to fp32 as the first layer of a network does it, on as many threads as load.
  *
  * The floor is what memory allows: as many threads copy the same samples, one after another, into
  * buffers of a batch. A first pass over the cache checks its CRCs and brings it into memory; what
@@ -22,25 +22,42 @@ typedef struct bench {
     int height, width, channels;
     size_t samples, sample_bytes;
     float *values; /* [batch,H,W,C] */
+    at_pool *pool;
 } bench;
 
 /* ---- the loader ---------------------------------------------------------------------------- */
+
+typedef struct normalising {
+    const bench *bench;
+    const at_batch *batch;
+    float mean[4], deviation[4];
+} normalising;
+
+/* A thread's part of a batch. */
+static void normalise_part(void *context, size_t thread)
+{
+    const normalising *n = context;
+    const bench *b = n->bench;
+    size_t threads = (size_t)b->threads, area = (size_t)b->height * (size_t)b->width;
+    size_t begin = n->batch->real * thread / threads;
+    size_t end = n->batch->real * (thread + 1) / threads;
+    at_pixels_normalize(n->batch->pixels + begin * b->sample_bytes, end - begin, area, b->channels,
+                        n->mean, n->deviation, b->values + begin * b->sample_bytes);
+}
 
 static int consume(const bench *b, at_loader *loader, double seconds, uint64_t *images,
                    double *took, at_error *err)
 {
     at_batch batch;
-    float mean[4], deviation[4];
-    size_t area = (size_t)b->height * (size_t)b->width;
-    at_cache_statistics(b->cache, mean, deviation);
+    normalising n = {.bench = b, .batch = &batch};
+    at_cache_statistics(b->cache, n.mean, n.deviation);
     double begin = at_now();
     *images = 0;
     do {
         int rc = at_loader_next(loader, &batch, err);
         if (rc < 0)
             return rc;
-        at_pixels_normalize(batch.pixels, batch.real, area, b->channels, mean, deviation,
-                            b->values);
+        at_pool_run(b->pool, (size_t)b->threads, normalise_part, &n);
         *images += batch.real;
     } while (at_now() - begin < seconds && !at_interrupted());
     *took = at_now() - begin;
@@ -67,7 +84,7 @@ static int time_loader(const bench *b, double seconds, double *rate, double *wai
         .augment = {.flip = "random", .shift = SHIFT},
         .epochs = UINT64_MAX,
         .threads = b->threads,
-        .depth = 2 * b->threads + 2,
+        .depth = b->threads + 1,
     };
     at_loader *loader = at_loader_new(&spec, err);
     if (!loader)
@@ -122,15 +139,11 @@ static void copy_share(void *context, size_t thread)
 
 static int time_copies(const bench *b, double *rate, at_error *err)
 {
-    at_pool *pool = at_pool_new(b->threads, err);
-    if (!pool)
-        return err->code;
     double begin = at_now();
     copying k = {.bench = b, .end = begin + floor_seconds};
-    at_pool_run(pool, (size_t)b->threads, copy_share, &k);
+    at_pool_run(b->pool, (size_t)b->threads, copy_share, &k);
     size_t per_batch = (size_t)b->batch < b->samples ? (size_t)b->batch : b->samples;
     *rate = (double)(k.batches * per_batch) / (at_now() - begin);
-    at_pool_free(pool);
     return k.code ? at_fail(err, k.code, "%s: cannot copy its samples", at_cache_path(b->cache))
                   : 0;
 }
@@ -174,9 +187,11 @@ at_node *at_bench_loader(const char *cache, int batch, int threads, double secon
         at_fail(err, AT_EINPUT, "%s has no training samples", cache);
     else if (!b.values)
         at_nomem(err);
-    else if (time_loader(&b, seconds, &rate, &waited, err) == 0 &&
+    else if ((b.pool = at_pool_new(b.threads, err)) &&
+             time_loader(&b, seconds, &rate, &waited, err) == 0 &&
              time_copies(&b, &floor_rate, err) == 0)
         result = describe(&b, rate, floor_rate, waited);
+    at_pool_free(b.pool);
     at_free_aligned(b.values);
     at_cache_close(b.cache);
     return result;

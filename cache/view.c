@@ -123,13 +123,15 @@ __attribute__((target("ssse3"))) static void move_chunk(const rows *r, const chu
 {
     const uint8_t *near = r->from + c->from[0], *far = r->from + c->from[1];
     uint8_t *to = r->to + c->to;
+    size_t n = r->n;
+    ptrdiff_t step = r->step;
     __m128i of_near = c->shuffle[0], of_far = c->shuffle[1];
     if (c->straight) {
-        for (size_t y = 0; y < r->n; y++, near += r->step, to += row)
+        for (size_t y = 0; y < n; y++, near += step, to += row)
             memcpy(to, near, CHUNK);
         return;
     }
-    for (size_t y = 0; y < r->n; y++, near += r->step, far += r->step, to += row) {
+    for (size_t y = 0; y < n; y++, near += step, far += step, to += row) {
         __m128i a = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)near), of_near);
         __m128i b = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)far), of_far);
         _mm_storeu_si128((__m128i *)to, _mm_or_si128(a, b));

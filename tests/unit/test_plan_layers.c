@@ -155,11 +155,38 @@ static void test_bf16(void **state)
     }
 }
 
+/* Without a plan, for any number of samples and pixels: whole vectors and what is left of them. */
+static void test_pixels_alone(void **state)
+{
+    (void)state;
+    enum { MOST = 5, AREA = 23, CHANNELS = 6 };
+    const float mean[] = {0.1f, 0.5f, 0.9f, 0.2f, 0.3f, 0.4f};
+    const float deviation[] = {0.2f, 0.3f, 1, 0.25f, 0.5f, 0.125f};
+    uint8_t pixels[MOST * AREA * CHANNELS];
+    float out[MOST * AREA * CHANNELS + 1];
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(i * 37);
+    for (int channels = 1; channels <= CHANNELS; channels++)
+        for (size_t samples = 0; samples <= MOST; samples++)
+            for (size_t area = 1; area <= AREA; area++) {
+                size_t n = samples * area * (size_t)channels;
+                out[n] = 77;
+                at_pixels_normalize(pixels, samples, area, channels, mean, deviation, out);
+                for (size_t i = 0; i < n; i++) {
+                    size_t c = i % (size_t)channels;
+                    double want = (pixels[i] / 255.0 - (double)mean[c]) / (double)deviation[c];
+                    assert_true(fabs((double)out[i] - want) < 1e-5);
+                }
+                assert_true(out[n] == 77);
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_moving_statistics),
         cmocka_unit_test(test_pixels),
+        cmocka_unit_test(test_pixels_alone),
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_bf16),
     };
