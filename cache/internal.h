@@ -10,7 +10,7 @@
 
 /* ---- one split's file (cache_file.c, where the format is described) ------------------------ */
 enum {
-    AT_CACHE_VERSION = 1,
+    AT_CACHE_VERSION = 2, /* 1 held photographs as they were stored, not upright */
     AT_CACHE_PAGE = 4096,
     AT_CACHE_KEY = 16,              /* digits of the data set's hash that name a cache */
     AT_CACHE_BATCH = 256,           /* samples of a batch, ... */

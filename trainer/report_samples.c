@@ -34,7 +34,7 @@ static int decode_sample(const gallery *g, size_t i, at_image *image, int32_t *l
     if (code < 0)
         return code;
     *label = s.label;
-    return at_image_decode(s.bytes, s.size, NULL, image, &reason, err);
+    return at_image_decode(s.bytes, s.size, at_dataset_limits(g->data), image, &reason, err);
 }
 
 static int load_pixels(const gallery *g, size_t i, uint8_t *out, int32_t *label, at_error *err)

@@ -21,7 +21,7 @@ static void test_is_made_once_and_named_after_its_contents(void **state)
     char *caches = at_path_join(dir, "deep/caches");
     at_error err = {0};
     at_dataset *d = at_dataset_open(dataset, &err);
-    char *expected = at_format("%s/%.16s-9x5x3-v1", caches, at_dataset_hash(d));
+    char *expected = at_format("%s/%.16s-9x5x3-v2", caches, at_dataset_hash(d));
     at_dataset_close(d);
     at_cache *c = cache_must_make(dataset, caches);
     assert_string_equal(at_cache_path(c), expected);

@@ -254,9 +254,9 @@ static void test_dead_fillers_of_others_are_swept(void **state)
     (void)state;
     char *dir = scratch_new(), *dataset = pictures_ingest(&grey, dir, "data");
     char *caches = at_path_join(dir, "caches");
-    char *dead = at_path_join(caches, "0123456789abcdef-32x32x3-v1.partial.77/deep");
-    char *working = at_path_join(caches, "fedcba9876543210-32x32x3-v1.partial.78");
-    char *path = at_path_join(caches, ".fedcba9876543210-32x32x3-v1.lock");
+    char *dead = at_path_join(caches, "0123456789abcdef-32x32x3-v2.partial.77/deep");
+    char *working = at_path_join(caches, "fedcba9876543210-32x32x3-v2.partial.78");
+    char *path = at_path_join(caches, ".fedcba9876543210-32x32x3-v2.lock");
     at_error err = {0};
     cache_must(at_make_dirs(dead, &err), &err);
     cache_must(at_make_dirs(working, &err), &err);
