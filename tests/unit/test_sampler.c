@@ -331,6 +331,41 @@ static void test_shuffle_is_even(void **state)
         assert_in_range(first[i], TRIES / SAMPLES - 200, TRIES / SAMPLES + 200); /* 4.7 sigma */
 }
 
+/* The plan of a million samples, each once or by class: what it takes after an epoch is all that it
+ * takes after fifty. */
+static void test_memory_of_a_large_plan(void **state)
+{
+    (void)state;
+    enum { SAMPLES = 1000000, EPOCHS = 50, MOST_MIB = 32 };
+    static const double weights[] = {1, 2, 0.5};
+    int32_t *labels = malloc(SAMPLES * sizeof *labels);
+    for (int32_t i = 0; i < SAMPLES; i++)
+        labels[i] = i % 7 % 3;
+    for (int by_class = 0; by_class < 2; by_class++) {
+        at_sampler_spec spec = {.samples = SAMPLES, .ranks = 4, .batch = 64, .shuffle = true};
+        if (by_class) {
+            spec.class_weights = weights;
+            spec.labels = labels;
+            spec.classes = 3;
+        }
+        size_t before = at_current_rss(), early = 0;
+        at_sampler *s = make(&spec);
+        for (uint64_t epoch = 1; epoch <= EPOCHS; epoch++) {
+            at_sampler_set_epoch(s, epoch);
+            if (epoch == 1)
+                early = at_current_rss();
+        }
+        size_t late = at_current_rss();
+        assert_true(late < before + ((size_t)MOST_MIB << 20));
+        assert_true(late < early + (1 << 20));
+        print_message("%d samples%s: %zu KiB after 1 epoch, %zu after %d\n", SAMPLES,
+                      by_class ? " by class" : "", (early - before) >> 10, (late - before) >> 10,
+                      EPOCHS);
+        at_sampler_free(s);
+    }
+    free(labels);
+}
+
 static void test_nothing_to_plan(void **state)
 {
     (void)state;
@@ -380,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_expected_frequencies),
         cmocka_unit_test(test_epochs_can_be_visited_in_any_order),
         cmocka_unit_test(test_shuffle_is_even),
+        cmocka_unit_test(test_memory_of_a_large_plan),
         cmocka_unit_test(test_nothing_to_plan),
         cmocka_unit_test(test_bad_plans_are_refused),
     };
