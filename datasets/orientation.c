@@ -7,7 +7,9 @@
  * bounds, because it is done for every picture that is decoded; what is damaged means upright. */
 #include "internal.h"
 
-enum { ENTRY = 12, ORIENTATION = 0x0112, SHORT = 3, TILE = 32 };
+#include <string.h>
+
+enum { ENTRY = 12, ORIENTATION = 0x0112, SHORT = 3, TILE = 128 };
 
 struct tiff {
     const uint8_t *bytes;
@@ -78,19 +80,20 @@ static struct walk walk_of(const at_image *in, int orientation)
 
 /* In tiles: rows that become columns would miss the cache at every pixel. channels is constant
  * where this is inlined. */
-static inline void turn(const uint8_t *in, struct walk w, const at_image *out, int channels)
+static inline void turn(const uint8_t *in, struct walk w, const at_image *out, size_t channels)
 {
+    ptrdiff_t step = w.right * (ptrdiff_t)channels;
     for (ptrdiff_t top = 0; top < out->height; top += TILE)
-        for (ptrdiff_t left = 0; left < out->width; left += TILE)
+        for (ptrdiff_t left = 0; left < out->width; left += TILE) {
+            ptrdiff_t n = out->width - left < TILE ? out->width - left : TILE;
             for (ptrdiff_t y = top; y < top + TILE && y < out->height; y++) {
-                uint8_t *to = out->pixels + (y * out->width + left) * channels;
-                const uint8_t *from = in + (w.start + y * w.down + left * w.right) * channels;
-                for (ptrdiff_t x = left; x < left + TILE && x < out->width; x++) {
-                    for (int c = 0; c < channels; c++)
-                        *to++ = from[c];
-                    from += w.right * channels;
-                }
+                uint8_t *restrict to = out->pixels + (size_t)(y * out->width + left) * channels;
+                const uint8_t *restrict from =
+                    in + (w.start + y * w.down + left * w.right) * (ptrdiff_t)channels;
+                for (ptrdiff_t x = 0; x < n; x++)
+                    memcpy(to + (size_t)x * channels, from + x * step, channels);
             }
+        }
 }
 
 void at_image_turn(const at_image *in, int orientation, at_image *out)

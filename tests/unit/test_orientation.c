@@ -209,7 +209,8 @@ static void test_jpeg_comes_out_upright(void **state)
 static void test_one_decoder_for_all_sizes(void **state)
 {
     (void)state;
-    static const int sizes[][2] = {{1, 1}, {1, 70}, {70, 1}, {33, 64}, {129, 31}, {2, 3}};
+    static const int sizes[][2] = {{1, 1},    {1, 70},    {70, 1}, {33, 64},
+                                   {129, 31}, {257, 130}, {2, 3}};
     at_decoder *d = at_decoder_new();
     assert_non_null(d);
     for (int o = 1; o <= ORIENTATIONS; o++)
