@@ -333,7 +333,8 @@ static bool run_child(const struct place *p, double seconds)
         at_ingest_result r;
         _exit(append(p, p->more, 0.1, true, &r, NULL) < 0);
     }
-    struct timespec t = {.tv_nsec = (long)(seconds * 1e9)};
+    struct timespec t = {.tv_sec = (time_t)seconds,
+                         .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
     nanosleep(&t, NULL);
     kill(child, SIGKILL);
     int status;
