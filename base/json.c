@@ -5,7 +5,6 @@
  */
 #include "internal.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -40,28 +39,39 @@ static int check_limits(const char *text, size_t bytes, const char *name, at_err
     return 0;
 }
 
+/* Whether the n characters are an integer, and one that int64_t does not hold. */
+static bool is_wide(const char *number, size_t n)
+{
+    bool negative = number[0] == '-';
+    const char *digits = number + negative,
+               *most = negative ? "9223372036854775808" : "9223372036854775807";
+    n -= negative;
+    for (size_t i = 0; i < n; i++)
+        if (digits[i] < '0' || digits[i] > '9')
+            return false;
+    return n > strlen(most) || (n == strlen(most) && memcmp(digits, most, n) > 0);
+}
+
 /* Copies the text with ".0" behind every integer beyond int64_t, which jansson refuses. */
 static void widen_integers(const char *text, size_t bytes, at_text *out)
 {
     bool quoted = false;
     for (size_t i = 0; i < bytes;) {
         size_t n = 1;
+        bool number = false;
         if (quoted) {
             n += text[i] == '\\' && i + 1 < bytes;
             quoted = text[i] != '"';
         } else if (text[i] == '-' || (text[i] >= '0' && text[i] <= '9')) {
+            number = true;
             while (i + n < bytes && text[i + n] && strchr("0123456789.eE+-", text[i + n]))
                 n++;
         } else {
             quoted = text[i] == '"';
         }
         at_text_append(out, text + i, n);
-        if (!quoted && n > 18 && strspn(text + i + 1, "0123456789") == n - 1) {
-            errno = 0;
-            (void)strtoll(text + i, NULL, 10);
-            if (errno == ERANGE)
-                at_text_append(out, ".0", 2);
-        }
+        if (number && is_wide(text + i, n))
+            at_text_append(out, ".0", 2);
         i += n;
     }
 }

@@ -2,7 +2,9 @@
 # Every foreign library, as one interface target a folder that may use it (docs: DESIGN section 2).
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS C)
+if(NOT ATOLL_SANITIZE STREQUAL "fuzzer") # the fuzz targets take no part of nn/ that computes
+    find_package(OpenMP REQUIRED COMPONENTS C)
+endif()
 
 function(atoll_dependency target)
     add_library(${target} INTERFACE)
@@ -19,6 +21,6 @@ atoll_dependency(dep_datasets libpng libjpeg libexif libarchive libcurl zlib)
 atoll_dependency(dep_coordinator libuv libsodium)
 atoll_dependency(dep_mpi ompi-c)
 atoll_dependency(dep_nn hdf5-serial libarchive)
-target_link_libraries(dep_nn INTERFACE OpenMP::OpenMP_C)
+target_link_libraries(dep_nn INTERFACE $<TARGET_NAME_IF_EXISTS:OpenMP::OpenMP_C>)
 include(${CMAKE_CURRENT_LIST_DIR}/onednn.cmake)
 include(${CMAKE_CURRENT_LIST_DIR}/onnx.cmake)

@@ -84,15 +84,17 @@ static int set_aside(at_archive *a, at_item *item, const at_error *why, at_error
     return 0;
 }
 
+static bool is_parent(const char *name)
+{
+    return !strncmp(name, "..", 2) && (name[2] == '/' || !name[2]);
+}
+
 static bool leads_out(const char *name)
 {
-    while (name) {
-        if (!strncmp(name, "..", 2) && (name[2] == '/' || !name[2]))
-            return true;
-        name = strchr(name, '/');
-        name += name != NULL;
-    }
-    return false;
+    for (const char *slash; !is_parent(name); name = slash + 1)
+        if (!(slash = strchr(name, '/')))
+            return false;
+    return true;
 }
 
 static int fill_item(at_source *s, const char *name, int64_t size, at_item *item, at_error *err)
