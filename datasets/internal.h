@@ -121,6 +121,17 @@ typedef struct at_pixel_stats {
 void at_pixel_stats_of(const at_image *image, at_pixel_stats *out);
 /* The part from the histogram on. */
 void at_picture_look(const at_image *image, at_pixel_stats *out);
+/* Its loops, by instruction set (look_kernels.h). */
+typedef struct at_look_kernels {
+    /* Adds to reached[b][i % 3] for byte i of bin b or above; bin 0 is left out. */
+    void (*count)(const uint8_t *bytes, size_t n, uint32_t reached[][3]);
+    /* Sum and sum of squares of the Laplacian of bytes [channels, n - channels). */
+    void (*laplacian)(const uint8_t *above, const uint8_t *here, const uint8_t *below, size_t n,
+                      size_t channels, int32_t *sum, uint32_t *square);
+    void (*add_row)(uint32_t *sums, const uint8_t *row, size_t n);
+} at_look_kernels;
+extern const at_look_kernels at_look_kernels_generic, at_look_kernels_avx2;
+void at_picture_look_by(const at_look_kernels *kernels, const at_image *image, at_pixel_stats *out);
 
 /* ---- EXIF (exif.c: the only user of libexif) ------------------------------------------------- */
 /* The EXIF block of a PNG or JPEG file, from its byte order mark on; NULL: none. */

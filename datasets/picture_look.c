@@ -3,8 +3,9 @@
  * and a hash of its looks (dHash) that pictures share which look alike.
  *
  * This runs once for each picture of an ingest, beside a decoder that takes 20 us for a small one.
- * So nothing here goes pixel by pixel: channels stay interleaved, and a loop runs over the bytes of
- * a row, whichever channel they are of. A picture of many pixels is looked at in every k-th row. */
+ * So nothing here goes pixel by pixel: channels stay interleaved, and a loop (look_kernels.h) runs
+ * over the bytes of a row, whichever channel they are of; histograms are counted by comparing 16 or
+ * 32 bytes at a time with 15 thresholds, which beats an increment of memory a byte. A picture of many pixels is looked at in every k-th row. */
 #include "internal.h"
 
 #include <math.h>
@@ -15,17 +16,14 @@ enum {
     LOOKED_AT = 1 << 19, /* pixels; of more, some rows */
     CELLS_ACROSS = 9,
     CELLS_DOWN = 8,
-    LANES = 48, /* a multiple of 1, 3 and 16: lane i is of channel i % channels */
-    RUN = 255,  /* blocks of LANES that a byte can count */
 };
 
-typedef uint8_t vector __attribute__((vector_size(16)));
-
 struct look {
+    const at_look_kernels *kernels;
     const at_image *image;
     size_t width, height, channels, step;   /* every step-th row */
     size_t pixels;                          /* looked at */
-    uint32_t reached[AT_HISTOGRAM_BINS][3]; /* values of bin b and above, by channel */
+    uint32_t reached[AT_HISTOGRAM_BINS][3]; /* bytes of bin b and above, by place % 3 */
     uint64_t cell_sum[CELLS_DOWN][CELLS_ACROSS], cell_pixels[CELLS_DOWN][CELLS_ACROSS];
     int64_t laplacian;
     uint64_t laplacian_square, laplacian_count;
@@ -38,51 +36,18 @@ static const uint8_t *pixels_at(const struct look *k, size_t x, size_t y)
 
 /* ---- histograms ---- */
 
-/* Counts by comparing: 15 thresholds against 16 bytes at a time are faster than one increment of
- * memory a byte. */
-static void count_blocks(struct look *k, const uint8_t *bytes, size_t blocks)
-{
-    for (int bin = 1; bin < AT_HISTOGRAM_BINS; bin++) {
-        const vector from = (vector){0} + (uint8_t)(bin * (256 / AT_HISTOGRAM_BINS));
-        vector counts[3] = {{0}};
-        for (size_t b = 0; b < blocks; b++) {
-            vector v[3];
-            memcpy(v, bytes + b * LANES, LANES);
-            counts[0] -= (vector)(v[0] >= from); /* true is -1 */
-            counts[1] -= (vector)(v[1] >= from);
-            counts[2] -= (vector)(v[2] >= from);
-        }
-        uint8_t lanes[LANES];
-        memcpy(lanes, counts, LANES);
-        uint32_t sums[3] = {0};
-        for (size_t i = 0; i < LANES; i += 3)
-            for (size_t c = 0; c < 3; c++)
-                sums[c] += lanes[i + c];
-        for (size_t c = 0; c < 3; c++)
-            k->reached[bin][k->channels == 3 ? c : 0] += sums[c];
-    }
-}
-
-static void count_values(struct look *k, const uint8_t *bytes, size_t n)
-{
-    size_t blocks = n / LANES;
-    for (size_t b = 0; b < blocks; b += RUN)
-        count_blocks(k, bytes + b * LANES, blocks - b < RUN ? blocks - b : RUN);
-    for (size_t i = blocks * LANES; i < n; i++)
-        for (int bin = bytes[i] >> 4; bin > 0; bin--)
-            k->reached[bin][i % k->channels]++;
-    k->pixels += n / k->channels;
-}
-
-/* One run over all where all rows are looked at. */
+/* One run over all where all rows are looked at. Of a grey picture the places do not matter. */
 static void count_rows(struct look *k)
 {
-    size_t stride = k->width * k->channels;
+    size_t stride = k->width * k->channels, rows = (k->height + k->step - 1) / k->step;
     if (k->step == 1)
-        count_values(k, k->image->pixels, stride * k->height);
+        k->kernels->count(k->image->pixels, stride * k->height, k->reached);
     else
         for (size_t y = 0; y < k->height; y += k->step)
-            count_values(k, pixels_at(k, 0, y), stride);
+            k->kernels->count(pixels_at(k, 0, y), stride, k->reached);
+    for (size_t i = 1; k->channels == 1 && i < AT_HISTOGRAM_BINS; i++)
+        k->reached[i][0] += k->reached[i][1] + k->reached[i][2];
+    k->pixels = k->width * rows;
 }
 
 static void set_histograms(const struct look *k, at_pixel_stats *out)
@@ -101,21 +66,17 @@ static void set_histograms(const struct look *k, at_pixel_stats *out)
 
 /* ---- sharpness ---- */
 
-/* Of n bytes of a row, the first and the last pixel being neighbours alone. */
-static void add_laplacian(struct look *k, const uint8_t *restrict above,
-                          const uint8_t *restrict here, const uint8_t *restrict below, size_t n)
+/* Of n bytes of a row, the first and the last pixel being neighbours alone. Sums of a tile fit: a
+ * value is at most 1020. */
+static void add_laplacian(struct look *k, const uint8_t *above, const uint8_t *here,
+                          const uint8_t *below, size_t n)
 {
-    const size_t c = k->channels;
-    int32_t sum = 0;
-    uint32_t square = 0; /* |v| <= 1020, n <= 3 * (TILE + 2) */
-    for (size_t i = c; i + c < n; i++) {
-        int16_t v = (int16_t)(4 * here[i] - here[i - c] - here[i + c] - above[i] - below[i]);
-        sum += v;
-        square += (uint32_t)(v * v);
-    }
+    int32_t sum;
+    uint32_t square;
+    k->kernels->laplacian(above, here, below, n, k->channels, &sum, &square);
     k->laplacian += sum;
     k->laplacian_square += square;
-    k->laplacian_count += n > 2 * c ? n - 2 * c : 0;
+    k->laplacian_count += n > 2 * k->channels ? n - 2 * k->channels : 0;
 }
 
 static double sharpness_of(const struct look *k)
@@ -136,32 +97,32 @@ struct columns {
     uint32_t sums[3 * TILE];
 };
 
-static void add_row(struct columns *t, const uint8_t *restrict row, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        t->sums[i] += row[i];
-    t->rows++;
-}
-
 /* Luma of ITU-R BT.601 in 1/256, of sums as of single values. */
-static uint64_t luma_of(const uint32_t *sums, size_t channels)
+static uint64_t luma_of(const uint64_t *sums, size_t channels)
 {
-    return channels == 1
-               ? 256 * (uint64_t)sums[0]
-               : 77 * (uint64_t)sums[0] + 150 * (uint64_t)sums[1] + 29 * (uint64_t)sums[2];
+    return channels == 1 ? 256 * sums[0] : 77 * sums[0] + 150 * sums[1] + 29 * sums[2];
 }
 
 static void end_band(struct look *k, struct columns *t, size_t band)
 {
+    const size_t channels = k->channels;
     for (size_t cell = 0; cell < CELLS_ACROSS; cell++) {
         size_t from = cell * k->width / CELLS_ACROSS, to = (cell + 1) * k->width / CELLS_ACROSS;
         from = from < t->from ? t->from : from;
         to = to > t->to ? t->to : to;
-        for (size_t x = from; x < to; x++)
-            k->cell_sum[band][cell] += luma_of(t->sums + (x - t->from) * k->channels, k->channels);
+        uint64_t sums[3] = {0};
+        const uint32_t *column = t->sums + (from - t->from) * channels;
+        for (size_t x = from; x < to; x++, column += channels) {
+            sums[0] += column[0];
+            if (channels == 3) {
+                sums[1] += column[1];
+                sums[2] += column[2];
+            }
+        }
+        k->cell_sum[band][cell] += luma_of(sums, channels);
         k->cell_pixels[band][cell] += to > from ? (to - from) * t->rows : 0;
     }
-    memset(t->sums, 0, (t->to - t->from) * k->channels * sizeof *t->sums);
+    memset(t->sums, 0, (t->to - t->from) * channels * sizeof *t->sums);
     t->rows = 0;
 }
 
@@ -172,7 +133,7 @@ static void sample_cells(struct look *k)
         for (size_t cell = 0; cell < CELLS_ACROSS; cell++) {
             const uint8_t *at = pixels_at(k, (2 * cell + 1) * k->width / (2 * CELLS_ACROSS),
                                           (2 * row + 1) * k->height / (2 * CELLS_DOWN));
-            uint32_t sums[3] = {0};
+            uint64_t sums[3] = {0};
             for (size_t c = 0; c < k->channels; c++)
                 sums[c] = at[c];
             k->cell_sum[row][cell] = luma_of(sums, k->channels);
@@ -197,7 +158,8 @@ static uint64_t dhash_of(const struct look *k)
 /* The Laplacian looks one pixel beyond the tile where there is one. */
 static void look_at_row(struct look *k, struct columns *t, size_t y)
 {
-    add_row(t, pixels_at(k, t->from, y), (t->to - t->from) * k->channels);
+    k->kernels->add_row(t->sums, pixels_at(k, t->from, y), (t->to - t->from) * k->channels);
+    t->rows++;
     if (y == 0 || y + 1 == k->height)
         return;
     size_t from = t->from ? t->from - 1 : 0, to = t->to < k->width ? t->to + 1 : k->width;
@@ -226,9 +188,10 @@ static size_t step_of(const struct look *k)
     return step <= most ? step : most ? most : 1;
 }
 
-void at_picture_look(const at_image *image, at_pixel_stats *out)
+void at_picture_look_by(const at_look_kernels *kernels, const at_image *image, at_pixel_stats *out)
 {
-    struct look k = {.image = image,
+    struct look k = {.kernels = kernels,
+                     .image = image,
                      .width = (size_t)image->width,
                      .height = (size_t)image->height,
                      .channels = (size_t)image->channels};
@@ -245,4 +208,10 @@ void at_picture_look(const at_image *image, at_pixel_stats *out)
     set_histograms(&k, out);
     out->sharpness = sharpness_of(&k);
     out->dhash = dhash_of(&k);
+}
+
+void at_picture_look(const at_image *image, at_pixel_stats *out)
+{
+    bool avx2 = __builtin_cpu_supports("avx2");
+    at_picture_look_by(avx2 ? &at_look_kernels_avx2 : &at_look_kernels_generic, image, out);
 }
