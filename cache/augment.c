@@ -47,7 +47,9 @@ static int plan_moves(at_augmenter *a, at_error *err)
 at_augmenter *at_augmenter_new(const at_augment *keys, uint64_t seed, int height, int width,
                                int channels, const float *mean, at_error *err)
 {
-    if (height < 1 || width < 1 || channels < 1 || channels > AT_CACHE_MAX_CHANNELS) {
+    bool fits = height >= 1 && height <= AT_CACHE_MAX_SIDE && width >= 1 &&
+                width <= AT_CACHE_MAX_SIDE && channels >= 1 && channels <= AT_CACHE_MAX_CHANNELS;
+    if (!fits) {
         at_fail(err, AT_EUSAGE, "pictures of %dx%dx%d cannot be augmented", height, width,
                 channels);
         return NULL;

@@ -76,7 +76,7 @@ static void place(at_draw *d, at_view *v)
 
 static size_t scratch(const at_augmenter *a)
 {
-    return at_view_scratch(a->width, a->channels);
+    return at_view_scratch(a->height, a->width, a->channels);
 }
 
 const at_augment_kind at_augment_crop = {

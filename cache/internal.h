@@ -77,7 +77,7 @@ void at_row_moves_free(at_row_moves *m);
  * for a smaller box, else unused. */
 void at_view_move(const at_view *v, const at_row_moves *moves, const uint8_t *in, uint8_t *out,
                   void *scratch);
-size_t at_view_scratch(int width, int channels);
+size_t at_view_scratch(int height, int width, int channels);
 /* view_scaled.c: bilinear between centres of pixels, as torchvision's resize. */
 void at_view_enlarge(const at_view *v, const uint8_t *in, uint8_t *out, void *scratch);
 

@@ -336,7 +336,7 @@ static void test_shuffle_is_even(void **state)
 static void test_memory_of_a_large_plan(void **state)
 {
     (void)state;
-    enum { SAMPLES = 1000000, EPOCHS = 50, MOST_MIB = 32 };
+    enum { SAMPLES = 1000000, EPOCHS = 50, MOST_MIB = 100 };
     static const double weights[] = {1, 2, 0.5};
     int32_t *labels = malloc(SAMPLES * sizeof *labels);
     for (int32_t i = 0; i < SAMPLES; i++)
