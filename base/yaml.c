@@ -16,7 +16,8 @@ enum { MAX_ANCHORS = 1000 };
 
 typedef struct anchor {
     char *name;
-    const at_node *node; /* in the tree under construction */
+    const at_node *node; /* in the tree under construction, or kept */
+    at_node *kept;       /* a copy of a scalar: it may be a key, which goes once its pair is read */
 } anchor;
 
 typedef struct reader {
@@ -77,12 +78,17 @@ static bool remember_anchor(reader *r, yaml_mark_t mark, const yaml_char_t *name
         fail_at(r, mark, "too many anchors");
         return false;
     }
-    char *copy = strdup((const char *)name);
-    if (!copy) {
+    at_kind kind = at_node_kind(node);
+    bool scalar = kind != AT_LIST && kind != AT_MAP;
+    anchor a = {.name = strdup((const char *)name), .kept = scalar ? at_node_copy(node) : NULL};
+    if (!a.name || (scalar && !a.kept)) {
+        free(a.name);
+        at_node_free(a.kept);
         at_nomem(r->err);
         return false;
     }
-    r->anchors[r->anchor_count++] = (anchor){copy, node};
+    a.node = scalar ? a.kept : node;
+    r->anchors[r->anchor_count++] = a;
     return true;
 }
 
@@ -336,8 +342,10 @@ at_node *at_yaml_parse(const char *text, size_t bytes, const char *name, at_erro
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, bytes);
     root = read_stream(&r);
     yaml_parser_delete(&r.parser);
-    for (size_t i = 0; i < r.anchor_count; i++)
+    for (size_t i = 0; i < r.anchor_count; i++) {
         free(r.anchors[i].name);
+        at_node_free(r.anchors[i].kept);
+    }
 fail_parser:
     free(r.anchors);
     return root;

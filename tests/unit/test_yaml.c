@@ -121,6 +121,10 @@ static void aliases_copy_their_anchors(void **state)
     assert_int_equal(at_node_int(at_node_path(n, "d"), 0), 2);
     assert_int_equal(at_node_int(at_node_path(n, "2"), 0), 3);
     at_node_free(n);
+    n = parse("&key lr: *key\nagain: *key\n"); /* a key's anchor outlives the key's pair */
+    assert_string_equal(at_node_string(at_node_get(n, "lr"), ""), "lr");
+    assert_string_equal(at_node_string(at_node_get(n, "again"), ""), "lr");
+    at_node_free(n);
 }
 
 static void bad_documents_are_refused_with_the_place(void **state)
