@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Pictures that look alike: whose dHashes differ in at most DISTANCE of 64 bits, and whose means,
- * deviations and shapes are near, for a hash of few edges says little.
+ * deviations, sharpness and shapes are near, for a hash of few edges says little.
  *
  * Of two hashes that differ in 3 bits one of four quarters is equal. So the hashes are sorted once
  * by each quarter, and compared with those that follow as long as that quarter is the same, though
  * with WINDOW at most: pictures on black ground share whole quarters by the thousand, and beyond
  * the window, among neighbours in the order of all their bits, only few pairs are missed. Time
- * grows as n log n + 4 * WINDOW * n, not as n^2. Pairs are joined into groups (union-find). */
+ * grows as n log n + 4 * WINDOW * n, not as n^2. Pairs are joined into groups
+ * (union-find) around their first picture. */
 #include "report.h"
 
 #include <math.h>
@@ -33,7 +34,9 @@ static uint64_t turn(uint64_t hash, unsigned bits)
 
 static bool looks_like(const at_look *a, const at_look *b)
 {
-    const float light = 8;
+    const float light = 4, ratio = 1.25F;
+    if (a->sharpness > ratio * b->sharpness || b->sharpness > ratio * a->sharpness)
+        return false;
     for (int c = 0; c < 3; c++)
         if (fabsf(a->mean[c] - b->mean[c]) > light ||
             fabsf(a->deviation[c] - b->deviation[c]) > light)
@@ -50,14 +53,19 @@ static uint32_t root_of(uint32_t *group, uint32_t i)
     return i;
 }
 
-static void join(uint32_t *group, uint32_t a, uint32_t b)
+static bool is_near(const at_look *a, const at_look *b)
+{
+    return __builtin_popcountll(a->dhash ^ b->dhash) <= DISTANCE && looks_like(a, b);
+}
+
+/* Two groups become one only if their first pictures look alike, too: else a chain of pictures,
+ * each near the next, would join what has nothing in common. */
+static void join(const at_look *looks, uint32_t *group, uint32_t a, uint32_t b)
 {
     a = root_of(group, a);
     b = root_of(group, b);
-    if (a < b)
-        group[b] = a;
-    else
-        group[a] = b;
+    if (a != b && is_near(&looks[a], &looks[b]))
+        group[a < b ? b : a] = a < b ? a : b;
 }
 
 static void compare_neighbours(const at_look *looks, const struct turned *t, size_t n,
@@ -69,9 +77,8 @@ static void compare_neighbours(const at_look *looks, const struct turned *t, siz
             uint64_t differs = t[i].hash ^ t[j].hash;
             if (differs >> others)
                 break;
-            if (__builtin_popcountll(differs) <= DISTANCE &&
-                looks_like(&looks[t[i].index], &looks[t[j].index]))
-                join(group, t[i].index, t[j].index);
+            if (is_near(&looks[t[i].index], &looks[t[j].index]))
+                join(looks, group, t[i].index, t[j].index);
         }
 }
 

@@ -44,7 +44,8 @@ void at_report_suspects(struct at_report *r);
 typedef struct at_look {
     uint64_t dhash;
     int64_t blob;
-    float mean[3], deviation[3], aspect; /* of grey pictures thrice the same; width / height */
+    float mean[3], deviation[3]; /* of grey pictures thrice the same */
+    float sharpness, aspect;     /* aspect: width / height */
 } at_look;
 /* Groups of pictures that look alike: group[i] is the number of the first of i's group, i itself
  * for one that stands alone. */

@@ -72,6 +72,7 @@ static at_look look_of(const at_stmt *s)
 {
     at_look look = {.blob = at_stmt_int(s, 0),
                     .dhash = (uint64_t)at_stmt_int(s, 1),
+                    .sharpness = (float)at_stmt_real(s, 5),
                     .aspect = (float)at_stmt_int(s, 2) / (float)at_stmt_int(s, 3)};
     channels_of(s, 8, look.mean);
     channels_of(s, 11, look.deviation);

@@ -207,9 +207,10 @@ static void test_looks_must_agree_too(void **state)
     looks[1].mean[2] = 30;
     looks[2].deviation[0] = 40;
     looks[3].aspect = 1.5F;
+    looks[4].sharpness = 10;
     looks[5].mean[0] = 12; /* near enough */
     assert_int_equal(at_near_groups(looks, 6, group, NULL), 0);
-    static const uint32_t expected[] = {0, 1, 2, 3, 0, 0};
+    static const uint32_t expected[] = {0, 1, 2, 3, 4, 0};
     assert_memory_equal(group, expected, sizeof group);
     assert_int_equal(at_near_groups(looks, 0, group, NULL), 0);
 }
