@@ -184,6 +184,13 @@ static void test_who_waits_can_be_interrupted(void **state)
 static const pictures grey = {
     .classes = 2, .train = 20, .test = 2, .height = 8, .width = 8, .channels = 1};
 
+/* So long that the next use is later by the clock of the file system. */
+static void nap_a_tick(void)
+{
+    for (int i = 0; i < 12; i++)
+        nap();
+}
+
 /* Makes (or opens) the cache of one height under the limit and returns its path. */
 static char *use(const char *dataset, const char *caches, int height, uint64_t limit)
 {
@@ -194,8 +201,7 @@ static char *use(const char *dataset, const char *caches, int height, uint64_t l
         fail_msg("%s", err.message);
     char *path = strdup(at_cache_path(c));
     at_cache_close(c);
-    for (int i = 0; i < 12; i++) /* the next use is later by the clock of the file system */
-        nap();
+    nap_a_tick();
     return path;
 }
 
@@ -206,6 +212,7 @@ static uint64_t bytes_of(const char *path)
     int64_t bytes = at_node_int(at_node_get(n, "bytes"), 0);
     at_node_free(n);
     at_cache_close(c);
+    nap_a_tick();
     return (uint64_t)bytes;
 }
 
@@ -228,6 +235,7 @@ static void test_the_least_recently_used_goes(void **state)
     assert_true(at_dir_exists(c));
 
     at_cache *open = cache_must_open(a); /* now in use, and older than c */
+    nap_a_tick();
     free(use(dataset, caches, 42, plenty));
     char *d = use(dataset, caches, 43, 2 * each + each / 2);
     assert_true(at_dir_exists(a));
