@@ -169,7 +169,9 @@ static int check_magic(const at_cache_file *f, const at_cache_header *h, at_erro
     if (crc != at_crc32c(0, f->map, CRC_OFFSET))
         return at_fail(err, AT_EINPUT, "%s: the header at 0 is damaged: wrong CRC32C", f->path);
     if (h->version != AT_CACHE_VERSION)
-        return at_fail(err, AT_EINPUT, "%s: version %u of the format, this program reads %d",
+        return at_fail(err, AT_EINPUT,
+                       "%s: version %u of the format, this program reads %d: make it anew with "
+                       "atoll cache build",
                        f->path, h->version, AT_CACHE_VERSION);
     return 0;
 }
