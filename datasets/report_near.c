@@ -7,6 +7,11 @@
 #include <string.h>
 
 enum { SHOWN = 18, SHOWN_OF_GROUP = 6 };
+enum {
+    SIDE = 12,
+    APART = 5
+}; /* of the pictures that are compared, and by how much they may differ, of 255 */
+static const double most_pixels = 1e9; /* to decode for that, some seconds */
 
 struct member {
     uint32_t group;
@@ -81,14 +86,15 @@ static void draw_group(struct at_report *r, const struct member *members,
     at_text_add(&r->page, "</div></div>\n");
 }
 
-static void draw(struct at_report *r, const struct member *members, size_t pictures,
-                 struct near_group *groups, size_t n)
+static void draw(struct at_report *r, const struct member *members, struct near_group *groups,
+                 size_t n, size_t unseen)
 {
     at_stmt *s = at_report_ask(
         r, "SELECT split, label FROM blobs JOIN images USING(hash) WHERE blobs.id = ?");
-    size_t splits = 0, classes = 0;
+    size_t splits = 0, classes = 0, pictures = 0;
     for (size_t i = 0; i < n && r->code == 0; i++) {
         ask_places(r, s, members, &groups[i]);
+        pictures += groups[i].count;
         splits += groups[i].splits;
         classes += groups[i].classes;
     }
@@ -101,18 +107,46 @@ static void draw(struct at_report *r, const struct member *members, size_t pictu
                 n, pictures, splits, classes);
     for (size_t i = 0; i < n && i < SHOWN; i++)
         draw_group(r, members, &groups[i]);
-    at_text_add(
-        &r->page,
-        "</div><p class=note>By a 64-bit hash of the picture (dHash, at most 3 bits apart), mean, "
-        "deviation and shape.%s</p></section>\n",
-        n > SHOWN ? " The 18 groups of most interest are shown." : "");
+    at_text_add(&r->page,
+                "</div><p class=note>Found by a 64-bit hash of the picture (dHash, at most 3 bits "
+                "apart), mean, deviation and "
+                "shape, then compared with the group's first picture.%s",
+                n > SHOWN ? " The 18 groups of most interest are shown." : "");
+    if (unseen > 0)
+        at_text_add(&r->page, " %zu more groups, of too many pixels in all, were not compared.",
+                    unseen);
+    at_text_add(&r->page, "</p></section>\n");
+}
+
+/* ---- hashes only suggest: the pictures decide ---- */
+
+/* The content made small and grey; false: it cannot be read. */
+static bool make_small(struct at_report *r, at_stmt *place, int64_t blob, uint8_t *small,
+                       double *pixels)
+{
+    at_image view;
+    at_error err = {0};
+    at_stmt_bind(place, "i", blob);
+    bool made = at_stmt_step(place, &err) == 1 && at_report_decode(r, place, &view, &err) == 0 &&
+                at_image_fit(&view, SIDE, SIDE, 1, small, &err) == 0;
+    at_stmt_reset(place);
+    *pixels += made ? (double)view.width * view.height : 0;
+    return made;
+}
+
+static bool look_alike(const uint8_t *a, const uint8_t *b)
+{
+    int apart = 0;
+    for (int i = 0; i < SIDE * SIDE; i++)
+        apart += abs(a[i] - b[i]);
+    return apart <= APART * SIDE * SIDE;
 }
 
 /* The members of groups of two and more, sorted; returns how many groups. */
 static size_t collect(const at_look *looks, const uint32_t *group, size_t n, struct member *members,
-                      size_t *pictures, struct near_group *groups)
+                      struct near_group *groups)
 {
-    size_t count = 0, found = 0;
+    size_t count = 0;
     for (size_t i = 0; i < n; i++)
         members[i] = (struct member){group[i], looks[i].blob};
     qsort(members, n, sizeof *members, by_group);
@@ -122,10 +156,43 @@ static size_t collect(const at_look *looks, const uint32_t *group, size_t n, str
         if (end - begin < 2)
             continue;
         groups[count++] = (struct near_group){.first = begin, .count = end - begin};
-        found += end - begin;
     }
-    *pictures = found;
     return count;
+}
+
+/* Leaves those in the group that look like its first picture. */
+static void keep_alike(struct at_report *r, at_stmt *place, struct member *members,
+                       struct near_group *g, double *pixels)
+{
+    uint8_t first[SIDE * SIDE], other[SIDE * SIDE];
+    struct member *m = &members[g->first];
+    size_t count = g->count;
+    g->count = make_small(r, place, m->blob, first, pixels);
+    for (size_t i = 1; i < count && g->count; i++)
+        if (make_small(r, place, m[i].blob, other, pixels) && look_alike(first, other))
+            m[g->count++] = m[i];
+}
+
+/* Keeps the groups of pictures that do look alike; how many of the n. On a dark ground few bits of a dHash say
+ * anything. *unseen: those that were let go because there was too much to look at. */
+static size_t compare_pictures(struct at_report *r, struct member *members,
+                               struct near_group *groups, size_t n, size_t *unseen)
+{
+    size_t kept = 0;
+    double pixels = 0;
+    at_stmt *place =
+        at_report_ask(r, "SELECT shard, offset, bytes, crc32c FROM blobs WHERE id = ?");
+    for (size_t i = 0; place && i < n; i++) {
+        if (pixels > most_pixels) {
+            ++*unseen;
+            continue;
+        }
+        keep_alike(r, place, members, &groups[i], &pixels);
+        if (groups[i].count > 1)
+            groups[kept++] = groups[i];
+    }
+    at_stmt_free(place);
+    return kept;
 }
 
 void at_report_near(struct at_report *r, const at_look *looks, size_t n)
@@ -139,10 +206,10 @@ void at_report_near(struct at_report *r, const at_look *looks, size_t n)
         r->code = at_nomem(r->err);
     else
         r->code = at_near_groups(looks, n, group, r->err);
-    size_t pictures = 0,
-           count = r->code < 0 ? 0 : collect(looks, group, n, members, &pictures, groups);
+    size_t unseen = 0, count = r->code < 0 ? 0 : collect(looks, group, n, members, groups);
+    count = compare_pictures(r, members, groups, count, &unseen);
     if (r->code == 0)
-        draw(r, members, pictures, groups, count);
+        draw(r, members, groups, count, unseen);
     free(group);
     free(members);
     free(groups);

@@ -41,6 +41,15 @@ static int read_content(struct at_report *r, const at_stmt *place, const uint8_t
     return 0;
 }
 
+int at_report_decode(struct at_report *r, const at_stmt *place, at_image *view, at_error *err)
+{
+    const uint8_t *bytes = NULL;
+    size_t size = 0;
+    int code = read_content(r, place, &bytes, &size, err);
+    return code < 0 ? code
+                    : at_decoder_decode(r->decoder, bytes, size, &r->limits, view, NULL, err);
+}
+
 static int draw_image(struct at_report *r, const at_image *image, const char *title, at_error *err)
 {
     int width = image->width, height = image->height;
@@ -66,15 +75,11 @@ void at_report_picture(struct at_report *r, const char *hash, const char *title)
 {
     at_error err = {0};
     at_image view;
-    const uint8_t *bytes = NULL;
-    size_t size = 0;
     at_stmt_bind(r->place, "s", hash);
     int code = at_stmt_step(r->place, &err) == 1
-                   ? read_content(r, r->place, &bytes, &size, &err)
+                   ? at_report_decode(r, r->place, &view, &err)
                    : at_fail(&err, AT_EINPUT, "its content is not in the catalog");
     at_stmt_reset(r->place);
-    if (code == 0)
-        code = at_decoder_decode(r->decoder, bytes, size, &r->limits, &view, NULL, &err);
     if (code == 0)
         code = draw_image(r, &view, title, &err);
     if (code < 0) {

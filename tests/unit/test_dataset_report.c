@@ -161,6 +161,34 @@ static void test_no_data_set(void **state)
     assert_non_null(strstr(err.message, "is no data set"));
 }
 
+/* Light below, or above, by `up`; ramps to the right: the same dHash, mean, deviation and sharpness. */
+static void put_ramp(const struct place *p, const char *name, bool up)
+{
+    at_error err = {0};
+    uint8_t pixels[32 * 32];
+    at_image m = {32, 32, 1, pixels};
+    void *png = NULL;
+    size_t size;
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(((i / 32 < 16) == up ? 130 : 50) + i % 32 * 2);
+    assert_int_equal(at_image_encode_png(&m, &png, &size, &err), 0);
+    put_file(p->source, name, png, size);
+    free(png);
+}
+
+static void test_pictures_decide_what_looks_alike(void **state)
+{
+    const struct place *p = *state;
+    put_ramp(p, "train/a/up.png", true);
+    put_ramp(p, "train/b/down.png", false);
+    put_pattern(p, "train/a/1.jpg", 1, 90);
+    put_pattern(p, "train/b/1.jpg", 1, 60);
+    ingest_must(p->source, p->out, 0);
+    char *page = page_of(p);
+    expect(page, "1 groups of 2 contents look alike; 0 groups lie in several splits, 1 in several");
+    free(page);
+}
+
 /* ---- near duplicates ------------------------------------------------------------------------- */
 
 static at_look look_of(uint64_t dhash)
@@ -242,6 +270,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_damaged_picture_is_a_gap, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_page_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_data_set, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_pictures_decide_what_looks_alike, set_up, tear_down),
         cmocka_unit_test(test_near_hashes_are_found),
         cmocka_unit_test(test_looks_must_agree_too),
         cmocka_unit_test(test_crowds_are_no_trap),
