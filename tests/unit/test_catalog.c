@@ -4,6 +4,7 @@
 #include "../../datasets/internal.h"
 
 #include "exif_block.h"
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -13,36 +14,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-struct place {
-    char *dir, *source, *out;
-};
-
-static int set_up(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
-}
-
-static void expect(const struct place *p, const char *sql, const char *value)
-{
-    assert_string_equal(query(p->out, sql), value);
-}
 
 static void put_encoded(const struct place *p, const char *name, encoded file)
 {
@@ -106,12 +77,13 @@ static void test_how_files_hold_their_pixels(void **state)
     for (size_t i = 0; i < sizeof pngs / sizeof *pngs; i++) {
         char sql[200];
         snprintf(sql, sizeof sql, how, pngs[i].name);
-        expect(p, sql, pngs[i].expected);
+        place_expect(p, sql, pngs[i].expected);
     }
-    expect(p,
-           "SELECT group_concat(mode || bit_depth, ' ') FROM (SELECT * FROM images JOIN blobs "
-           "USING(hash) WHERE format = 'jpeg' ORDER BY path)",
-           "cmyk8 rgb8 grey8");
+    place_expect(
+        p,
+        "SELECT group_concat(mode || bit_depth, ' ') FROM (SELECT * FROM images JOIN blobs "
+        "USING(hash) WHERE format = 'jpeg' ORDER BY path)",
+        "cmyk8 rgb8 grey8");
 }
 
 static void test_statistics_are_in_the_catalog(void **state)
@@ -120,13 +92,14 @@ static void test_statistics_are_in_the_catalog(void **state)
     put_encoded(p, "a/1.png", constant_png(20, 10, 130));
     put_encoded(p, "b/2.jpg", jpeg_of(40, 30, 3, 3));
     ingest_must(p->source, p->out, 0);
-    expect(p,
-           "SELECT mean_0 || ' ' || min_0 || ' ' || max_0 || ' ' || entropy || ' ' || sharpness "
-           "|| ' ' || (mean_1 IS NULL) || ' ' || length(histogram) || ' ' || hex(histogram) "
-           "|| ' ' || typeof(min_0) FROM images JOIN blobs USING(hash) WHERE path = 'a/1.png'",
-           "130.0 130 130 0.0 0.0 1 32 00000000000000000000000000000000FFFF"
-           "0000000000000000000000000000 integer");
-    expect(
+    place_expect(
+        p,
+        "SELECT mean_0 || ' ' || min_0 || ' ' || max_0 || ' ' || entropy || ' ' || sharpness "
+        "|| ' ' || (mean_1 IS NULL) || ' ' || length(histogram) || ' ' || hex(histogram) "
+        "|| ' ' || typeof(min_0) FROM images JOIN blobs USING(hash) WHERE path = 'a/1.png'",
+        "130.0 130 130 0.0 0.0 1 32 00000000000000000000000000000000FFFF"
+        "0000000000000000000000000000 integer");
+    place_expect(
         p,
         "SELECT length(stats.histogram) || ' ' || (stats.entropy > 1) || (stats.sharpness > 1) || "
         "(stats.mean_2 > 0) || (exif IS NULL) FROM images JOIN stats USING(hash) JOIN blobs "
@@ -156,28 +129,30 @@ static void test_exif(void **state)
                           &e));
     at_image_fini(&m);
     ingest_must(p->source, p->out, 0);
-    expect(p,
-           "SELECT group_concat(tag || '=' || value, '; ') FROM (SELECT * FROM exif JOIN images "
-           "USING(hash) WHERE path = 'a/1.jpg' AND tag IN ('camera', 'time', 'orientation', "
-           "'Make') ORDER BY tag)",
-           "Make=Canon; camera=Canon EOS 5D; orientation=6; time=2024-05-31T12:30:01");
-    expect(p,
-           "SELECT group_concat(tag || printf('%.4f', value), ' ') FROM (SELECT * FROM exif "
-           "WHERE tag IN ('latitude', 'longitude') ORDER BY value, tag)",
-           "latitude-33.8568 longitude-0.5000 latitude0.0000 longitude151.2153");
-    expect(p,
-           "SELECT json_extract(exif, '$.camera') || '|' || json_extract(exif, '$.time') "
-           "FROM images JOIN blobs USING(hash) WHERE path = 'a/1.jpg'",
-           "Canon EOS 5D|2024-05-31T12:30:01");
-    expect(p,
-           "SELECT json_extract(exif, '$.camera') FROM images JOIN blobs USING(hash) WHERE path "
-           "= 'b/2.png'",
-           "Ren\xC3\xA9 \\xFF X\"<1>");
-    expect(p,
-           "SELECT count(*) FROM exif GROUP BY hash HAVING count(*) <> (SELECT count(*) FROM "
-           "blobs, json_each(blobs.exif) WHERE blobs.hash = exif.hash)",
-           "");
-    expect(p, "SELECT count(*) FROM blobs WHERE exif IS NULL", "1");
+    place_expect(
+        p,
+        "SELECT group_concat(tag || '=' || value, '; ') FROM (SELECT * FROM exif JOIN images "
+        "USING(hash) WHERE path = 'a/1.jpg' AND tag IN ('camera', 'time', 'orientation', "
+        "'Make') ORDER BY tag)",
+        "Make=Canon; camera=Canon EOS 5D; orientation=6; time=2024-05-31T12:30:01");
+    place_expect(p,
+                 "SELECT group_concat(tag || printf('%.4f', value), ' ') FROM (SELECT * FROM exif "
+                 "WHERE tag IN ('latitude', 'longitude') ORDER BY value, tag)",
+                 "latitude-33.8568 longitude-0.5000 latitude0.0000 longitude151.2153");
+    place_expect(p,
+                 "SELECT json_extract(exif, '$.camera') || '|' || json_extract(exif, '$.time') "
+                 "FROM images JOIN blobs USING(hash) WHERE path = 'a/1.jpg'",
+                 "Canon EOS 5D|2024-05-31T12:30:01");
+    place_expect(
+        p,
+        "SELECT json_extract(exif, '$.camera') FROM images JOIN blobs USING(hash) WHERE path "
+        "= 'b/2.png'",
+        "Ren\xC3\xA9 \\xFF X\"<1>");
+    place_expect(p,
+                 "SELECT count(*) FROM exif GROUP BY hash HAVING count(*) <> (SELECT count(*) FROM "
+                 "blobs, json_each(blobs.exif) WHERE blobs.hash = exif.hash)",
+                 "");
+    place_expect(p, "SELECT count(*) FROM blobs WHERE exif IS NULL", "1");
 }
 
 /* Cut and flipped blocks: whatever they say, the picture is taken and the JSON is valid. */
@@ -239,19 +214,20 @@ static void test_views_for_people(void **state)
     put_encoded(p, "train/dog/wide.png", constant_png(64, 15, 5));
     put_encoded(p, "train/cat/tiny.jpg", jpeg_of(5, 5, 3, 9));
     ingest_must(p->source, p->out, 0);
-    expect(p,
-           "SELECT group_concat(name || ' ' || train || ' ' || val || ' ' || test || ' ' || "
-           "images, '; ') FROM class_counts",
-           "cat 4 0 1 5; dog 4 0 2 6");
-    expect(p,
-           "SELECT width || 'x' || height || ' ' || sum(images) FROM size_histogram GROUP BY "
-           "width ORDER BY 1 LIMIT 1",
-           "32x32 9");
-    expect(p,
-           "SELECT group_concat(path || ' ' || places || ' ' || split || ' ' || class, '; ') "
-           "FROM duplicates",
-           "test/dog/leak.jpg 3 test dog; train/cat/1.jpg 3 train cat; train/cat/again.jpg 3 train "
-           "cat");
+    place_expect(p,
+                 "SELECT group_concat(name || ' ' || train || ' ' || val || ' ' || test || ' ' || "
+                 "images, '; ') FROM class_counts",
+                 "cat 4 0 1 5; dog 4 0 2 6");
+    place_expect(p,
+                 "SELECT width || 'x' || height || ' ' || sum(images) FROM size_histogram GROUP BY "
+                 "width ORDER BY 1 LIMIT 1",
+                 "32x32 9");
+    place_expect(
+        p,
+        "SELECT group_concat(path || ' ' || places || ' ' || split || ' ' || class, '; ') "
+        "FROM duplicates",
+        "test/dog/leak.jpg 3 test dog; train/cat/1.jpg 3 train cat; train/cat/again.jpg 3 train "
+        "cat");
     static const char *const suspects[][2] = {
         {"train/dog/grey.png", "constant: every pixel is 99"},
         {"train/dog/wide.png", "constant: every pixel is 5; extreme-aspect: 64 x 15"},
@@ -272,7 +248,7 @@ static void test_views_for_people(void **state)
                 : strcmp(got, suspects[i][1]) != 0)
             fail_msg("%s: %s", suspects[i][0], got);
     }
-    expect(p, "SELECT count(DISTINCT path) FROM suspects", "6");
+    place_expect(p, "SELECT count(DISTINCT path) FROM suspects", "6");
 }
 
 static void test_queries_have_their_indexes(void **state)
@@ -352,13 +328,16 @@ static void test_an_earlier_format(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_how_files_hold_their_pixels, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_statistics_are_in_the_catalog, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_exif, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_how_files_hold_their_pixels, place_set_up,
+                                        place_tear_down),
+        cmocka_unit_test_setup_teardown(test_statistics_are_in_the_catalog, place_set_up,
+                                        place_tear_down),
+        cmocka_unit_test_setup_teardown(test_exif, place_set_up, place_tear_down),
         cmocka_unit_test(test_broken_exif),
-        cmocka_unit_test_setup_teardown(test_views_for_people, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_queries_have_their_indexes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_an_earlier_format, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_views_for_people, place_set_up, place_tear_down),
+        cmocka_unit_test_setup_teardown(test_queries_have_their_indexes, place_set_up,
+                                        place_tear_down),
+        cmocka_unit_test_setup_teardown(test_an_earlier_format, place_set_up, place_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * CIFAR-10 and CIFAR-100 binary as sources, in folders and archives, whole or broken. */
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -10,72 +11,15 @@
 
 #include <cmocka.h>
 
-struct place {
-    char *dir, *source, *out;
-};
-
-static int set_up(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
-}
-
-static void expect(const struct place *p, const char *sql, const char *value)
-{
-    assert_string_equal(query(p->out, sql), value);
-}
-
-/* The pixels of an image of the data set. */
-static at_image pixels_of(const char *dataset, at_split split, size_t i, int32_t *label)
-{
-    at_error err = {0};
-    at_dataset *d = at_dataset_open(dataset, &err);
-    if (!d)
-        fail_msg("%s", err.message);
-    at_sample s;
-    at_image image;
-    assert_int_equal(at_dataset_sample(d, split, i, &s, &err), 0);
-    assert_int_equal(at_image_decode(s.bytes, s.size, NULL, &image, NULL, &err), 0);
-    *label = s.label;
-    at_dataset_close(d);
-    return image;
-}
-
-/* Cuts the file to a part of its size. */
-static void cut(const char *dir, const char *name, double part)
-{
-    at_error err = {0};
-    char *path = at_path_join(dir, name), *data;
-    size_t size;
-    assert_int_equal(at_file_read(path, 1 << 30, &data, &size, &err), 0);
-    assert_int_equal(truncate(path, (off_t)((double)size * part)), 0);
-    free(data);
-    free(path);
-}
-
 static void check_cifar(const struct place *p, const char *names)
 {
-    expect(p, "SELECT count(*) FROM images WHERE split = 'train'", "30");
-    expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "10");
-    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)", names);
-    expect(p, "SELECT label FROM images WHERE path = 'train/data_batch_2/00007'", "7");
+    place_expect(p, "SELECT count(*) FROM images WHERE split = 'train'", "30");
+    place_expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "10");
+    place_expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
+                 names);
+    place_expect(p, "SELECT label FROM images WHERE path = 'train/data_batch_2/00007'", "7");
     int32_t label;
-    at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
+    at_image image = place_pixels(p->out, AT_TRAIN, 0, &label);
     assert_int_equal(label, 0);
     at_rng rng = at_rng_stream(1, "cifar", 0);
     for (int plane = 0; plane < 3; plane++)
@@ -151,14 +95,15 @@ static void test_cifar100_has_fine_labels(void **state)
         at_ingest_result r = ingest_must(i ? tar : inner, p->out, 0);
         assert_int_equal(r.images, 30);
         assert_int_equal(r.errors, 0);
-        expect(p, "SELECT count(*) FROM classes", "100");
-        expect(p,
-               "SELECT split || ' ' || name FROM images JOIN classes USING(label) WHERE path = "
-               "'train/train/00013'",
-               "train fine 03");
-        expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "10");
+        place_expect(p, "SELECT count(*) FROM classes", "100");
+        place_expect(
+            p,
+            "SELECT split || ' ' || name FROM images JOIN classes USING(label) WHERE path = "
+            "'train/train/00013'",
+            "train fine 03");
+        place_expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "10");
         int32_t label;
-        at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
+        at_image image = place_pixels(p->out, AT_TRAIN, 0, &label);
         at_rng rng = at_rng_stream(1, "cifar", 0);
         for (int plane = 0; plane < 3; plane++)
             for (int k = 0; k < 1024; k++)
@@ -195,7 +140,7 @@ static void test_broken_cifar(void **state)
 {
     struct place *p = *state;
     put_cifar10(p->source);
-    cut(p->source, "data_batch_2.bin", 0.95);
+    place_cut(p->source, "data_batch_2.bin", 0.95);
     at_ingest_options o = {.source = p->source, .out = p->out};
     assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT),
                            "data_batch_2.bin: offset 29193: the file ends within"));
@@ -207,7 +152,7 @@ static void test_broken_cifar(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, place_set_up, place_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_cifar10_folder),  CASE(test_cifar10_without_names),
         CASE(test_cifar10_tar),     CASE(test_cifar100_has_fine_labels),

@@ -2,6 +2,7 @@
  * Ingest of folders: layouts, labels, splits, what is set aside, what is refused. The other sources
  * are in test_sources.c, interruption in test_resume.c. */
 #include "../../datasets/internal.h"
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -12,36 +13,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-struct place {
-    char *dir, *source, *out;
-};
-
-static int set_up(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
-}
-
-static void expect(const struct place *p, const char *sql, const char *value)
-{
-    assert_string_equal(query(p->out, sql), value);
-}
 
 /* ---- layouts and labels ---------------------------------------------------------------------- */
 
@@ -58,13 +29,14 @@ static void test_splits_and_classes_are_folders(void **state)
     at_ingest_result r = ingest_must(p->source, p->out, 0);
     assert_int_equal(r.images, 7);
     assert_int_equal(r.errors, 0);
-    expect(p, "SELECT group_concat(label || name) FROM classes", "0cat,1dog");
-    expect(p, "SELECT group_concat(split || label, ' ') FROM (SELECT * FROM images ORDER BY path)",
-           "val0 val1 test0 test1 train0 train0 train1");
-    expect(p,
-           "SELECT format FROM images JOIN blobs USING(hash) WHERE path = 'test/cat/no extension'",
-           "png");
-    expect(p, "SELECT count(*) FROM images WHERE mtime > 1600000000", "7");
+    place_expect(p, "SELECT group_concat(label || name) FROM classes", "0cat,1dog");
+    place_expect(
+        p, "SELECT group_concat(split || label, ' ') FROM (SELECT * FROM images ORDER BY path)",
+        "val0 val1 test0 test1 train0 train0 train1");
+    place_expect(
+        p, "SELECT format FROM images JOIN blobs USING(hash) WHERE path = 'test/cat/no extension'",
+        "png");
+    place_expect(p, "SELECT count(*) FROM images WHERE mtime > 1600000000", "7");
 }
 
 static void test_classes_alone(void **state)
@@ -74,8 +46,8 @@ static void test_classes_alone(void **state)
     put_picture(p->source, "a/2.png", 2);
     put_picture(p->source, "test/3.png", 3); /* a class: no class folder below it */
     ingest_must(p->source, p->out, 0);
-    expect(p, "SELECT group_concat(name) FROM classes", "a,b,test");
-    expect(p, "SELECT count(*) FROM images WHERE split = 'train'", "3");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "a,b,test");
+    place_expect(p, "SELECT count(*) FROM images WHERE split = 'train'", "3");
 }
 
 static void test_a_leading_folder_is_no_class(void **state)
@@ -84,9 +56,10 @@ static void test_a_leading_folder_is_no_class(void **state)
     put_picture(p->source, "photos/raw/b/1.png", 1);
     put_picture(p->source, "photos/raw/a/2.png", 2);
     ingest_must(p->source, p->out, 0);
-    expect(p, "SELECT group_concat(name) FROM classes", "a,b");
-    expect(p, "SELECT group_concat(path || label, ' ') FROM (SELECT * FROM images ORDER BY path)",
-           "photos/raw/a/2.png0 photos/raw/b/1.png1");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "a,b");
+    place_expect(
+        p, "SELECT group_concat(path || label, ' ') FROM (SELECT * FROM images ORDER BY path)",
+        "photos/raw/a/2.png0 photos/raw/b/1.png1");
 }
 
 static void test_numbers_sort_by_value(void **state)
@@ -96,10 +69,10 @@ static void test_numbers_sort_by_value(void **state)
     for (int i = 0; i < 4; i++)
         put_picture(p->source, names[i], (uint64_t)i);
     ingest_must(p->source, p->out, 0);
-    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
-           "0,2,9,10");
-    expect(p, "SELECT group_concat(label) FROM (SELECT label FROM images ORDER BY path)",
-           "0,3,1,2");
+    place_expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
+                 "0,2,9,10");
+    place_expect(p, "SELECT group_concat(label) FROM (SELECT label FROM images ORDER BY path)",
+                 "0,3,1,2");
 }
 
 static void test_names_that_are_no_utf8(void **state)
@@ -108,9 +81,9 @@ static void test_names_that_are_no_utf8(void **state)
     put_picture(p->source, "caf\xE9/1.png", 1);
     put_picture(p->source, "\xC3\xA9tat/1.png", 2);
     ingest_must(p->source, p->out, 0);
-    expect(p, "SELECT group_concat(path, ' ') FROM (SELECT path FROM images ORDER BY path)",
-           "caf\\xE9/1.png \xC3\xA9tat/1.png");
-    expect(p, "SELECT group_concat(name, ' ') FROM classes", "caf\\xE9 \xC3\xA9tat");
+    place_expect(p, "SELECT group_concat(path, ' ') FROM (SELECT path FROM images ORDER BY path)",
+                 "caf\\xE9/1.png \xC3\xA9tat/1.png");
+    place_expect(p, "SELECT group_concat(name, ' ') FROM classes", "caf\\xE9 \xC3\xA9tat");
 }
 
 static void test_links(void **state)
@@ -125,7 +98,7 @@ static void test_links(void **state)
     assert_int_equal(symlink("nowhere", dead), 0);
     at_ingest_result r = ingest_must(p->source, p->out, 0);
     assert_int_equal(r.images, 2);
-    expect(p, "SELECT path || reason FROM errors", "a/dead.pngunreadable");
+    place_expect(p, "SELECT path || reason FROM errors", "a/dead.pngunreadable");
     free(loop);
     free(link);
     free(dead);
@@ -142,10 +115,10 @@ static void test_no_files(void **state)
     assert_int_equal(symlink("/dev/zero", zero), 0);
     at_ingest_result r = ingest_must(p->source, p->out, 0);
     assert_int_equal(r.images, 1);
-    expect(p,
-           "SELECT group_concat(row, ', ') FROM "
-           "(SELECT path || ' ' || reason AS row FROM errors ORDER BY path)",
-           "a/pipe.png unreadable, a/zero.png unreadable");
+    place_expect(p,
+                 "SELECT group_concat(row, ', ') FROM "
+                 "(SELECT path || ' ' || reason AS row FROM errors ORDER BY path)",
+                 "a/pipe.png unreadable, a/zero.png unreadable");
     free(pipe);
     free(zero);
 }
@@ -161,12 +134,13 @@ static void test_a_content_is_stored_once(void **state)
         put_picture(p->source, name, (uint64_t)(i / 3)); /* two contents */
     }
     ingest_must(p->source, p->out, 0);
-    expect(p, "SELECT count(*) || ' ' || count(DISTINCT hash) FROM images", "6 2");
-    expect(p, "SELECT count(*) FROM blobs", "2");
-    expect(p,
-           "SELECT count(*) FROM images JOIN blobs ON blobs.id = images.blob AND blobs.hash = "
-           "images.hash",
-           "6");
+    place_expect(p, "SELECT count(*) || ' ' || count(DISTINCT hash) FROM images", "6 2");
+    place_expect(p, "SELECT count(*) FROM blobs", "2");
+    place_expect(
+        p,
+        "SELECT count(*) FROM images JOIN blobs ON blobs.id = images.blob AND blobs.hash = "
+        "images.hash",
+        "6");
 }
 
 static void test_statistics(void **state)
@@ -181,17 +155,19 @@ static void test_statistics(void **state)
     put_file(p->source, "b/grey.png", file.bytes, file.size);
     free(file.bytes);
     ingest_must(p->source, p->out, 0);
-    expect(p,
-           "SELECT mean_0 || ' ' || mean_1 || ' ' || mean_2 || ' ' || round(deviation_0, 6) || ' ' "
-           "|| deviation_1 || "
-           "' ' || deviation_2 || ' ' || min_0 || max_0 || min_1 || max_1 || min_2 || max_2 "
-           "FROM images JOIN stats USING(hash) WHERE path = 'a/rgb.png'",
-           "3.0 10.0 127.5 3.316625 0.0 127.5 0810100255");
-    expect(p,
-           "SELECT mean_0 || ' ' || round(deviation_0, 6) || ' ' || min_0 || max_0 || "
-           "(mean_1 IS NULL AND max_2 IS NULL) FROM images JOIN stats USING(hash) WHERE path = "
-           "'b/grey.png'",
-           "4.0 2.236068 171");
+    place_expect(
+        p,
+        "SELECT mean_0 || ' ' || mean_1 || ' ' || mean_2 || ' ' || round(deviation_0, 6) || ' ' "
+        "|| deviation_1 || "
+        "' ' || deviation_2 || ' ' || min_0 || max_0 || min_1 || max_1 || min_2 || max_2 "
+        "FROM images JOIN stats USING(hash) WHERE path = 'a/rgb.png'",
+        "3.0 10.0 127.5 3.316625 0.0 127.5 0810100255");
+    place_expect(
+        p,
+        "SELECT mean_0 || ' ' || round(deviation_0, 6) || ' ' || min_0 || max_0 || "
+        "(mean_1 IS NULL AND max_2 IS NULL) FROM images JOIN stats USING(hash) WHERE path = "
+        "'b/grey.png'",
+        "4.0 2.236068 171");
 }
 
 /* Larger than the lanes of the statistics, against sums over all pixels. */
@@ -214,7 +190,7 @@ static void test_statistics_of_a_large_picture(void **state)
         snprintf(sql, sizeof sql,
                  "SELECT printf('%%.9f %%d %%d', mean_%d, min_%d, max_%d) FROM stats", c, c, c);
         snprintf(want, sizeof want, "%.9f %d %d", sum / (123 * 77), low, high);
-        expect(p, sql, want);
+        place_expect(p, sql, want);
     }
     free(file.bytes);
     at_image_fini(&image);
@@ -239,13 +215,13 @@ static void test_one_bad_picture_is_set_aside(void **state)
     at_ingest_result r = ingest_must(p->source, p->out, 0);
     assert_int_equal(r.images, 600);
     assert_int_equal(r.errors, 6);
-    expect(p, "SELECT reason FROM errors WHERE path = 'class_1/broken.jpg'", "truncated");
-    expect(p, "SELECT reason FROM errors WHERE path = 'class_0/README.txt'", "not-an-image");
-    expect(p, "SELECT reason FROM errors WHERE path = 'class_0/empty.png'", "empty");
-    expect(p, "SELECT reason FROM errors WHERE path = 'class_0/anim.gif'", "unsupported");
-    expect(p, "SELECT reason FROM errors WHERE path = '.DS_Store'", "not-an-image");
-    expect(p, "SELECT reason FROM errors WHERE path = 'stray.png'", "unsupported");
-    expect(p, "SELECT count(*) FROM errors WHERE detail = ''", "0");
+    place_expect(p, "SELECT reason FROM errors WHERE path = 'class_1/broken.jpg'", "truncated");
+    place_expect(p, "SELECT reason FROM errors WHERE path = 'class_0/README.txt'", "not-an-image");
+    place_expect(p, "SELECT reason FROM errors WHERE path = 'class_0/empty.png'", "empty");
+    place_expect(p, "SELECT reason FROM errors WHERE path = 'class_0/anim.gif'", "unsupported");
+    place_expect(p, "SELECT reason FROM errors WHERE path = '.DS_Store'", "not-an-image");
+    place_expect(p, "SELECT reason FROM errors WHERE path = 'stray.png'", "unsupported");
+    place_expect(p, "SELECT count(*) FROM errors WHERE detail = ''", "0");
     at_image_fini(&image);
     free(jpeg.bytes);
 }
@@ -359,7 +335,7 @@ static void test_a_place_within_the_source_is_refused(void **state)
     at_ingest_options o = {.source = p->source, .out = inside};
     assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "within its source"));
     assert_int_equal(ingest_must(p->source, p->out, 0).images, 4);
-    expect(p, "SELECT count(*) FROM errors", "0");
+    place_expect(p, "SELECT count(*) FROM errors", "0");
     free(inside);
 }
 
@@ -390,16 +366,18 @@ static void test_val_is_stratified_and_keeps_copies_together(void **state)
         put_picture(p->source, name, (uint64_t)i);
     }
     ingest_must(p->source, p->out, 0.25);
-    expect(p,
-           "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images WHERE split = 'val' "
-           "GROUP BY label "
-           "ORDER BY label)",
-           "20,10,10");
-    expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "15");
-    expect(p,
-           "SELECT count(*) FROM images a JOIN images b USING(hash) WHERE a.split = 'val' AND "
-           "b.split = 'train'",
-           "0");
+    place_expect(
+        p,
+        "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images WHERE split = 'val' "
+        "GROUP BY label "
+        "ORDER BY label)",
+        "20,10,10");
+    place_expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "15");
+    place_expect(
+        p,
+        "SELECT count(*) FROM images a JOIN images b USING(hash) WHERE a.split = 'val' AND "
+        "b.split = 'train'",
+        "0");
 }
 
 static void test_val_depends_on_seed_alone(void **state)
@@ -432,11 +410,11 @@ static void test_small_classes_keep_a_training_image(void **state)
     put_picture(p->source, "two/1.png", 2);
     put_picture(p->source, "two/2.png", 3);
     ingest_must(p->source, p->out, 0.9);
-    expect(
+    place_expect(
         p,
         "SELECT group_concat(split) FROM (SELECT split FROM images WHERE label = 0 ORDER BY split)",
         "train");
-    expect(
+    place_expect(
         p,
         "SELECT group_concat(split) FROM (SELECT split FROM images WHERE label = 1 ORDER BY split)",
         "train,val");
@@ -444,7 +422,7 @@ static void test_small_classes_keep_a_training_image(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, place_set_up, place_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_splits_and_classes_are_folders),
         CASE(test_classes_alone),

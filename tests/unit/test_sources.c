@@ -2,6 +2,7 @@
  * Sources other than folders: tar and idx; recognised by content, whole or broken. CIFAR and zip
  * have tests of their own. */
 #include "../../datasets/internal.h"
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -13,64 +14,6 @@
 #include <cmocka.h>
 
 static const char fashion[] = "/usr/share/datasets/fashion-mnist";
-
-struct place {
-    char *dir, *source, *out;
-};
-
-static int set_up(void **state)
-{
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
-}
-
-static void expect(const struct place *p, const char *sql, const char *value)
-{
-    assert_string_equal(query(p->out, sql), value);
-}
-
-/* The pixels of an image of the data set. */
-static at_image pixels_of(const char *dataset, at_split split, size_t i, int32_t *label)
-{
-    at_error err = {0};
-    at_dataset *d = at_dataset_open(dataset, &err);
-    if (!d)
-        fail_msg("%s", err.message);
-    at_sample s;
-    at_image image;
-    assert_int_equal(at_dataset_sample(d, split, i, &s, &err), 0);
-    assert_int_equal(at_image_decode(s.bytes, s.size, NULL, &image, NULL, &err), 0);
-    *label = s.label;
-    at_dataset_close(d);
-    return image;
-}
-
-/* Cuts the file to a part of its size. */
-static void cut(const char *dir, const char *name, double part)
-{
-    at_error err = {0};
-    char *path = at_path_join(dir, name), *data;
-    size_t size;
-    assert_int_equal(at_file_read(path, 1 << 30, &data, &size, &err), 0);
-    assert_int_equal(truncate(path, (off_t)((double)size * part)), 0);
-    free(data);
-    free(path);
-}
 
 /* ---- tar ------------------------------------------------------------------------------------- */
 
@@ -114,11 +57,11 @@ static void test_leading_folders_of_a_tar(void **state)
     put_tar(p->dir, "source", "a.tar.gz", true, true);
     char *tar = at_path_join(p->dir, "a.tar.gz");
     ingest_must(tar, p->out, 0);
-    expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
-    expect(p, "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images GROUP BY label)",
-           "4,4,4");
-    expect(p, "SELECT path FROM images WHERE label = 2 ORDER BY path LIMIT 1",
-           "source/class_2/00000.png");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
+    place_expect(p, "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images GROUP BY label)",
+                 "4,4,4");
+    place_expect(p, "SELECT path FROM images WHERE label = 2 ORDER BY path LIMIT 1",
+                 "source/class_2/00000.png");
     free(tar);
 }
 
@@ -130,8 +73,8 @@ static void test_splits_below_a_leading_folder(void **state)
     put_tar(p->dir, "source", "a.tar.gz", true, true);
     char *tar = at_path_join(p->dir, "a.tar.gz");
     ingest_must(tar, p->out, 0);
-    expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1");
-    expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "4");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1");
+    place_expect(p, "SELECT count(*) FROM images WHERE split = 'test'", "4");
     free(tar);
 }
 
@@ -143,7 +86,7 @@ static void test_a_folder_with_only_a_tar(void **state)
     put_text(folder, "dataset.yaml", "name: x\n");
     put_tar(p->dir, "source", "holder/a.tar.gz", true, false);
     assert_int_equal(ingest_must(folder, p->out, 0).images, 8);
-    expect(p, "SELECT value FROM meta WHERE key = 'source_kind'", "tar");
+    place_expect(p, "SELECT value FROM meta WHERE key = 'source_kind'", "tar");
     free(folder);
 }
 
@@ -153,7 +96,7 @@ static void test_a_broken_tar_names_file_and_place(void **state)
     put_pictures(p->source, "", 2, 40, 0);
     for (int gzip = 0; gzip < 2; gzip++) {
         put_tar(p->dir, "source", "a.tar", gzip, false);
-        cut(p->dir, "a.tar", 0.6);
+        place_cut(p->dir, "a.tar", 0.6);
         char *tar = at_path_join(p->dir, "a.tar");
         at_ingest_options o = {.source = tar, .out = p->out};
         const char *message = ingest_must_fail(&o, AT_EINPUT);
@@ -188,7 +131,7 @@ static void test_idx_pictures_and_labels(void **state)
                   "AND split = 'test' ORDER BY path)"),
             "test/00001 test/00004");
         int32_t label;
-        at_image image = pixels_of(out, AT_TRAIN, 5, &label);
+        at_image image = place_pixels(out, AT_TRAIN, 5, &label);
         assert_int_equal(label, 2);
         assert_int_equal(image.height, 4);
         assert_int_equal(image.width, 5);
@@ -247,7 +190,7 @@ static void test_a_truncated_gzip(void **state)
 {
     struct place *p = *state;
     put_idx(p->source, "train", &(idx_spec){.images = 2000, .labels = 2000, .gzip = true});
-    cut(p->source, "train-images-idx3-ubyte.gz", 0.5);
+    place_cut(p->source, "train-images-idx3-ubyte.gz", 0.5);
     at_ingest_options o = {.source = p->source, .out = p->out};
     assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "train-images-idx3-ubyte.gz: offset "));
 }
@@ -260,18 +203,20 @@ static void test_fashion_mnist_is_recognised(void **state)
     at_ingest_result r = ingest_must(fashion, p->out, 0);
     assert_int_equal(r.images, 70000);
     assert_int_equal(r.errors, 0);
-    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
-           "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot");
-    expect(p,
-           "SELECT group_concat(DISTINCT n) FROM (SELECT count(*) AS n FROM images GROUP BY split, "
-           "label)",
-           "1000,6000");
-    expect(p,
-           "SELECT printf('%.2f', avg(mean_0)) FROM images JOIN stats USING(hash) WHERE split = "
-           "'train'",
-           "72.94"); /* the published 0.2860 of 255 */
+    place_expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
+                 "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot");
+    place_expect(
+        p,
+        "SELECT group_concat(DISTINCT n) FROM (SELECT count(*) AS n FROM images GROUP BY split, "
+        "label)",
+        "1000,6000");
+    place_expect(
+        p,
+        "SELECT printf('%.2f', avg(mean_0)) FROM images JOIN stats USING(hash) WHERE split = "
+        "'train'",
+        "72.94"); /* the published 0.2860 of 255 */
     int32_t label;
-    at_image image = pixels_of(p->out, AT_TRAIN, 0, &label);
+    at_image image = place_pixels(p->out, AT_TRAIN, 0, &label);
     assert_int_equal(label, 9);
     at_image_fini(&image);
 }
@@ -350,7 +295,7 @@ static void test_random_damage_does_no_harm(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, place_set_up, place_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_a_tar_is_as_good_as_its_folder),
         CASE(test_leading_folders_of_a_tar),
