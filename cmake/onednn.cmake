@@ -15,6 +15,10 @@ if(NOT onednn_major MATCHES "^[23]$")
     message(FATAL_ERROR "${onednn_library} is oneDNN ${onednn_major}; atoll speaks 2.x and 3.x")
 endif()
 message(STATUS "oneDNN ${onednn_major}.x: ${onednn_library}")
+if(ATOLL_ONEDNN_PREFIX) # it may lie within this tree, of which CMake takes no link path over
+    get_filename_component(onednn_folder ${onednn_library} DIRECTORY)
+    set(CMAKE_INSTALL_RPATH ${onednn_folder})
+endif()
 target_include_directories(dep_nn SYSTEM BEFORE INTERFACE ${onednn_include})
 target_link_libraries(dep_nn INTERFACE ${onednn_library})
 
