@@ -2,29 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # atoll cache on the real Fashion-MNIST: build, info, verify, damage, interruption, and exit statuses.
 # ctest: timeout=120
-set -u
 source_dir=/usr/share/datasets/fashion-mnist
 if [ ! -d "$source_dir" ]; then
     echo "skipped cache: no $source_dir (Debian's dataset-fashion-mnist)"
     exit 77
 fi
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
-# expect STATUS COMMAND...: its stdout in out, its stderr in err
-expect() {
-    local status=$1
-    shift
-    "$@" >out 2>err
-    local got=$?
-    [ $got -eq "$status" ] || fail "exit $got, not $status: $* : $(cat err)"
-}
-says() { grep -q -- "$2" "$1" || fail "no '$2' in: $(cat "$1")"; }
+source "$ATOLL_SOURCE/tests/support/cli.sh"
 
 expect 0 "$ATOLL" ingest "$source_dir" --out data
 expect 0 "$ATOLL" cache build data --size 32x32 --out cache --json

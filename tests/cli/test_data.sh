@@ -2,24 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # atoll dataset, ingest and sql: the 60,000 CIFAR-10 JPEGs end to end, interruption, and exit statuses.
 # ctest: timeout=300
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
-# expect STATUS COMMAND...: its stdout in out, its stderr in err
-expect() {
-    local status=$1
-    shift
-    "$@" >out 2>err
-    local got=$?
-    [ $got -eq "$status" ] || fail "exit $got, not $status: $* : $(cat err)"
-}
-says() { grep -q -- "$2" "$1" || fail "no '$2' in: $(cat "$1")"; }
+source "$ATOLL_SOURCE/tests/support/cli.sh"
 
 # ---- usage and bad input
 expect 0 "$ATOLL" dataset list

@@ -2,24 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # atoll ingest with label files and --append, as a user meets them: what is printed, and exit statuses.
 # ctest: timeout=60
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
-# expect STATUS COMMAND...: its stdout in out, its stderr in err
-expect() {
-    local status=$1
-    shift
-    "$@" >out 2>err
-    local got=$?
-    [ $got -eq "$status" ] || fail "exit $got, not $status: $* : $(cat err)"
-}
-says() { grep -q -- "$2" "$1" || fail "no '$2' in: $(cat "$1")"; }
+source "$ATOLL_SOURCE/tests/support/cli.sh"
 # one pixel each
 png() { echo "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nG$1AElFTkSuQmCC" | base64 -d; }
 mkdir -p photos more

@@ -2,29 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # atoll sql as people and scripts meet it: tables, CSV, JSON, a terminal, and what is refused.
 # ctest: timeout=60
-set -u
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-
-fail() {
-    echo "FAILED: $*"
-    exit 1
-}
-# expect STATUS COMMAND...: its stdout in out, its stderr in err
-expect() {
-    local status=$1
-    shift
-    "$@" >out 2>err
-    local got=$?
-    [ $got -eq "$status" ] || fail "exit $got, not $status: $* : $(cat err)"
-}
+source "$ATOLL_SOURCE/tests/support/cli.sh"
 # prints TEXT: all of stdout
 prints() { [ "$(cat out)" = "$1" ] || fail "expected
 $1
 but it printed
 $(cat out)"; }
-says() { grep -q -- "$1" err || fail "no '$1' in: $(cat err)"; }
 
 python3 - <<'PY' || { echo "skipped sql: no python3 with sqlite3"; exit 77; }
 import os, sqlite3
@@ -102,16 +85,16 @@ fi
 # ---- refused by name
 for sql in 'DELETE FROM t' 'insert into t values(1,2,3,4)' 'DROP TABLE t' "VACUUM INTO 'copy.db'" 'CREATE TABLE u(a)'; do
     expect 2 "$ATOLL" sql data "$sql"
-    says "\"${sql%% *}\" changes the database: this command only reads"
+    says err "\"${sql%% *}\" changes the database: this command only reads"
 done
 [ ! -e copy.db ] || fail 'VACUUM INTO wrote a file'
 expect 3 "$ATOLL" sql data 'SELECT * FROM class_counts'
-says 'ingested again'
+says err 'ingested again'
 expect 3 "$ATOLL" sql data 'SELEKT 1'
 sqlite_free=$(mktemp -d ./new.XXXX)
 python3 -c "import sqlite3; db = sqlite3.connect('$sqlite_free/catalog.db'); db.execute('CREATE TABLE pictures(a)'); db.commit()"
 expect 3 "$ATOLL" sql "$sqlite_free" 'SELECT * FROM images'
-says 'there are: pictures'
+says err 'there are: pictures'
 expect 2 "$ATOLL" sql data 'SELECT 1' --json --csv
 [ "$("$ATOLL" sql data 'SELECT count(*) FROM t' --csv | tail -1)" = 5 ] || fail 'rows are gone'
 echo "tables, CSV and JSON agree with what went in"

@@ -16,7 +16,7 @@
 
 int place_set_up(void **state)
 {
-    struct place *p = malloc(sizeof *p);
+    struct place *p = calloc(1, sizeof *p);
     assert_non_null(p);
     p->dir = scratch_new();
     p->source = at_path_join(p->dir, "source");
@@ -25,11 +25,19 @@ int place_set_up(void **state)
     return 0;
 }
 
+int place_name_file(struct place *p, const char *name)
+{
+    p->file = at_path_join(p->dir, name);
+    assert_non_null(p->file);
+    return 0;
+}
+
 int place_tear_down(void **state)
 {
     struct place *p = *state;
     free(p->source);
     free(p->out);
+    free(p->file);
     scratch_free(p->dir);
     free(p);
     return 0;

@@ -11,8 +11,11 @@
 
 struct place {
     char *dir, *source, *out; /* out: the data set, not made yet */
+    char *file;               /* another path of the test's, or NULL */
 };
 int place_set_up(void **state);
+/* p->file becomes dir/name. Returns 0, as a set-up ends. */
+int place_name_file(struct place *p, const char *name);
 int place_tear_down(void **state);
 /* The first column of the query's first row on p->out must be this text. */
 void place_expect(const struct place *p, const char *sql, const char *value);

@@ -3,6 +3,7 @@
  * whole data set. */
 #include "../../datasets/internal.h"
 #include "dataset_text.h"
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -18,36 +19,10 @@
 
 static const at_ingest_tuning small = {.shard_bytes = 64 << 10, .commit_images = 100};
 
-struct place {
-    char *dir, *source, *more, *out;
-};
-
 static int set_up(void **state)
 {
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->more = at_path_join(p->dir, "more");
-    p->out = at_path_join(p->dir, "out");
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->more);
-    free(p->out);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
-}
-
-static void expect(const struct place *p, const char *sql, const char *value)
-{
-    assert_string_equal(query(p->out, sql), value);
+    place_set_up(state);
+    return place_name_file(*state, "more");
 }
 
 static int append(const struct place *p, const char *source, double val_fraction, bool resume,
@@ -119,30 +94,35 @@ static void test_new_images_and_classes(void **state)
     char *before = hash_of(p);
     at_dataset *open = at_dataset_open(p->out, NULL); /* a training goes on meanwhile */
     assert_non_null(open);
-    put_picture(p->more, "train/ant/5.png", 5);
-    put_picture(p->more, "train/fox/6.png", 6);
-    put_picture(p->more, "train/cat/7.png", 7);
-    put_picture(p->more, "test/dog/8.png", 1); /* as train/dog/1.png */
-    put_text(p->more, "test/dog/notes.txt", "no picture");
-    at_ingest_result r = append_must(p, p->more);
+    put_picture(p->file, "train/ant/5.png", 5);
+    put_picture(p->file, "train/fox/6.png", 6);
+    put_picture(p->file, "train/cat/7.png", 7);
+    put_picture(p->file, "test/dog/8.png", 1); /* as train/dog/1.png */
+    put_text(p->file, "test/dog/notes.txt", "no picture");
+    at_ingest_result r = append_must(p, p->file);
     assert_int_equal(r.added, 4);
     assert_int_equal(r.images, 8);
     assert_int_equal(r.errors, 1);
-    expect(p, "SELECT group_concat(label || name, ' ') FROM (SELECT * FROM classes ORDER BY label)",
-           "0dog 1fox 2ant 3cat");
-    expect(p,
-           "SELECT group_concat(path || label, ' ') FROM (SELECT * FROM images WHERE id > 4 ORDER "
-           "BY path)",
-           "test/dog/8.png0 train/ant/5.png2 train/cat/7.png3 train/fox/6.png1");
-    expect(p, "SELECT count(*) FROM blobs", "7"); /* a content once, both places */
-    expect(p,
-           "SELECT count(*) FROM images JOIN blobs ON blobs.id = images.blob WHERE images.hash "
-           "= blobs.hash",
-           "8");
-    expect(p, "SELECT group_concat(shard) FROM (SELECT DISTINCT shard FROM blobs ORDER BY 1)",
-           "0,1");
-    expect(p, "SELECT source_kind || ' ' || first || ' ' || images FROM appends", "folder 5 4");
-    expect(p, "SELECT count(*) FROM meta WHERE key LIKE 'append%' OR key LIKE 'resume%'", "0");
+    place_expect(
+        p, "SELECT group_concat(label || name, ' ') FROM (SELECT * FROM classes ORDER BY label)",
+        "0dog 1fox 2ant 3cat");
+    place_expect(
+        p,
+        "SELECT group_concat(path || label, ' ') FROM (SELECT * FROM images WHERE id > 4 ORDER "
+        "BY path)",
+        "test/dog/8.png0 train/ant/5.png2 train/cat/7.png3 train/fox/6.png1");
+    place_expect(p, "SELECT count(*) FROM blobs", "7"); /* a content once, both places */
+    place_expect(
+        p,
+        "SELECT count(*) FROM images JOIN blobs ON blobs.id = images.blob WHERE images.hash "
+        "= blobs.hash",
+        "8");
+    place_expect(p, "SELECT group_concat(shard) FROM (SELECT DISTINCT shard FROM blobs ORDER BY 1)",
+                 "0,1");
+    place_expect(p, "SELECT source_kind || ' ' || first || ' ' || images FROM appends",
+                 "folder 5 4");
+    place_expect(p, "SELECT count(*) FROM meta WHERE key LIKE 'append%' OR key LIKE 'resume%'",
+                 "0");
     char *after = hash_of(p);
     assert_string_not_equal(before, after); /* so that caches are filled anew */
     check_whole(open, 4);
@@ -157,13 +137,13 @@ static void test_a_second_time_changes_nothing(void **state)
     struct place *p = *state;
     put_pictures(p->source, "", 2, 10, 0);
     ingest_must(p->source, p->out, 0);
-    put_pictures(p->more, "", 3, 12, 0); /* other pictures, other names for some classes */
-    assert_int_equal(append(p, p->more, 0, false, NULL, NULL), AT_EINPUT);
-    at_remove_tree(p->more, NULL);
-    put_pictures(p->more, "day-2", 3, 12, 500);
-    assert_int_equal(append_must(p, p->more).added, 36);
+    put_pictures(p->file, "", 3, 12, 0); /* other pictures, other names for some classes */
+    assert_int_equal(append(p, p->file, 0, false, NULL, NULL), AT_EINPUT);
+    at_remove_tree(p->file, NULL);
+    put_pictures(p->file, "day-2", 3, 12, 500);
+    assert_int_equal(append_must(p, p->file).added, 36);
     char *once = dataset_text(p->out);
-    assert_int_equal(append_must(p, p->more).added, 0);
+    assert_int_equal(append_must(p, p->file).added, 0);
     assert_int_equal(append_must(p, p->source).added, 0);
     char *again = dataset_text(p->out);
     same_text(again, once);
@@ -183,7 +163,7 @@ static void test_a_folder_that_grew(void **state)
     at_ingest_result r = append_must(p, p->source);
     assert_int_equal(r.added, 2);
     assert_int_equal(r.errors, 0);
-    expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
     check_opens(p, 12);
 }
 
@@ -193,12 +173,12 @@ static void test_a_path_with_another_picture_is_refused(void **state)
     put_pictures(p->source, "", 2, 5, 0);
     ingest_must(p->source, p->out, 0);
     char *before = dataset_text(p->out);
-    put_picture(p->more, "class_0/00000.png", 1000);
+    put_picture(p->file, "class_0/00000.png", 1000);
     at_error err = {0};
-    assert_int_equal(append(p, p->more, 0, false, NULL, &err), AT_EINPUT);
+    assert_int_equal(append(p, p->file, 0, false, NULL, &err), AT_EINPUT);
     assert_non_null(strstr(err.message, "class_0/00000.png: the data set has another picture"));
     assert_int_equal(scratch_count(p->out), 3);
-    expect(p, "SELECT count(*) FROM images", "10");
+    place_expect(p, "SELECT count(*) FROM images", "10");
     assert_int_equal(append(p, p->source, 0, false, NULL, NULL), 0); /* what was left is no harm */
     char *last = dataset_text(p->out);
     same_text(last, before);
@@ -213,20 +193,21 @@ static void test_leading_folders(void **state)
     struct place *p = *state;
     put_pictures(p->source, "", 2, 3, 0);
     ingest_must(p->source, p->out, 0);
-    put_picture(p->more, "class_1/2021/summer/a.png",
+    put_picture(p->file, "class_1/2021/summer/a.png",
                 100); /* a known class: what is below is not */
-    assert_int_equal(append_must(p, p->more).added, 1);
-    expect(p, "SELECT label FROM images WHERE path = 'class_1/2021/summer/a.png'", "1");
-    at_remove_tree(p->more, NULL);
-    put_pictures(p->more, "", 3, 3, 200);
+    assert_int_equal(append_must(p, p->file).added, 1);
+    place_expect(p, "SELECT label FROM images WHERE path = 'class_1/2021/summer/a.png'", "1");
+    at_remove_tree(p->file, NULL);
+    put_pictures(p->file, "", 3, 3, 200);
     put_tar(p->dir, "more", "more.tar.gz", true, true); /* more/class_0/... */
     char *tar = at_path_join(p->dir, "more.tar.gz");
     assert_int_equal(append_must(p, tar).added, 9);
-    expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
-    expect(p,
-           "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images GROUP BY label ORDER "
-           "BY label)",
-           "6,7,3");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
+    place_expect(
+        p,
+        "SELECT group_concat(n) FROM (SELECT count(*) AS n FROM images GROUP BY label ORDER "
+        "BY label)",
+        "6,7,3");
     free(tar);
 }
 
@@ -238,19 +219,21 @@ static void test_sources_with_names_of_their_own(void **state)
     put_picture(p->source, "truck/1.png", 1);
     put_picture(p->source, "zebra/2.png", 2);
     ingest_must(p->source, p->out, 0);
-    put_cifar(p->more, "data_batch_1.bin", 5, false, 1);
-    put_text(p->more, "batches.meta.txt", names);
-    assert_int_equal(append_must(p, p->more).added, 5);
-    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
-           "truck,zebra,airplane,automobile,bird,cat,deer");
-    expect(p,
-           "SELECT group_concat(name) FROM (SELECT name FROM images JOIN classes USING(label) "
-           "WHERE path LIKE 'train/data%' ORDER BY path)",
-           "airplane,automobile,bird,cat,deer");
-    at_remove_tree(p->more, NULL);
-    put_picture(p->more, "cat/3.png", 3);
-    assert_int_equal(append_must(p, p->more).added, 1);
-    expect(p, "SELECT name FROM images JOIN classes USING(label) WHERE path = 'cat/3.png'", "cat");
+    put_cifar(p->file, "data_batch_1.bin", 5, false, 1);
+    put_text(p->file, "batches.meta.txt", names);
+    assert_int_equal(append_must(p, p->file).added, 5);
+    place_expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
+                 "truck,zebra,airplane,automobile,bird,cat,deer");
+    place_expect(
+        p,
+        "SELECT group_concat(name) FROM (SELECT name FROM images JOIN classes USING(label) "
+        "WHERE path LIKE 'train/data%' ORDER BY path)",
+        "airplane,automobile,bird,cat,deer");
+    at_remove_tree(p->file, NULL);
+    put_picture(p->file, "cat/3.png", 3);
+    assert_int_equal(append_must(p, p->file).added, 1);
+    place_expect(p, "SELECT name FROM images JOIN classes USING(label) WHERE path = 'cat/3.png'",
+                 "cat");
 }
 
 static void test_validation_images(void **state)
@@ -258,19 +241,20 @@ static void test_validation_images(void **state)
     struct place *p = *state;
     put_pictures(p->source, "", 2, 20, 0);
     ingest_must(p->source, p->out, 0.25);
-    expect(p, "SELECT count(*) FROM images WHERE split = 'val'", "10");
-    put_pictures(p->more, "again", 2, 20, 0);   /* all of them a second time, */
-    put_pictures(p->more, "fresh", 2, 8, 1000); /* and others */
+    place_expect(p, "SELECT count(*) FROM images WHERE split = 'val'", "10");
+    put_pictures(p->file, "again", 2, 20, 0);   /* all of them a second time, */
+    put_pictures(p->file, "fresh", 2, 8, 1000); /* and others */
     at_error err = {0};
     at_ingest_result r;
-    if (append(p, p->more, 0.25, false, &r, &err))
+    if (append(p, p->file, 0.25, false, &r, &err))
         fail_msg("%s", err.message);
     assert_int_equal(r.added, 56);
-    expect(p, "SELECT count(*) FROM images a JOIN images b USING(blob) WHERE a.split != b.split",
-           "0");
-    expect(p, "SELECT count(*) FROM images WHERE split = 'val' AND path LIKE 'again%'", "10");
-    expect(p, "SELECT count(*) > 0 FROM images WHERE split = 'val' AND path LIKE 'fresh%'", "1");
-    expect(p, "SELECT val_fraction || ' ' || seed FROM appends", "0.25 3");
+    place_expect(
+        p, "SELECT count(*) FROM images a JOIN images b USING(blob) WHERE a.split != b.split", "0");
+    place_expect(p, "SELECT count(*) FROM images WHERE split = 'val' AND path LIKE 'again%'", "10");
+    place_expect(p, "SELECT count(*) > 0 FROM images WHERE split = 'val' AND path LIKE 'fresh%'",
+                 "1");
+    place_expect(p, "SELECT val_fraction || ' ' || seed FROM appends", "0.25 3");
 }
 
 static void test_with_a_label_file(void **state)
@@ -278,30 +262,30 @@ static void test_with_a_label_file(void **state)
     struct place *p = *state;
     put_pictures(p->source, "", 2, 3, 0);
     ingest_must(p->source, p->out, 0);
-    put_picture(p->more, "a.png", 100);
-    put_picture(p->more, "b.png", 101);
+    put_picture(p->file, "a.png", 100);
+    put_picture(p->file, "b.png", 101);
     put_text(p->dir, "labels.csv", "path,label\na.png,class_1\nb.png,another\n");
     char *labels = at_path_join(p->dir, "labels.csv");
-    at_ingest_options o = {.source = p->more, .out = p->out, .append = true, .labels = labels};
+    at_ingest_options o = {.source = p->file, .out = p->out, .append = true, .labels = labels};
     at_ingest_result r;
     assert_int_equal(at_ingest(&o, &r, NULL), 0);
     assert_int_equal(r.added, 2);
-    expect(p,
-           "SELECT group_concat(label) FROM (SELECT label FROM images WHERE id > 6 ORDER BY path)",
-           "1,2");
+    place_expect(
+        p, "SELECT group_concat(label) FROM (SELECT label FROM images WHERE id > 6 ORDER BY path)",
+        "1,2");
     free(labels);
 }
 
 static void test_nothing_to_append_to(void **state)
 {
     struct place *p = *state;
-    put_pictures(p->more, "", 2, 2, 0);
+    put_pictures(p->file, "", 2, 2, 0);
     at_error err = {0};
-    assert_int_equal(append(p, p->more, 0, false, NULL, &err), AT_ENOENT);
+    assert_int_equal(append(p, p->file, 0, false, NULL, &err), AT_ENOENT);
     assert_non_null(strstr(err.message, "nothing to append to"));
     assert_false(at_dir_exists(p->out));
     put_text(p->out, "notes.txt", "no data set");
-    assert_int_equal(append(p, p->more, 0, false, NULL, &err), AT_ENOENT);
+    assert_int_equal(append(p, p->file, 0, false, NULL, &err), AT_ENOENT);
     assert_int_equal(scratch_count(p->out), 1);
 }
 
@@ -312,8 +296,8 @@ enum { OLD = 300, NEW = 600 };
 static void put_two_sources(const struct place *p)
 {
     put_pictures(p->source, "train", 3, OLD / 3, 0);
-    put_pictures(p->more, "train/new", 3, NEW / 3 - 1, 5000);
-    put_pictures(p->more, "train/copies", 3, 1, 0); /* of the old ones */
+    put_pictures(p->file, "train/new", 3, NEW / 3 - 1, 5000);
+    put_pictures(p->file, "train/copies", 3, 1, 0); /* of the old ones */
 }
 
 static void make_old(const struct place *p)
@@ -331,7 +315,7 @@ static bool run_child(const struct place *p, double seconds)
     assert_true(child >= 0);
     if (child == 0) {
         at_ingest_result r;
-        _exit(append(p, p->more, 0.1, true, &r, NULL) < 0);
+        _exit(append(p, p->file, 0.1, true, &r, NULL) < 0);
     }
     struct timespec t = {.tv_sec = (time_t)seconds,
                          .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
@@ -351,7 +335,7 @@ static void test_killed_at_any_moment(void **state)
     char *old = hash_of(p);
     at_ingest_result r;
     at_error err = {0};
-    if (append(p, p->more, 0.1, false, &r, &err))
+    if (append(p, p->file, 0.1, false, &r, &err))
         fail_msg("%s", err.message);
     assert_int_equal(r.added, NEW);
     char *wanted = dataset_text(p->out), *new = hash_of(p);
@@ -436,12 +420,12 @@ static void test_killed_before_the_renaming(void **state)
 {
     struct place *p = *state;
     put_pictures(p->source, "", 2, 3, 0);
-    put_pictures(p->more, "more", 2, 3, 100);
+    put_pictures(p->file, "more", 2, 3, 100);
     ingest_must(p->source, p->out, 0);
     char *copy = at_path_join(p->dir, "copy"), *partial = at_path_join(p->out, "append.partial"),
          *other = at_path_join(p->dir, "other"), *command = at_format("cp -r %s %s", p->out, copy);
     assert_int_equal(system(command), 0);
-    append_must(p, p->more);
+    append_must(p, p->file);
     move(p->out, "catalog.db", partial, "catalog.db");
     move(copy, "catalog.db", p->out, "catalog.db");
     check_opens(p, 6);
@@ -459,7 +443,7 @@ static void test_killed_before_the_renaming(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, place_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_new_images_and_classes), CASE(test_a_second_time_changes_nothing),
         CASE(test_a_folder_that_grew),     CASE(test_a_path_with_another_picture_is_refused),

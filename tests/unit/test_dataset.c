@@ -2,6 +2,7 @@
  * Reading a data set: order, contents, identity; damage to shards and catalog is noticed and named.
  */
 #include "../../datasets/internal.h"
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -13,17 +14,10 @@
 
 #include <cmocka.h>
 
-struct place {
-    char *dir, *source, *out;
-};
-
 static int set_up(void **state)
 {
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
+    place_set_up(state);
+    struct place *p = *state;
     put_pictures(p->source, "train", 3, 20, 0);
     put_pictures(p->source, "test", 3, 5, 1000);
     at_ingest_options o = {.source = p->source, .out = p->out, .val_fraction = 0.1};
@@ -31,17 +25,6 @@ static int set_up(void **state)
     if (at_ingest_tuned(&o, &(at_ingest_tuning){.shard_bytes = 8192, .commit_images = 10}, NULL,
                         &err))
         fail_msg("%s", err.message);
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    scratch_free(p->dir);
-    free(p);
     return 0;
 }
 
@@ -318,7 +301,7 @@ static void test_splits_by_name(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, place_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_samples_are_the_files),
         CASE(test_identity),

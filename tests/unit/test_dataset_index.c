@@ -2,6 +2,7 @@
  * images.idx: the same data set with and without it, and never that of another catalog. */
 #include "../../datasets/internal.h"
 
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -12,34 +13,14 @@
 
 #include <cmocka.h>
 
-struct place {
-    char *dir, *source, *out, *index;
-};
-
 static int set_up(void **state)
 {
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
-    p->index = at_path_join(p->out, "images.idx");
+    place_set_up(state);
+    struct place *p = *state;
     put_pictures(p->source, "train", 3, 9, 1);
     put_pictures(p->source, "test", 3, 4, 100);
     ingest_must(p->source, p->out, 0.3);
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    free(p->index);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
+    return place_name_file(p, "out/images.idx");
 }
 
 /* All that a data set tells of its images; malloc'd. */
@@ -87,7 +68,7 @@ static void test_the_same_with_and_without(void **state)
     struct place *p = *state;
     assert_true(is_used(p));
     char *with = told(p);
-    assert_int_equal(unlink(p->index), 0);
+    assert_int_equal(unlink(p->file), 0);
     assert_false(is_used(p));
     assert_told(p, with);
     at_dataset_write_index(p->out);
@@ -123,19 +104,19 @@ static void test_damage_is_noticed(void **state)
     at_error err = {0};
     at_rng rng = at_rng_stream(1, "index", 0);
     at_log_set_level(AT_LOG_ERROR);
-    assert_int_equal(at_file_read(p->index, 1 << 20, &data, &bytes, &err), 0);
+    assert_int_equal(at_file_read(p->file, 1 << 20, &data, &bytes, &err), 0);
     for (size_t i = 0; i < 1000; i++, cases++) {
         size_t at = (size_t)at_rng_below(&rng, bytes), cut = i < 700 ? bytes : at;
         char bit = (char)(1 << at_rng_below(&rng, 8));
         data[at] = (char)(data[at] ^ bit);
-        assert_int_equal(at_file_write(p->index, data, cut, &err), 0);
+        assert_int_equal(at_file_write(p->file, data, cut, &err), 0);
         data[at] = (char)(data[at] ^ bit);
         if (is_used(p))
             fail_msg("byte %zu of %zu was changed, and nobody noticed", at, cut);
         if (i % 50 == 0)
             assert_told(p, expected);
     }
-    assert_int_equal(at_file_write(p->index, data, bytes, &err), 0);
+    assert_int_equal(at_file_write(p->file, data, bytes, &err), 0);
     assert_true(is_used(p));
     at_log_set_level(AT_LOG_INFO);
     free(data);
@@ -169,10 +150,11 @@ static void test_an_append_makes_it_anew(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_the_same_with_and_without, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_changed_catalog_is_believed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_damage_is_noticed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_an_append_makes_it_anew, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_same_with_and_without, set_up, place_tear_down),
+        cmocka_unit_test_setup_teardown(test_a_changed_catalog_is_believed, set_up,
+                                        place_tear_down),
+        cmocka_unit_test_setup_teardown(test_damage_is_noticed, set_up, place_tear_down),
+        cmocka_unit_test_setup_teardown(test_an_append_makes_it_anew, set_up, place_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

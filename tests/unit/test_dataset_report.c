@@ -2,6 +2,7 @@
  * The page of a data set, and the search of near duplicates behind it. */
 #include "../../datasets/report.h"
 
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -11,39 +12,18 @@
 
 #include <cmocka.h>
 
-struct place {
-    char *dir, *source, *out, *page;
-};
-
 static int set_up(void **state)
 {
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
-    p->page = at_path_join(p->dir, "page.html");
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    free(p->page);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
+    place_set_up(state);
+    return place_name_file(*state, "page.html");
 }
 
 static char *page_of(const struct place *p)
 {
     at_error err = {0};
     char *text = NULL;
-    if (at_dataset_report(p->out, p->page, &err) ||
-        at_file_read(p->page, 64 << 20, &text, NULL, &err))
+    if (at_dataset_report(p->out, p->file, &err) ||
+        at_file_read(p->file, 64 << 20, &text, NULL, &err))
         fail_msg("%s", err.message);
     return text;
 }
@@ -157,7 +137,7 @@ static void test_no_data_set(void **state)
 {
     struct place *p = *state;
     at_error err = {0};
-    assert_int_equal(at_dataset_report(p->out, p->page, &err), AT_ENOENT);
+    assert_int_equal(at_dataset_report(p->out, p->file, &err), AT_ENOENT);
     assert_non_null(strstr(err.message, "is no data set"));
 }
 
@@ -266,11 +246,12 @@ static void test_crowds_are_no_trap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_the_page_tells_all, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_damaged_picture_is_a_gap, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_the_page_is_bounded, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_no_data_set, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_pictures_decide_what_looks_alike, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_page_tells_all, set_up, place_tear_down),
+        cmocka_unit_test_setup_teardown(test_a_damaged_picture_is_a_gap, set_up, place_tear_down),
+        cmocka_unit_test_setup_teardown(test_the_page_is_bounded, set_up, place_tear_down),
+        cmocka_unit_test_setup_teardown(test_no_data_set, set_up, place_tear_down),
+        cmocka_unit_test_setup_teardown(test_pictures_decide_what_looks_alike, set_up,
+                                        place_tear_down),
         cmocka_unit_test(test_near_hashes_are_found),
         cmocka_unit_test(test_looks_must_agree_too),
         cmocka_unit_test(test_crowds_are_no_trap),

@@ -2,6 +2,7 @@
  * Label files: every form of them gives the same data set, every mistake is told with its line, and
  * no file and no row is lost silently. */
 #include "../../datasets/internal.h"
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -11,41 +12,15 @@
 
 #include <cmocka.h>
 
-struct place {
-    char *dir, *source, *out, *labels;
-};
-
 static int set_up(void **state)
 {
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
-    p->labels = at_path_join(p->dir, "labels.csv");
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    free(p->labels);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
-}
-
-static void expect(const struct place *p, const char *sql, const char *value)
-{
-    assert_string_equal(query(p->out, sql), value);
+    place_set_up(state);
+    return place_name_file(*state, "labels.csv");
 }
 
 static at_ingest_options options(const struct place *p)
 {
-    return (at_ingest_options){.source = p->source, .out = p->out, .labels = p->labels, .jobs = 2};
+    return (at_ingest_options){.source = p->source, .out = p->out, .labels = p->file, .jobs = 2};
 }
 
 static at_ingest_result ingest(const at_ingest_options *o)
@@ -125,7 +100,7 @@ static void test_names_of_every_kind(void **state)
     at_ingest_result r = ingest(&o);
     assert_int_equal(r.images, NAMES);
     assert_int_equal(r.errors, 0);
-    expect(p, "SELECT group_concat(name, ' ') FROM classes", "<b>, caf\\xE9 x");
+    place_expect(p, "SELECT group_concat(name, ' ') FROM classes", "<b>, caf\\xE9 x");
 }
 
 static void test_numbers_are_labels_by_value(void **state)
@@ -137,9 +112,10 @@ static void test_numbers_are_labels_by_value(void **state)
              "{\"path\":\"3.png\",\"label\":\"10\"}\n{\"path\":\"4.png\",\"label\":0}\n");
     at_ingest_options o = options(p);
     ingest(&o);
-    expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)", "0,9,10");
-    expect(p, "SELECT group_concat(label) FROM (SELECT label FROM images ORDER BY path)",
-           "2,1,2,0");
+    place_expect(p, "SELECT group_concat(name) FROM (SELECT name FROM classes ORDER BY label)",
+                 "0,9,10");
+    place_expect(p, "SELECT group_concat(label) FROM (SELECT label FROM images ORDER BY path)",
+                 "2,1,2,0");
 }
 
 /* Folders below which all lies are no classes here, and a folder may name the split. */
@@ -154,9 +130,9 @@ static void test_the_file_rules_over_folders(void **state)
              "deep/down/val/3.png,one\n");
     at_ingest_options o = options(p);
     ingest(&o);
-    expect(p, "SELECT group_concat(name) FROM classes", "one");
-    expect(p, "SELECT group_concat(split) FROM (SELECT split FROM images ORDER BY path)",
-           "train,train,val");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "one");
+    place_expect(p, "SELECT group_concat(split) FROM (SELECT split FROM images ORDER BY path)",
+                 "train,train,val");
 }
 
 static void test_archives_with_a_label_file(void **state)
@@ -191,18 +167,18 @@ static void test_files_without_row_and_rows_without_file(void **state)
     put_loose(p);
     put_text(p->source, "labels.csv", /* within the source: passed over, not set aside */
              "path,label\n1.png,a\n\"gone\n.png\",a\n2.png,b\nnever/was.png,b\n3.png,a\n");
-    free(p->labels);
-    p->labels = at_path_join(p->source, "labels.csv");
+    free(p->file);
+    p->file = at_path_join(p->source, "labels.csv");
     at_ingest_options o = options(p);
     at_ingest_result r = ingest(&o);
     assert_int_equal(r.images, 3);
     assert_int_equal(r.errors, 3);
-    expect(p, "SELECT reason || ' ' || detail FROM errors WHERE path = '4.png'",
-           "unsupported labels.csv has no row for it");
-    expect(p, "SELECT reason || ' ' || detail FROM errors WHERE path LIKE 'gone%'",
-           "unreadable labels.csv:3: there is no such file");
-    expect(p, "SELECT reason || ' ' || detail FROM errors WHERE path = 'never/was.png'",
-           "unreadable labels.csv:6: there is no such file");
+    place_expect(p, "SELECT reason || ' ' || detail FROM errors WHERE path = '4.png'",
+                 "unsupported labels.csv has no row for it");
+    place_expect(p, "SELECT reason || ' ' || detail FROM errors WHERE path LIKE 'gone%'",
+                 "unreadable labels.csv:3: there is no such file");
+    place_expect(p, "SELECT reason || ' ' || detail FROM errors WHERE path = 'never/was.png'",
+                 "unreadable labels.csv:6: there is no such file");
 }
 
 static void test_other_labels_are_another_data_set(void **state)
@@ -288,7 +264,7 @@ static void test_label_files_that_do_not_fit(void **state)
     o.labels = p->dir;
     ingest_must_fail(&o, AT_EINPUT);
     put_text(p->dir, "labels.csv", "path,label\nother.png,a\n");
-    o.labels = p->labels;
+    o.labels = p->file;
     assert_non_null(strstr(ingest_must_fail(&o, AT_EINPUT), "labels.csv has no row for it"));
     char *idx = at_path_join(p->dir, "idx");
     put_idx(idx, "train", &(idx_spec){.images = 5, .labels = 5});
@@ -317,7 +293,7 @@ static void test_random_damage_does_no_harm(void **state)
             copy[at_rng_below(&rng, size)] = odd[at_rng_below(&rng, sizeof odd - 1)];
         put_file(p->dir, "labels.csv", copy, i % 5 ? size : at_rng_below(&rng, size));
         at_error err = {0};
-        at_label_file *f = at_label_file_read(p->labels, &err);
+        at_label_file *f = at_label_file_read(p->file, &err);
         assert_true(f || (err.code == AT_EINPUT && strstr(err.message, "labels.csv")));
         refused += !f;
         at_label_file_free(f);
@@ -328,7 +304,7 @@ static void test_random_damage_does_no_harm(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, place_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_every_form_is_the_same),
         CASE(test_names_of_every_kind),

@@ -2,6 +2,7 @@
  * Zip as a source: as good as its folder; hostile members cost themselves alone, hostile archives
  * are refused by name. */
 #include "../../datasets/internal.h"
+#include "place.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -12,36 +13,10 @@
 
 #include <cmocka.h>
 
-struct place {
-    char *dir, *source, *out, *zip;
-};
-
 static int set_up(void **state)
 {
-    struct place *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->dir = scratch_new();
-    p->source = at_path_join(p->dir, "source");
-    p->out = at_path_join(p->dir, "out");
-    p->zip = at_path_join(p->dir, "a.zip");
-    *state = p;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct place *p = *state;
-    free(p->source);
-    free(p->out);
-    free(p->zip);
-    scratch_free(p->dir);
-    free(p);
-    return 0;
-}
-
-static void expect(const struct place *p, const char *sql, const char *value)
-{
-    assert_string_equal(query(p->out, sql), value);
+    place_set_up(state);
+    return place_name_file(*state, "a.zip");
 }
 
 /* ---- a zip by hand --------------------------------------------------------------------------- */
@@ -165,7 +140,7 @@ static void test_a_zip_is_as_good_as_its_folder(void **state)
     char *hash = strdup(query(p->out, "SELECT value FROM meta WHERE key = 'dataset_hash'"));
     put_zip(p->dir, "source", "a.zip", false);
     char *out = at_path_join(p->dir, "from-zip");
-    at_ingest_result r = ingest_must(p->zip, out, 0);
+    at_ingest_result r = ingest_must(p->file, out, 0);
     assert_int_equal(r.images, 22);
     assert_int_equal(r.errors, 1);
     assert_string_equal(query(out, "SELECT value FROM meta WHERE key = 'dataset_hash'"), hash);
@@ -183,7 +158,7 @@ static void test_leading_folders_and_folders_with_a_zip(void **state)
     put_text(holder, "dataset.yaml", "name: x\n");
     put_zip(p->dir, "source", "holder/a.zip", true);
     assert_int_equal(ingest_must(holder, p->out, 0).images, 12);
-    expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "class_0,class_1,class_2");
     free(holder);
 }
 
@@ -193,8 +168,8 @@ static void test_cifar_in_a_zip(void **state)
     put_cifar(p->source, "data_batch_1.bin", 20, false, 1);
     put_cifar(p->source, "test_batch.bin", 10, false, 2);
     put_zip(p->dir, "source", "a.zip", true);
-    assert_int_equal(ingest_must(p->zip, p->out, 0).images, 30);
-    expect(p, "SELECT value FROM meta WHERE key = 'source_kind'", "cifar");
+    assert_int_equal(ingest_must(p->file, p->out, 0).images, 30);
+    place_expect(p, "SELECT value FROM meta WHERE key = 'source_kind'", "cifar");
 }
 
 /* ---- hostile members ------------------------------------------------------------------------- */
@@ -228,7 +203,7 @@ static void test_a_hostile_member_costs_itself(void **state)
     }
     add_picture(&z, &(member){"a/last.png", STORED}, 99);
     write_zip(&z, p);
-    at_ingest_result r = ingest_must(p->zip, p->out, 0);
+    at_ingest_result r = ingest_must(p->file, p->out, 0);
     for (size_t i = 0; i < CASES; i++) {
         char sql[200];
         snprintf(sql, sizeof sql, "SELECT reason FROM errors WHERE path = '%s'", cases[i].m.name);
@@ -237,7 +212,7 @@ static void test_a_hostile_member_costs_itself(void **state)
     }
     assert_int_equal(r.images, CASES + 1);
     assert_int_equal(r.errors, CASES);
-    expect(p, "SELECT detail FROM errors WHERE path = 'a/encrypted.png'", "encrypted");
+    place_expect(p, "SELECT detail FROM errors WHERE path = 'a/encrypted.png'", "encrypted");
     print_message("%d kinds of hostile members set aside\n", CASES);
 }
 
@@ -253,16 +228,16 @@ static void test_names_of_every_kind(void **state)
     add_picture(&z, &(member){"a/\xC3\xA9t\xC3\xA9.png", STORED, .flags = UTF8}, 50);
     add_picture(&z, &(member){"a/b\xE9te.png", STORED, .flags = UTF8}, 51);
     write_zip(&z, p);
-    at_ingest_result r = ingest_must(p->zip, p->out, 0);
+    at_ingest_result r = ingest_must(p->file, p->out, 0);
     assert_int_equal(r.images, NAMES + 1);
     assert_int_equal(r.errors, 1); /* said to be UTF-8, and it is not */
-    expect(p, "SELECT path LIKE '%its name is no UTF-8' FROM errors", "1");
-    expect(p,
-           "SELECT count(*) FROM images WHERE path IN ('a/caf\\xE9.png', 'a/new\nline.png', "
-           "'a/\"quoted\"''.png', 'a/absolute.png', 'a/dot.png', 'a/<script>.png', "
-           "'a/\xC3\xA9t\xC3\xA9.png')",
-           "7");
-    expect(p, "SELECT group_concat(name) FROM classes", "a");
+    place_expect(p, "SELECT path LIKE '%its name is no UTF-8' FROM errors", "1");
+    place_expect(p,
+                 "SELECT count(*) FROM images WHERE path IN ('a/caf\\xE9.png', 'a/new\nline.png', "
+                 "'a/\"quoted\"''.png', 'a/absolute.png', 'a/dot.png', 'a/<script>.png', "
+                 "'a/\xC3\xA9t\xC3\xA9.png')",
+                 "7");
+    place_expect(p, "SELECT group_concat(name) FROM classes", "a");
 }
 
 /* ---- bombs ----------------------------------------------------------------------------------- */
@@ -284,9 +259,9 @@ static void test_a_member_that_unpacks_to_a_thousandfold(void **state)
     add(&z, &(member){"a/bomb.jpg", DEFLATED}, data, SIZE);
     add_picture(&z, &(member){"a/good.png", STORED}, 1);
     write_zip(&z, p);
-    at_ingest_result r = ingest_must(p->zip, p->out, 0);
+    at_ingest_result r = ingest_must(p->file, p->out, 0);
     assert_int_equal(r.images, 1);
-    expect(p, "SELECT path || ' ' || reason FROM errors", "a/bomb.jpg too-large");
+    place_expect(p, "SELECT path || ' ' || reason FROM errors", "a/bomb.jpg too-large");
     free(data);
 }
 
@@ -303,7 +278,7 @@ static void test_many_members_that_unpack_to_a_thousandfold(void **state)
         add(&z, &(member){name, DEFLATED}, data, SIZE);
     }
     write_zip(&z, p);
-    at_ingest_options o = {.source = p->zip, .out = p->out};
+    at_ingest_options o = {.source = p->file, .out = p->out};
     const char *message = ingest_must_fail(&o, AT_EINPUT);
     if (!strstr(message, "a.zip: ") || !strstr(message, "a bomb"))
         fail_msg("%s", message);
@@ -323,11 +298,11 @@ static void test_a_picture_with_a_zip_behind_it_is_a_picture(void **state)
     write_zip(&z, p);
     char *data, *folder = at_path_join(p->dir, "photos");
     size_t size;
-    assert_int_equal(at_file_read(p->zip, 1 << 20, &data, &size, NULL), 0);
+    assert_int_equal(at_file_read(p->file, 1 << 20, &data, &size, NULL), 0);
     put_file(folder, "a/picture.png", data, size);
     assert_int_equal(ingest_must(folder, p->out, 0).images, 1);
-    expect(p, "SELECT path FROM images", "a/picture.png");
-    at_ingest_options o = {.source = p->zip, .out = folder};
+    place_expect(p, "SELECT path FROM images", "a/picture.png");
+    at_ingest_options o = {.source = p->file, .out = folder};
     at_error err = {0};
     assert_int_equal(at_ingest(&o, NULL, &err), AT_EINPUT);
     free(data);
@@ -363,7 +338,7 @@ static char *sample_zip(const struct place *p, size_t *size)
     }
     write_zip(&z, p);
     char *data;
-    assert_int_equal(at_file_read(p->zip, 1 << 20, &data, size, NULL), 0);
+    assert_int_equal(at_file_read(p->file, 1 << 20, &data, size, NULL), 0);
     return data;
 }
 
@@ -375,7 +350,7 @@ static void test_every_truncation_is_refused_by_name(void **state)
     for (size_t cut = 0; cut < size; cut++) {
         put_file(p->dir, "a.zip", data, cut);
         at_error err = {0};
-        assert_int_equal(read_through(p->zip, &items, &bad, &err), AT_EINPUT);
+        assert_int_equal(read_through(p->file, &items, &bad, &err), AT_EINPUT);
         if (!strstr(err.message, "a.zip") ||
             (cut > 4 && !strstr(err.message, "a zip without its directory")))
             fail_msg("cut to %zu: %s", cut, err.message);
@@ -399,7 +374,7 @@ static void test_random_damage_does_no_harm(void **state)
             copy[at_rng_below(&rng, size)] ^= (char)(1 << at_rng_below(&rng, 8));
         put_file(p->dir, "a.zip", copy, size);
         at_error err = {0};
-        int code = read_through(p->zip, &items, &bad, &err);
+        int code = read_through(p->file, &items, &bad, &err);
         assert_true(code == 0 || (code == AT_EINPUT && err.message[0]));
         refused += code < 0;
     }
@@ -412,7 +387,7 @@ static void test_random_damage_does_no_harm(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, place_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_a_zip_is_as_good_as_its_folder),
         CASE(test_leading_folders_and_folders_with_a_zip),
