@@ -8,7 +8,8 @@
 typedef struct args {
     char *out, *labels;
     double val_fraction;
-    int64_t seed, jobs, max_pixels, max_bytes;
+    double max_seconds;
+    int64_t seed, jobs, max_pixels, max_bytes, max_scans;
     bool resume, append, allow_missing_classes, json;
 } args;
 
@@ -30,10 +31,15 @@ static const at_option options[] = {
      "go on with what an earlier run left behind"},
     {"allow-missing-classes", AT_OPT_BOOL, offsetof(args, allow_missing_classes), "false",
      "take a source in which a split lacks a class"},
-    {"max-pixels", AT_OPT_INT, offsetof(args, max_pixels), "134217728",
+    {"max-pixels", AT_OPT_INT, offsetof(args, max_pixels), AT_STRING_OF(AT_MAX_PIXELS),
      "a picture of more is set aside as too-large", "N", .min = 1, .max = -1},
-    {"max-bytes", AT_OPT_INT, offsetof(args, max_bytes), "268435456",
+    {"max-bytes", AT_OPT_INT, offsetof(args, max_bytes), AT_STRING_OF(AT_MAX_BYTES),
      "a file of more is set aside as too-large", "N", .min = 1, .max = -1},
+    {"max-scans", AT_OPT_INT, offsetof(args, max_scans), AT_STRING_OF(AT_MAX_SCANS),
+     "a progressive JPEG of more is set aside as too-large", "N", .min = 1, .max = -1},
+    {"max-seconds", AT_OPT_REAL, offsetof(args, max_seconds), AT_STRING_OF(AT_MAX_SECONDS),
+     "a picture whose decoding takes more of a CPU's time is set aside as timeout", "S",
+     .min = 0.01, .max = 86400},
     {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object"},
     {0}};
 
@@ -66,7 +72,10 @@ static int ingest(const char *source, const args *a, at_error *err)
     at_ingest_result r;
     at_ingest_options o = {.source = source,
                            .out = a->out,
-                           .limits = {(size_t)a->max_pixels, (size_t)a->max_bytes},
+                           .limits = {.pixels = (size_t)a->max_pixels,
+                                      .bytes = (size_t)a->max_bytes,
+                                      .seconds = a->max_seconds,
+                                      .scans = a->max_scans},
                            .labels = a->labels[0] ? a->labels : NULL,
                            .append = a->append,
                            .val_fraction = a->val_fraction,

@@ -10,16 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_BATCH = 32, MAX_FILE = 64 << 20, ALONE_FLOPS = 50000000 };
+enum { MAX_BATCH = 32, ALONE_FLOPS = 50000000 };
 
 typedef struct args {
     bool json;
-    int64_t top, threads;
+    int64_t top, threads, max_pixels, max_bytes, max_scans;
 } args;
 
 static const at_option options[] = {
     {"top", AT_OPT_INT, offsetof(args, top), "1", "the K likeliest classes", "K", .min = 1, .max = 100000},
     {"threads", AT_OPT_INT, offsetof(args, threads), "0", "0: one a CPU, or one where there is little to do", "N", .min = 0, .max = 4096},
+    {"max-pixels", AT_OPT_INT, offsetof(args, max_pixels), "134217728", "an image of more is refused", "N", .min = 1, .max = -1},
+    {"max-bytes", AT_OPT_INT, offsetof(args, max_bytes), AT_STRING_OF(AT_MAX_BYTES), "a file of more is refused", "N", .min = 1, .max = -1},
+    {"max-scans", AT_OPT_INT, offsetof(args, max_scans), AT_STRING_OF(AT_MAX_SCANS), "a progressive JPEG of more is refused", "N", .min = 1, .max = -1},
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
 
@@ -29,6 +32,7 @@ typedef struct predictor {
     at_model_info info;
     int height, width, channels, batch, classes;
     uint8_t *pixels;
+    at_decode_limits limits;
     int64_t top;
 } predictor;
 
@@ -71,10 +75,10 @@ static int load_image(predictor *p, const char *path, uint8_t *out, at_error *er
     size_t bytes;
     at_image image = {0};
     const char *reason = NULL;
-    int code = at_file_read(path, MAX_FILE, &data, &bytes, err);
+    int code = at_file_read(path, p->limits.bytes, &data, &bytes, err);
     if (code < 0)
         return code;
-    code = at_image_decode(data, bytes, NULL, &image, &reason, err);
+    code = at_image_decode(data, bytes, &p->limits, &image, &reason, err);
     if (code == 0)
         code = at_image_fit(&image, p->height, p->width, p->channels, out, err);
     at_image_fini(&image);
@@ -168,7 +172,8 @@ static void print_predictions(const at_node *predictions)
 
 static int predict_all(const args *a, const char *model, char **paths, int n, at_error *err)
 {
-    predictor p = {.top = a->top};
+    predictor p = {.top = a->top,
+                   .limits = {.pixels = (size_t)a->max_pixels, .bytes = (size_t)a->max_bytes, .scans = a->max_scans}};
     at_node *result = at_node_new(AT_MAP);
     at_node *predictions = at_node_set(result, "predictions", at_node_new(AT_LIST));
     int bad = 0, code = predictor_init(&p, model, n, a->threads, err);

@@ -147,6 +147,26 @@ int at_append_keep_copies_together(at_catalog *c, const at_ingest_options *o, at
     return code;
 }
 
+/* Readers decode all of it, old and new. */
+static int widen_limits(at_catalog *c, const at_ingest_options *o, at_error *err)
+{
+    at_decode_limits all = at_limits_before(), added = at_limits_resolved(o->limits);
+    for (int i = 0; at_limit_keys[i]; i++) {
+        char *told = at_catalog_meta(c, at_limit_keys[i]);
+        if (told)
+            at_limit_read(&all, at_limit_keys[i], told);
+        free(told);
+    }
+    at_limits_widen(&all, &added);
+    int code = 0;
+    for (int i = 0; at_limit_keys[i] && code == 0; i++) {
+        char text[AT_LIMIT_TEXT];
+        at_limit_text(&all, i, text);
+        code = at_catalog_set_meta(c, at_limit_keys[i], text, err);
+    }
+    return code;
+}
+
 static int add_record(at_catalog *c, const at_ingest_options *o, at_error *err)
 {
     static const char table[] =
@@ -160,14 +180,9 @@ static int add_record(at_catalog *c, const at_ingest_options *o, at_error *err)
         "INSERT INTO appends SELECT NULL, (SELECT value FROM meta WHERE key = 'append_source'),"
         " (SELECT value FROM meta WHERE key = 'append_source_kind'), min(id), count(*), ?, ?"
         " FROM images WHERE id > ?";
-    /* readers decode all of it; a data set that tells no limits has the defaults or less */
-    static const char limits[] =
-        "INSERT OR REPLACE INTO meta SELECT substr(key, 8), max(value + 0, ifnull("
-        "(SELECT value + 0 FROM meta WHERE key = substr(a.key, 8)), 268435456))"
-        " FROM meta a WHERE key IN ('append_max_pixels', 'append_max_bytes')";
     int code = at_db_exec(at_catalog_db(c), table, err);
     if (code == 0)
-        code = at_db_exec(at_catalog_db(c), limits, err);
+        code = widen_limits(c, o, err);
     return code < 0 ? code
                     : at_db_run(at_catalog_db(c), err, row, "rii", o->val_fraction,
                                 (int64_t)o->seed, at_catalog_after(c));

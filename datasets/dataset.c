@@ -57,14 +57,11 @@ static int set_meta(at_dataset *d, const char *key, const char *value, at_error 
         d->width = atoi(value);
     else if (!strcmp(key, "channels"))
         d->channels = atoi(value);
-    else if (!strcmp(key, "max_pixels"))
-        d->limits.pixels = strtoull(value, NULL, 10);
-    else if (!strcmp(key, "max_bytes"))
-        d->limits.bytes = strtoull(value, NULL, 10);
     else if (!strcmp(key, "format") &&
              (atoi(value) < OLDEST_FORMAT || atoi(value) > AT_CATALOG_FORMAT))
         return at_fail(err, AT_EINPUT, "%s: its format is %s, this program reads %d to %d", d->path,
                        value, OLDEST_FORMAT, AT_CATALOG_FORMAT);
+    at_limit_read(&d->limits, key, value);
     return 0;
 }
 
@@ -72,6 +69,7 @@ static int load_meta(at_dataset *d, at_db *db, at_error *err)
 {
     at_stmt *s = at_db_prepare(db, "SELECT key, value FROM meta", err);
     int code = s ? 1 : err->code;
+    d->limits = at_limits_before();
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
         int failed = set_meta(d, at_stmt_text(s, 0), at_stmt_text(s, 1), err);
         code = failed < 0 ? failed : 1;

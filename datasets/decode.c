@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_PIXELS = 128 << 20, DEFAULT_BYTES = 256 << 20 };
-
 const char *const at_error_reasons[] = {
 #define X(name, text) text,
     AT_REASONS(X)
@@ -76,12 +74,6 @@ const char *at_mode_text(at_mode mode)
 
 /* ---- one picture ---- */
 
-at_decode_limits at_limits_resolved(at_decode_limits limits)
-{
-    return (at_decode_limits){.pixels = limits.pixels ? limits.pixels : DEFAULT_PIXELS,
-                              .bytes = limits.bytes ? limits.bytes : DEFAULT_BYTES};
-}
-
 int at_decoding_fail(at_decoding *d, at_reason reason, const char *format, ...)
 {
     char text[200];
@@ -103,8 +95,9 @@ bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels
     if (!at_mul(width, height, d->limits.pixels, &pixels) ||
         !at_mul(pixels, (size_t)channels, SIZE_MAX / 2, &bytes) || width > INT32_MAX ||
         height > INT32_MAX) {
-        at_decoding_fail(d, AT_REASON_TOO_LARGE, "%zu x %zu is over the limit of %zu pixels", width,
-                         height, d->limits.pixels);
+        at_decoding_fail(d, AT_REASON_TOO_LARGE,
+                         "%zu x %zu is over the limit of %zu pixels, which --max-pixels raises",
+                         width, height, d->limits.pixels);
         return false;
     }
     if (!at_buffer_reserve(d->pixels, bytes)) {
@@ -131,7 +124,8 @@ static int dispatch(at_decoder *decoder, at_decoding *d)
     if (d->size == 0)
         return at_decoding_fail(d, AT_REASON_EMPTY, "0 bytes");
     if (d->size > d->limits.bytes)
-        return at_decoding_fail(d, AT_REASON_TOO_LARGE, "%zu bytes, the limit is %zu", d->size,
+        return at_decoding_fail(d, AT_REASON_TOO_LARGE,
+                                "%zu bytes, the limit is %zu, which --max-bytes raises", d->size,
                                 d->limits.bytes);
     switch (at_format_sniff(d->bytes, d->size)) {
     case AT_FORMAT_PNG:

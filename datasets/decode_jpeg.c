@@ -16,13 +16,14 @@
 
 #include <jerror.h>
 
-enum { MAX_SCANS = 500, ROWS = 8, EXIF_MARKER = JPEG_APP0 + 1 };
+enum { ROWS = 8, EXIF_MARKER = JPEG_APP0 + 1 };
 
 struct at_jpeg {
     struct jpeg_decompress_struct lib;
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
     jmp_buf jump;
+    int64_t max_scans;
     bool ended_early, broken, scans_exceeded;
     at_buffer row; /* one row of CMYK */
     char message[JMSG_LENGTH_MAX];
@@ -61,10 +62,11 @@ static void on_message(j_common_ptr lib, int level)
 static void on_progress(j_common_ptr lib)
 {
     at_jpeg *j = lib->client_data;
-    if (((j_decompress_ptr)lib)->input_scan_number <= MAX_SCANS)
+    if (((j_decompress_ptr)lib)->input_scan_number <= j->max_scans)
         return;
     j->scans_exceeded = true;
-    snprintf(j->message, sizeof j->message, "more than %d scans", MAX_SCANS);
+    snprintf(j->message, sizeof j->message, "more than %lld scans, which --max-scans raises",
+             (long long)j->max_scans);
     longjmp(j->jump, 1);
 }
 
@@ -228,6 +230,7 @@ static int failure(const at_jpeg *j, at_decoding *d)
 
 int at_jpeg_decode(at_jpeg *j, at_decoding *d)
 {
+    j->max_scans = d->limits.scans;
     j->ended_early = j->broken = j->scans_exceeded = false;
     j->message[0] = 0;
     if (setjmp(j->jump)) {

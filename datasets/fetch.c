@@ -35,7 +35,8 @@ static size_t on_data(char *data, size_t size, size_t count, void *context)
     at_buffer *b = &f->item->bytes;
     size_t bytes = size * count;
     if (bytes > f->limit - b->size) {
-        at_item_fail(f->item, AT_REASON_TOO_LARGE, "more than %zu bytes", f->limit);
+        at_item_fail(f->item, AT_REASON_TOO_LARGE, "more than %zu bytes, which --max-bytes raises",
+                     f->limit);
         return 0;
     }
     f->no_memory = !make_room(b, b->size + bytes);

@@ -243,10 +243,27 @@ int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source
     return code < 0 ? code : at_db_exec(db, "COMMIT", err);
 }
 
+/* 1 or 0; one that the data set does not tell is taken for the same. */
+static int same_limits(at_db *db, at_decode_limits limits, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db, "SELECT value = ?2 FROM meta WHERE key = ?1", err);
+    int code = s ? 0 : err->code;
+    bool same = true;
+    for (int i = 0; s && at_limit_keys[i] && code >= 0; i++) {
+        char text[AT_LIMIT_TEXT];
+        at_limit_text(&limits, i, text);
+        at_stmt_reset(s);
+        at_stmt_bind(s, "ss", at_limit_keys[i], text);
+        code = at_stmt_step(s, err);
+        same = same && (code != 1 || at_stmt_int(s, 0));
+    }
+    at_stmt_free(s);
+    return code < 0 ? code : same;
+}
+
 int at_finish_matches(at_db *db, const at_ingest_options *o, at_error *err)
 {
     char *path = realpath(o->source, NULL);
-    at_decode_limits limits = at_limits_resolved(o->limits);
     at_label_file *labels = o->labels ? at_label_file_read(o->labels, err) : NULL;
     if (o->labels && !labels) {
         free(path);
@@ -256,19 +273,17 @@ int at_finish_matches(at_db *db, const at_ingest_options *o, at_error *err)
         at_db_prepare(db,
                       "SELECT (SELECT value FROM meta WHERE key = 'source') = ?1"
                       " AND ifnull((SELECT value FROM meta WHERE key = 'labels'), '') = ?2"
-                      " AND ifnull((SELECT value + 0 FROM meta WHERE key = 'max_pixels'), ?4) = ?4"
-                      " AND ifnull((SELECT value + 0 FROM meta WHERE key = 'max_bytes'), ?5) = ?5"
                       " AND (SELECT value FROM meta WHERE key = 'seed') = CAST(?3 AS TEXT)"
-                      " AND abs((SELECT value FROM meta WHERE key = 'val_fraction') - ?6) < 1e-8",
+                      " AND abs((SELECT value FROM meta WHERE key = 'val_fraction') - ?4) < 1e-8",
                       err);
     int code = s ? 0 : err->code;
     if (s) {
-        at_stmt_bind(s, "ssiiir", path, labels ? at_label_file_hash(labels) : "", (int64_t)o->seed,
-                     (int64_t)limits.pixels, (int64_t)limits.bytes, o->val_fraction);
+        at_stmt_bind(s, "ssir", path, labels ? at_label_file_hash(labels) : "", (int64_t)o->seed,
+                     o->val_fraction);
         code = at_stmt_step(s, err);
     }
     if (code == 1)
-        code = (int)at_stmt_int(s, 0);
+        code = at_stmt_int(s, 0) ? same_limits(db, at_limits_resolved(o->limits), err) : 0;
     at_stmt_free(s);
     at_label_file_free(labels);
     free(path);

@@ -170,11 +170,15 @@ static int same_fact(struct ingest *g, const char *key, const char *value, at_er
     return code;
 }
 
-static int same_limit(struct ingest *g, const char *key, size_t limit, at_error *err)
+static int same_limits(struct ingest *g, at_error *err)
 {
-    char text[24];
-    snprintf(text, sizeof text, "%zu", limit);
-    return same_fact(g, key, text, err);
+    int code = 0;
+    for (int i = 0; at_limit_keys[i] && code == 0; i++) {
+        char text[AT_LIMIT_TEXT];
+        at_limit_text(&g->source->limits, i, text);
+        code = same_fact(g, at_limit_keys[i], text, err);
+    }
+    return code;
 }
 
 /* The source that a half-made data set was begun from must be this one. */
@@ -187,9 +191,7 @@ static int same_source(struct ingest *g, at_error *err)
     if (code == 0)
         code = same_fact(g, "source_kind", g->source->kind->name, err);
     if (code == 0)
-        code = same_limit(g, "max_pixels", g->source->limits.pixels, err);
-    if (code == 0)
-        code = same_limit(g, "max_bytes", g->source->limits.bytes, err);
+        code = same_limits(g, err);
     if (code == 0)
         code = same_fact(g, "labels",
                          g->source->labels ? at_label_file_hash(g->source->labels) : "", err);

@@ -41,8 +41,16 @@ typedef enum {
     AT_FORMAT_FOREIGN
 } at_format_id;
 enum { AT_SNIFF_BYTES = 16 }; /* as many leading bytes tell the format */
+/* ---- limits (limits.c) */
+extern const char *const at_limit_keys[]; /* of meta; NULL ends them */
+enum { AT_LIMIT_TEXT = 32 };
 /* The same with the defaults where it has 0. */
 at_decode_limits at_limits_resolved(at_decode_limits limits);
+at_decode_limits at_limits_before(void); /* of a data set that tells none */
+void at_limit_text(const at_decode_limits *limits, int i, char out[AT_LIMIT_TEXT]); /* of key i */
+/* Sets what the key, if it is one of a limit, stands for. */
+void at_limit_read(at_decode_limits *limits, const char *key, const char *text);
+void at_limits_widen(at_decode_limits *limits, const at_decode_limits *other); /* to hold both */
 /* AT_FORMAT_FOREIGN: a picture of a kind that we do not read (GIF, BMP, WebP, TIFF, ...). */
 at_format_id at_format_sniff(const void *bytes, size_t size);
 const char *at_format_text(at_format_id format); /* "png", "jpeg", "raw" */
@@ -337,8 +345,6 @@ void at_shard_unmap(at_shard *shard);
 /* ---- the catalog while it is written (catalog.c) --------------------------------------------- */
 /* 2: with bit depth, mode, looks, EXIF and views; 1 is still read. meta(format) tells. */
 #define AT_CATALOG_FORMAT    2
-#define AT_STRING_OF(macro)  AT_STRING_OF_(macro)
-#define AT_STRING_OF_(value) #value
 typedef struct at_catalog at_catalog;
 at_catalog *at_catalog_open(const char *folder,
                             at_error *err); /* made if missing; begins a transaction */

@@ -53,7 +53,8 @@ static bool promising(at_item *item, size_t size, size_t limit)
     else if (format == AT_FORMAT_FOREIGN)
         at_item_fail(item, AT_REASON_UNSUPPORTED, "a picture, but neither PNG nor JPEG");
     else if (size > limit)
-        at_item_fail(item, AT_REASON_TOO_LARGE, "%zu bytes, the limit is %zu", size, limit);
+        at_item_fail(item, AT_REASON_TOO_LARGE,
+                     "%zu bytes, the limit is %zu, which --max-bytes raises", size, limit);
     return !item->bad;
 }
 

@@ -20,8 +20,17 @@ typedef struct at_image {
     int width, height, channels; /* 1: grey, 3: RGB */
     uint8_t *pixels;             /* [H,W,C], malloc'd; at_image_fini */
 } at_image;
-typedef struct at_decode_limits {
-    size_t pixels, bytes; /* 0: 128 Mpixel, 256 MiB */
+#define AT_STRING_OF(macro)  AT_STRING_OF_(macro)
+#define AT_STRING_OF_(value) #value
+/* What is decoded unless told otherwise; a picture of more is refused as too-large or timeout. */
+#define AT_MAX_PIXELS  16777216
+#define AT_MAX_BYTES   67108864
+#define AT_MAX_SECONDS 2
+#define AT_MAX_SCANS   100
+typedef struct at_decode_limits { /* 0: the default */
+    size_t pixels, bytes;
+    double seconds; /* of a CPU's time; only an ingest, where others decode, has a hold on it */
+    int64_t scans;  /* of a progressive JPEG */
 } at_decode_limits;
 /* Why a picture was refused, as in errors(reason): truncated, not-an-image, too-large, corrupt,
  * unreadable, unsupported, empty, timeout. NULL ends the list. */
