@@ -130,6 +130,12 @@ size_t at_memory_available(bool *shared)
     return least < own ? least : own;
 }
 
+size_t at_anonymous_rss(void)
+{
+    size_t bytes = 0;
+    return read_key("/proc/self/status", "RssAnon", &bytes) ? bytes : 0;
+}
+
 size_t at_current_rss(void)
 {
     size_t bytes = 0;

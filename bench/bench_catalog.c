@@ -9,12 +9,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { PIXELS = 16, CLASSES = 256, QUERIES = 200, OPENINGS = 5 };
 
 struct place {
-    char folder[200];
+    char folder[BENCH_FOLDER];
     char *source, *dataset;
 };
 
@@ -48,18 +47,15 @@ static int write_idx(const char *folder, const char *name, const uint32_t *numbe
 
 static int make_dataset(struct place *p, size_t images, at_ingest_result *made, at_error *err)
 {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(p->folder, sizeof p->folder, "%.150s/atoll-bench-XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(p->folder)) {
-        p->folder[0] = 0;
-        return at_fail(err, AT_EIO, "cannot make a folder in %s", tmp ? tmp : "/tmp");
-    }
+    int code = bench_make_folder(p->folder, err);
+    if (code < 0)
+        return code;
     p->source = at_path_join(p->folder, "source");
     p->dataset = at_path_join(p->folder, "dataset");
     if (!p->source || !p->dataset)
         return at_nomem(err);
     uint32_t n = (uint32_t)images;
-    int code = at_make_dirs(p->source, err);
+    code = at_make_dirs(p->source, err);
     if (code == 0)
         code = write_idx(p->source, "train-images-idx3-ubyte", (uint32_t[]){0x803, n, 4, 4}, 4,
                          images, PIXELS, false, err);
@@ -158,8 +154,7 @@ at_node *at_bench_catalog(size_t images, at_error *err)
         at_node_free(result);
         result = NULL;
     }
-    if (p.folder[0])
-        at_remove_tree(p.folder, NULL);
+    bench_remove_folder(p.folder);
     free(p.source);
     free(p.dataset);
     return result;

@@ -4,7 +4,8 @@
  *
  * The floor is what memory allows: as many threads copy the same samples, one after another, into
  * buffers of a batch. A first pass over the cache checks its CRCs and brings it into memory; what
- * is timed is every pass after it. */
+ * is timed is every pass after it. Memory besides the mapped cache is told after the first pass and
+ * at the end: they are the same however many epochs lie between. */
 #include "atoll/bench.h"
 #include "atoll/cache.h"
 #include "atoll/nn.h"
@@ -17,6 +18,7 @@ enum { SHIFT = 4 };
 static const double floor_seconds = 1;
 
 typedef struct bench {
+    const at_bench_loader_options *options;
     at_cache *cache;
     int batch, threads;
     int height, width, channels;
@@ -24,6 +26,12 @@ typedef struct bench {
     float *values; /* [batch,H,W,C] */
     at_pool *pool;
 } bench;
+
+typedef struct result {
+    double rate, floor_rate, waited; /* waited: share of the time */
+    uint64_t epochs;
+    size_t anonymous_first, anonymous; /* bytes, after the first epoch and the last */
+} result;
 
 /* ---- the loader ---------------------------------------------------------------------------- */
 
@@ -45,9 +53,10 @@ static void normalise_part(void *context, size_t thread)
                         n->mean, n->deviation, b->values + begin * b->sample_bytes);
 }
 
-static int consume(const bench *b, at_loader *loader, double seconds, uint64_t *images,
-                   double *took, at_error *err)
+static int consume(const bench *b, at_loader *loader, uint64_t *images, double *took, at_error *err)
 {
+    const at_bench_loader_options *o = b->options;
+    uint64_t least = (uint64_t)at_loader_steps(loader) * (uint64_t)o->epochs, steps = 0;
     at_batch batch;
     normalising n = {.bench = b, .batch = &batch};
     at_cache_statistics(b->cache, n.mean, n.deviation);
@@ -59,7 +68,8 @@ static int consume(const bench *b, at_loader *loader, double seconds, uint64_t *
             return rc;
         at_pool_run(b->pool, (size_t)b->threads, normalise_part, &n);
         *images += batch.real;
-    } while (at_now() - begin < seconds && !at_interrupted());
+        steps++;
+    } while ((at_now() - begin < o->seconds || steps < least) && !at_interrupted());
     *took = at_now() - begin;
     return at_interrupted() ? at_fail(err, AT_EINTERRUPTED, "interrupted") : 0;
 }
@@ -75,7 +85,7 @@ static int pass_over(at_loader *loader, at_error *err)
     return 0;
 }
 
-static int time_loader(const bench *b, double seconds, double *rate, double *waited, at_error *err)
+static int time_loader(const bench *b, result *r, at_error *err)
 {
     at_loader_spec spec = {
         .cache = b->cache,
@@ -92,12 +102,15 @@ static int time_loader(const bench *b, double seconds, double *rate, double *wai
     uint64_t images;
     double took;
     int rc = pass_over(loader, err);
+    r->anonymous_first = at_anonymous_rss();
     double before = at_loader_waited(loader);
     if (!rc)
-        rc = consume(b, loader, seconds, &images, &took, err);
+        rc = consume(b, loader, &images, &took, err);
     if (!rc) {
-        *rate = (double)images / took;
-        *waited = (at_loader_waited(loader) - before) / took;
+        r->rate = (double)images / took;
+        r->waited = (at_loader_waited(loader) - before) / took;
+        r->epochs = images / b->samples;
+        r->anonymous = at_anonymous_rss();
     }
     at_loader_free(loader);
     return rc;
@@ -150,8 +163,9 @@ static int time_copies(const bench *b, double *rate, at_error *err)
 
 /* ---- the whole ----------------------------------------------------------------------------- */
 
-static at_node *describe(const bench *b, double rate, double floor_rate, double waited)
+static at_node *describe(const bench *b, const result *r)
 {
+    double rate = r->rate, floor_rate = r->floor_rate;
     at_node *n = at_node_new(AT_MAP);
     at_set_string(n, "bench", "loader");
     at_set_real(n, "images_per_second", rate);
@@ -159,40 +173,43 @@ static at_node *describe(const bench *b, double rate, double floor_rate, double 
     at_set_real(n, "of_floor", rate / floor_rate);
     at_set_real(n, "gigabytes_per_second", rate * (double)b->sample_bytes * 1e-9);
     at_set_real(n, "floor_gigabytes_per_second", floor_rate * (double)b->sample_bytes * 1e-9);
-    at_set_real(n, "waited", waited);
+    at_set_real(n, "waited", r->waited);
     at_set_int(n, "batch", b->batch);
     at_set_int(n, "threads", b->threads);
     at_set_int(n, "samples", (int64_t)b->samples);
     at_set_int(n, "sample_bytes", (int64_t)b->sample_bytes);
+    at_set_int(n, "epochs", (int64_t)r->epochs);
+    at_set_int(n, "anonymous_bytes_first_epoch", (int64_t)r->anonymous_first);
+    at_set_int(n, "anonymous_bytes", (int64_t)r->anonymous);
     at_set_int(n, "peak_rss_bytes", (int64_t)at_peak_rss());
     return n;
 }
 
-at_node *at_bench_loader(const char *cache, int batch, int threads, double seconds, at_error *err)
+at_node *at_bench_loader(const at_bench_loader_options *o, at_error *err)
 {
     at_error local;
-    double rate = 0, floor_rate = 0, waited = 0;
-    at_node *result = NULL;
+    result r = {0};
+    at_node *described = NULL;
     if (!err)
         err = &local;
-    bench b = {.batch = batch, .threads = threads > 0 ? threads : at_cpu_count()};
-    b.cache = at_cache_open_at(cache, NULL, err);
+    bench b = {
+        .options = o, .batch = o->batch, .threads = o->threads > 0 ? o->threads : at_cpu_count()};
+    b.cache = at_cache_open_at(o->cache, NULL, err);
     if (!b.cache)
         return NULL;
     at_cache_shape(b.cache, &b.height, &b.width, &b.channels);
     b.sample_bytes = (size_t)b.height * (size_t)b.width * (size_t)b.channels;
     b.samples = at_cache_count(b.cache, AT_TRAIN);
-    b.values = at_alloc_aligned((size_t)batch * b.sample_bytes * sizeof *b.values);
+    b.values = at_alloc_aligned((size_t)b.batch * b.sample_bytes * sizeof *b.values);
     if (b.samples == 0)
-        at_fail(err, AT_EINPUT, "%s has no training samples", cache);
+        at_fail(err, AT_EINPUT, "%s has no training samples", o->cache);
     else if (!b.values)
         at_nomem(err);
-    else if ((b.pool = at_pool_new(b.threads, err)) &&
-             time_loader(&b, seconds, &rate, &waited, err) == 0 &&
-             time_copies(&b, &floor_rate, err) == 0)
-        result = describe(&b, rate, floor_rate, waited);
+    else if ((b.pool = at_pool_new(b.threads, err)) && time_loader(&b, &r, err) == 0 &&
+             time_copies(&b, &r.floor_rate, err) == 0)
+        described = describe(&b, &r);
     at_pool_free(b.pool);
     at_free_aligned(b.values);
     at_cache_close(b.cache);
-    return result;
+    return described;
 }

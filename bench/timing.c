@@ -3,6 +3,7 @@
  */
 #include "timing.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,4 +89,21 @@ int bench_copy_bandwidth(int threads, double *bandwidth, at_error *err)
 double bench_floor_seconds(const at_plan_floor *floor, double bandwidth)
 {
     return floor->conv_seconds + floor->other_bytes / bandwidth;
+}
+
+int bench_make_folder(char folder[BENCH_FOLDER], at_error *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    tmp = tmp && *tmp ? tmp : "/tmp";
+    snprintf(folder, BENCH_FOLDER, "%.150s/atoll-bench-XXXXXX", tmp);
+    if (mkdtemp(folder))
+        return 0;
+    folder[0] = 0;
+    return at_fail_errno(err, errno, "cannot make a folder in %s", tmp);
+}
+
+void bench_remove_folder(const char *folder)
+{
+    if (folder[0])
+        at_remove_tree(folder, NULL);
 }

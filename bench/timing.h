@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * timing: what the benchmarks of networks share: pixels, sorted seconds, a profile, and the
- * machine's copy bandwidth.
+ * timing: what benchmarks share: pixels, sorted seconds, a profile, the machine's copy bandwidth,
+ * and a folder to work in.
  */
 #ifndef BENCH_TIMING_H
 #define BENCH_TIMING_H
@@ -22,6 +22,10 @@ int bench_profile(at_plan *plan, bench_step step, void *context, int steps, at_e
 uint8_t *bench_pixels(const at_net *net, int batch, at_rng *rng, at_error *err);
 /* Bytes read and written a second by the fastest of some plain copies with that many threads. */
 int bench_copy_bandwidth(int threads, double *bandwidth, at_error *err);
+/* Makes a new folder in $TMPDIR, or /tmp; removes it with all in it. */
+enum { BENCH_FOLDER = 200 };
+int bench_make_folder(char folder[BENCH_FOLDER], at_error *err);
+void bench_remove_folder(const char *folder); /* "": does nothing */
 /* Seconds that a plan's step takes at least, its convolutions and fully connected layers alone and
  * the others' bytes at that bandwidth. */
 double bench_floor_seconds(const at_plan_floor *floor, double bandwidth);

@@ -112,6 +112,7 @@ void at_wall_iso(char out[32]); /* 2026-11-21T10:00:00Z */
 int at_cpu_count(void);   /* of this process's cpuset */
 size_t at_peak_rss(void); /* bytes */
 size_t at_current_rss(void);
+size_t at_anonymous_rss(void); /* resident bytes besides mapped files */
 /* Bytes that this process may still take (memory_limit.c); *shared: others take from the same. */
 size_t at_memory_available(bool *shared);
 void at_host_name(char *out, size_t bytes);

@@ -18,8 +18,21 @@ typedef struct at_bench_net_options {
 at_node *at_bench_train(const at_bench_net_options *o, at_error *err);
 /* Inference alone; the model may also be a file. */
 at_node *at_bench_predict(const at_bench_net_options *o, at_error *err);
-/* One pass after another over the train split of a CACHE folder, flip and shift-crop on. */
-at_node *at_bench_loader(const char *cache, int batch, int threads, double seconds, at_error *err);
+typedef struct at_bench_ingest_options {
+    const char *source; /* as at_ingest takes it */
+    int threads;        /* 0: one a CPU of the cpuset */
+    int height, width;  /* of a cache that is filled and timed with it; 0: none */
+} at_bench_ingest_options;
+/* From the source to a data set; the floor is decoding by libjpeg and libpng alone. */
+at_node *at_bench_ingest(const at_bench_ingest_options *o, at_error *err);
+typedef struct at_bench_loader_options {
+    const char *cache; /* a folder */
+    int batch, threads; /* threads 0: one a CPU of the cpuset */
+    int epochs;         /* at least so many, and */
+    double seconds;     /* so long */
+} at_bench_loader_options;
+/* One pass after another over the train split of a cache, flip and shift-crop on. */
+at_node *at_bench_loader(const at_bench_loader_options *o, at_error *err);
 /* Makes a data set of so many images; "seconds" is that of opening it, the others those of queries. */
 at_node *at_bench_catalog(size_t images, at_error *err);
 /* Our allreduce against MPI_Allreduce for sizes from 64 KiB to 64 MiB; under mpirun; the result on rank 0, else an

@@ -18,7 +18,7 @@ declare -A may=(
 # foreign header: the folders that may include it
 foreign=(
     "sqlite3.h:base" "jansson.h:base" "yaml.h:base" "sodium.h:base coordinator"
-    "png.h:datasets" "jpeglib.h:datasets" "libexif/exif-data.h:datasets" "archive.h:datasets nn" "archive_entry.h:datasets nn" "curl/curl.h:datasets"
+    "png.h:datasets bench" "jpeglib.h:datasets bench" "libexif/exif-data.h:datasets" "archive.h:datasets nn" "archive_entry.h:datasets nn" "curl/curl.h:datasets"
     "zlib.h:datasets" "oneapi/dnnl/dnnl.h:nn" "dnnl.h:nn" "hdf5.h:nn" "onnx.pb-c.h:nn" "mpi.h:trainer bench" "uv.h:coordinator"
 )
 checked=0
