@@ -9,7 +9,7 @@
 
 typedef struct args {
     const char *source; /* of ingest, behind its name */
-    char *model, *size, *precision, *cache;
+    char *model, *size, *precision, *cache, *data;
     int64_t channels, classes, batch, threads, steps, repeats, images, epochs;
     double seconds;
     bool json, profile;
@@ -28,7 +28,8 @@ static const at_option options[] = {
     {"cache", AT_OPT_STRING, offsetof(args, cache), NULL, "loader: a folder of `atoll cache build`", "CACHE"},
     {"seconds", AT_OPT_REAL, offsetof(args, seconds), "5", "loader: how long", "S", .min = 0.1, .max = 3600},
     {"epochs", AT_OPT_INT, offsetof(args, epochs), "0", "loader: at least so many, however long", "N", .min = 0, .max = 1e6},
-    {"images", AT_OPT_INT, offsetof(args, images), "1000000", "catalog: of the data set that is made", "N", .min = 1000, .max = 1e7},
+    {"data", AT_OPT_STRING, offsetof(args, data), "", "catalog: opens and asks this one", "DATASET"},
+    {"images", AT_OPT_INT, offsetof(args, images), "1000000", "catalog: of the data set that is made, without --data", "N", .min = 1000, .max = 1e7},
     {"repeats", AT_OPT_INT, offsetof(args, repeats), "15", "allreduce: of each size", "N", .min = 1, .max = 100000},
     {"json", AT_OPT_BOOL, offsetof(args, json), "true", "print one JSON object (always)"},
     {0}};
@@ -85,7 +86,7 @@ static at_node *bench_ingest(const args *a, at_error *err)
 
 static at_node *bench_catalog(const args *a, at_error *err)
 {
-    return at_bench_catalog((size_t)a->images, err);
+    return at_bench_catalog(a->data[0] ? a->data : NULL, (size_t)a->images, err);
 }
 
 static at_node *bench_allreduce(const args *a, at_error *err)

@@ -53,6 +53,7 @@ static void print_json(const at_ingest_result *r, double rate)
     at_set_int(n, "added", (int64_t)r->added);
     at_set_real(n, "seconds", r->seconds);
     at_set_real(n, "images_per_second", rate);
+    at_set_int(n, "peak_rss_bytes", (int64_t)at_peak_rss());
     cli_print_json(n);
 }
 

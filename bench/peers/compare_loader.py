@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""atoll's loader and PyTorch's DataLoader, in turn, pair by pair. bench/peers/loader calls it."""
+"""atoll's loader and PyTorch's DataLoader, in turn, pair by pair. bench/peers/loader and
+bench/peers/data call it."""
 import argparse
 import json
 import os
@@ -58,7 +59,8 @@ def spread(values, form):
     return f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
 
 
-def report(ours, theirs):
+def rows(ours, theirs):
+    """Rows of [what, measured, goal, met]."""
     rates = [r["images_per_second"] for r in ours]
     floors = [r["of_floor"] for r in ours]
     ratios = [a / b["images_per_second"] for a, b in zip(rates, theirs)]
@@ -66,12 +68,13 @@ def report(ours, theirs):
     goals = [min(IMAGES_GOAL, FLOOR_GOAL * r["floor_images_per_second"]) for r in ours]
     speed_met = statistics.median(a / b for a, b in zip(rates, goals)) >= 1
     met = {True: "met", False: "missed"}
-    print("| what | measured | goal |  |\n|---|---|---|---|")
-    print(f"| atoll's loader, images/s | {spread(rates, '.0f')}; {spread(floors, '.2f')} of memcpy's "
-          f"bytes | ≥ {IMAGES_GOAL}, or {FLOOR_GOAL} of memcpy | {met[speed_met]} |")
-    print(f"| against DataLoader over memory, {statistics.median(r['images_per_second'] for r in theirs):.0f}"
-          f" images/s | {spread(ratios, '.1f')}× | ≥ {RATIO_GOAL}× | "
-          f"{met[statistics.median(ratios) >= RATIO_GOAL]} |")
+    peer = statistics.median(r["images_per_second"] for r in theirs)
+    return [["atoll's loader, images/s",
+             f"{spread(rates, ',.0f')}; {spread(floors, '.2f')} of memcpy's bytes",
+             f"≥ {IMAGES_GOAL:,}, or {FLOOR_GOAL} of memcpy", met[speed_met]],
+            [f"the loader against DataLoader over memory, {peer:,.0f} images/s",
+             f"{spread(ratios, '.1f')}×", f"≥ {RATIO_GOAL}×",
+             met[statistics.median(ratios) >= RATIO_GOAL]]]
 
 
 def main():
@@ -86,7 +89,10 @@ def main():
     if not os.access(o.atoll, os.X_OK):
         sys.exit(f"bench/peers/loader: there is no program {o.atoll}: scripts/setup builds it")
     with tempfile.TemporaryDirectory() as folder:
-        report(*measure(o, o.cache or make_cache(o.atoll, folder)))
+        table = rows(*measure(o, o.cache or make_cache(o.atoll, folder)))
+    print("| what | measured | goal |  |\n|---|---|---|---|")
+    print("\n".join("| " + " | ".join(row) + " |" for row in table))
 
 
-main()
+if __name__ == "__main__":
+    main()

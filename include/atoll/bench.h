@@ -33,8 +33,9 @@ typedef struct at_bench_loader_options {
 } at_bench_loader_options;
 /* One pass after another over the train split of a cache, flip and shift-crop on. */
 at_node *at_bench_loader(const at_bench_loader_options *o, at_error *err);
-/* Makes a data set of so many images; "seconds" is that of opening it, the others those of queries. */
-at_node *at_bench_catalog(size_t images, at_error *err);
+/* Opens and asks a data set, or, NULL, one of so many images that is made first; "seconds" is that of opening it, the
+ * others those of queries. */
+at_node *at_bench_catalog(const char *dataset, size_t images, at_error *err);
 /* Our allreduce against MPI_Allreduce for sizes from 64 KiB to 64 MiB; under mpirun; the result on rank 0, else an
  * empty object. */
 at_node *at_bench_allreduce(int repeats, at_error *err);
