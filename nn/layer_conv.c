@@ -147,7 +147,8 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
     conv_state *s = op->state;
     const nn_conv_attrs *a = op->row->attrs;
     bool first = which == FORWARD;
-    plan_life life = first ? LIVES_FORWARD : LIVES_BACKWARD;
+    static const plan_life lives[] = {LIVES_FORWARD, LIVES_FOR_INPUTS, LIVES_FOR_PARAMS};
+    plan_life life = lives[which];
     dnn_conv_spec spec = {.direction = direction,
                           .bias = (a->bias && which != DATA) || op->norm,
                           .sum = first && op->adds_input,

@@ -178,10 +178,10 @@ static int build(plan_op *op, at_error *err)
     }
     op->backward = op->out->wants_grad ? backward : NULL;
     if (op->trains &&
-        !(s->weights = make(op, DNN_BACKWARD_WEIGHTS, &s->scratch[1], LIVES_BACKWARD, err)))
+        !(s->weights = make(op, DNN_BACKWARD_WEIGHTS, &s->scratch[1], LIVES_FOR_PARAMS, err)))
         return AT_EFAIL;
     if (op->in[0]->wants_grad &&
-        !(s->data = make(op, DNN_BACKWARD_DATA, &s->scratch[2], LIVES_BACKWARD, err)))
+        !(s->data = make(op, DNN_BACKWARD_DATA, &s->scratch[2], LIVES_FOR_INPUTS, err)))
         return AT_EFAIL;
     return 0;
 }

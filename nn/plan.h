@@ -5,7 +5,8 @@
  * the layout of its output, says which values backward needs and asks for buffers. Then
  * plan_memory.c gives every tensor, gradient and buffer a place in one arena, where two share bytes
  * when their lives do not meet; then bind() hands the final addresses to primitives. A step only
- * runs forward() and backward(). Time, for lives: op i runs forward at i and backward at 2*ops-1-i.
+ * runs forward() and backward(). Time, for lives: op i runs forward at i; backward, the ops in
+ * reverse, takes two moments each: one for the parameters' gradients, the next for the inputs'.
  *
  * Layouts: a tensor is [N][blocks][H*W][lanes] with blocks = ceil(C/lanes). lanes 8 or 16 are
  * oneDNN's nChw8c and nChw16c (channels beyond C are kept zero), lanes == C is NHWC, 1 is NCHW.
@@ -71,7 +72,15 @@ struct plan_op {
 };
 
 /* When a buffer is needed, by the op that asks for it. */
-typedef enum { LIVES_FORWARD, LIVES_BACKWARD, LIVES_BOTH, LIVES_ALWAYS } plan_life;
+typedef enum {
+    LIVES_FORWARD,
+    LIVES_BACKWARD,
+    LIVES_FOR_PARAMS, /* the first moment of backward */
+    LIVES_FOR_INPUTS, /* the second */
+    LIVES_BOTH,
+    LIVES_ALWAYS,
+    PLAN_LIVES
+} plan_life;
 typedef struct plan_buffer {
     void **to;
     size_t bytes, offset;
@@ -97,6 +106,9 @@ struct at_plan {
     const at_plan_input *input; /* of the step that runs */
     at_plan_stats *stats;
 };
+
+/* When op's backward begins; without training its forward. */
+int plan_back(const plan_op *op);
 
 /* ---- for build() ---------------------------------------------------------------------------- */
 /* *to points to `bytes` of the arena from bind() on; the contents live as long as `life` says. */

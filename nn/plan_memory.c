@@ -13,11 +13,6 @@
 
 enum { ALIGN = 128, HUGE_PAGE = 2 << 20 };
 
-static int back_of(const at_plan *p, const plan_op *op)
-{
-    return 2 * p->op_count - 1 - op->index;
-}
-
 static plan_tensor *value_root(plan_tensor *t)
 {
     while (t->value_of)
@@ -52,14 +47,14 @@ static int until_of(const at_plan *p, const plan_tensor *t)
 {
     int until = t->producer->index;
     if (p->options.training && t->producer->keeps_output)
-        until = back_of(p, t->producer);
+        until = plan_back(t->producer) + 1;
     for (int i = 0; i < p->op_count; i++) {
         const plan_op *op = &p->ops[i];
         for (int k = 0; k < op->input_count && !op->absorbed; k++) {
             if (op->in[k] != t)
                 continue;
             bool keeps = op->keeps_input && !(op->adds_input && k == 1);
-            int last = p->options.training && keeps ? back_of(p, op) : op->index;
+            int last = p->options.training && keeps ? plan_back(op) + 1 : op->index;
             until = until > last ? until : last;
         }
     }
@@ -90,8 +85,8 @@ static void collect(at_plan *p, plan_buffer *of)
         if (!p->options.training || !t->wants_grad)
             continue;
         plan_buffer grad = {.bytes = value.bytes,
-                            .from = back_of(p, t->consumer),
-                            .until = back_of(p, t->producer)};
+                            .from = plan_back(t->consumer),
+                            .until = plan_back(t->producer) + 1};
         join(&of[2 * (grad_root(t) - p->tensors) + 1], grad);
     }
     for (int i = 0; i < p->op_count; i++) {

@@ -13,6 +13,12 @@
 
 enum { WORTH_WAKING = 64 << 10 }; /* bytes */
 
+int plan_back(const plan_op *op)
+{
+    int n = op->plan->op_count;
+    return op->plan->options.training ? n + 2 * (n - 1 - op->index) : op->index;
+}
+
 int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *err)
 {
     at_plan *p = op->plan;
@@ -24,17 +30,16 @@ int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *er
         p->buffers = grown;
         p->buffer_capacity = capacity;
     }
-    int back = p->options.training ? 2 * p->op_count - 1 - op->index : op->index;
-    const int from[] = {[LIVES_FORWARD] = op->index,
-                        [LIVES_BACKWARD] = back,
-                        [LIVES_BOTH] = op->index,
-                        [LIVES_ALWAYS] = 0};
-    const int until[] = {[LIVES_FORWARD] = op->index,
-                         [LIVES_BACKWARD] = back,
-                         [LIVES_BOTH] = back,
-                         [LIVES_ALWAYS] = 2 * p->op_count};
-    p->buffers[p->buffer_count++] =
-        (plan_buffer){.to = to, .bytes = bytes, .from = from[life], .until = until[life]};
+    int forth = op->index, back = plan_back(op);
+    const struct {
+        int from, until;
+    } lives[PLAN_LIVES] = {
+        [LIVES_FORWARD] = {forth, forth},  [LIVES_BACKWARD] = {back, back + 1},
+        [LIVES_FOR_PARAMS] = {back, back}, [LIVES_FOR_INPUTS] = {back + 1, back + 1},
+        [LIVES_BOTH] = {forth, back + 1},  [LIVES_ALWAYS] = {0, 3 * p->op_count},
+    };
+    p->buffers[p->buffer_count++] = (plan_buffer){
+        .to = to, .bytes = bytes, .from = lives[life].from, .until = lives[life].until};
     return 0;
 }
 

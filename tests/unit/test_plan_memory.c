@@ -31,7 +31,7 @@ static void test_arena(void **state)
         for (int i = 0; i < 60; i++)
             assert_int_equal(plan_want(&ops[at_rng_below(&rng, 30)], &places[i],
                                        1 + at_rng_below(&rng, 5000),
-                                       (plan_life)at_rng_below(&rng, 4), NULL),
+                                       (plan_life)at_rng_below(&rng, PLAN_LIVES), NULL),
                              0);
         p.op_count = 0; /* no tensors beside the buffers */
         assert_int_equal(plan_memory(&p, NULL), 0);
