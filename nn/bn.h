@@ -13,6 +13,7 @@ typedef struct bn_state {
     double *sums;                      /* [threads][2][padded], and one for the count */
     double count;                      /* values a channel, of all ranks where synchronised */
     nn_view view;                      /* of the step that runs */
+    void *y;                           /* what it writes: the output, or that once more */
     /* Of a sum whose addend has another layout: the addend, then its gradient, in x's layout. */
     void *addend, *gradient;
 } bn_state;

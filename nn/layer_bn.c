@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * bn: batch normalisation (Ioffe and Szegedy 2015) with PyTorch's semantics: the batch's biased
  * variance normalises, the unbiased one goes into the moving variance. An activation behind it is
- * done in the same passes; backward computes its input again from x, so nothing but x is kept.
+ * done in the same passes; backward computes its input again from x, so nothing but x is kept; for the convolution behind it
+ * it may make y again (plan_remake.c).
  *
  *     y = act(x*a + b),  a = gamma*inv,  b = beta - mean*a,  inv = 1/sqrt(variance + eps)
  *     g = dy * act'(x*a + b),  dbeta = sum g,  dgamma = inv * sum g*(x-mean)
@@ -157,8 +158,20 @@ static void affine_part(void *context, int64_t begin, int64_t end, int thread)
     (void)thread;
     const plan_op *op = context;
     const bn_state *s = op->state;
-    op->plan->kernels->affine(&s->view, op->in[0]->data, op->out->data, s->a, s->b, op->activation,
-                              begin, end);
+    op->plan->kernels->affine(&s->view, op->in[0]->data, s->y, s->a, s->b, op->activation, begin,
+                              end);
+}
+
+static void normalise(plan_op *op, void *y)
+{
+    bn_state *s = op->state;
+    s->y = y;
+    bn_for_planes(op, affine_part);
+}
+
+static void remake(plan_op *op)
+{
+    normalise(op, op->out->again);
 }
 
 static int take_statistics(plan_op *op, at_error *err)
@@ -190,7 +203,7 @@ static int forward(plan_op *op, at_error *err)
     if (op->adds_input)
         bn_sum_forward(op);
     else
-        bn_for_planes(op, affine_part);
+        normalise(op, op->out->data);
     plan_activation_padding(op, op->activation);
     return 0;
 }
@@ -276,6 +289,8 @@ static int build(plan_op *op, at_error *err)
     op->value_in_place = !op->out->wants_grad;
     op->backward = op->out->wants_grad ? backward : NULL;
     op->keeps_input = op->grad_in_place = true;
+    bool cheap = op->activation == NN_IDENTITY || op->activation == NN_RELU;
+    op->remake = cheap && !op->adds_input ? remake : NULL;
     return op->adds_input ? bn_sum_build(op, err) : 0;
 }
 

@@ -102,6 +102,7 @@ static int bind(plan_op *op, at_error *err)
     const float *kernel = s->weights.kernel ? s->weights.kernel : plan_param(op, 0);
     conv_memory m = {in->data, kernel, s->weights.bias, out->data};
     int status = conv_pass_bind(&s->passes[FORWARD], &m, err);
+    m.src = plan_kept(op);
     m.dst = out->grad;
     if (!status && conv_pass_made(&s->passes[WEIGHTS])) {
         m.weights = plan_param_grad(op, 0);
@@ -199,7 +200,7 @@ static int build(plan_op *op, at_error *err)
     op->bind = bind;
     op->forward = forward;
     op->measure = measure;
-    op->keeps_input = op->trains;
+    op->keeps_input = op->reads_again = op->trains;
     int status = add_pass(op, FORWARD, DNN_FORWARD, err);
     if (status)
         return status;

@@ -179,6 +179,7 @@ static int compile(at_plan *p, at_error *err)
     for (int i = 0; i < p->op_count; i++)
         if (!plan_lanes(&p->tensors[i]))
             plan_set_lanes(&p->tensors[i], p->tensors[i].shape.c);
+    plan_remake(p);
     if (p->options.training)
         status = share_gradients(p, err);
     if (!status)
@@ -311,6 +312,8 @@ static int run_backward(at_plan *p, at_error *err)
         if (!op->backward || op->absorbed)
             continue;
         double start = p->profiling ? at_now() : 0;
+        if (op->in[0] && op->in[0]->remade)
+            op->in[0]->producer->remake(op->in[0]->producer);
         status = op->backward(op, err);
         add_gradients(op);
         if (p->profiling)

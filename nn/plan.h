@@ -39,7 +39,8 @@ struct plan_tensor {
     float scale[NN_CHANNELS], offset[NN_CHANNELS];
     bool no_value;                   /* nobody reads it from memory */
     plan_tensor *value_of, *grad_of; /* shares that tensor's memory; NULL: its own */
-    void *data, *grad;
+    bool remade;                     /* backward does not find it kept, but in `again` */
+    void *data, *grad, *again;
 };
 
 struct plan_op {
@@ -64,6 +65,9 @@ struct plan_op {
     int (*backward)(plan_op *op, at_error *err);
     /* The floor of a convolution: seconds of its primitives alone. */
     int (*measure)(plan_op *op, double *seconds, at_error *err);
+    /* Writes the output once more, to out->again; NULL: it cannot, or not cheaply (plan_remake.c). */
+    void (*remake)(plan_op *op);
+    bool reads_again; /* the value that backward needs of in[0] may be a remade one: plan_kept() */
     /* Where backward writes, NULL: not wanted. Not in[i]->grad where another op wrote that before.
      */
     void *in_grad[NN_INPUTS];
@@ -158,6 +162,11 @@ bool plan_activation_from_output(nn_activation act);
 void plan_activation_back(const plan_op *op);
 int plan_activation_build(plan_op *op, at_error *err);
 double plan_activation_bytes(const plan_op *op);
+
+/* ---- plan_remake.c: values that backward makes again -------------------------------------------- */
+void plan_remake(at_plan *p); /* decides; behind all build() */
+/* Where op's backward finds the value of in[0]. */
+const void *plan_kept(const plan_op *op);
 
 /* ---- plan_memory.c -------------------------------------------------------------------------- */
 int plan_memory(at_plan *p, at_error *err);

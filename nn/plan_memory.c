@@ -4,7 +4,8 @@
  * Each gets a life [from, until] in the plan's time (plan.h). The largest are placed first, each at
  * the lowest offset where it meets none that lives at the same time; so a layer's scratch memory,
  * values that backward does not need and gradients that were passed on share bytes. Where an op may
- * work in place, its output joins its input's memory and the two lives become one.
+ * work in place, its output joins its input's memory and the two lives become one. A remade value
+ * has two lives and two places.
  */
 #include "plan.h"
 
@@ -53,7 +54,7 @@ static int until_of(const at_plan *p, const plan_tensor *t)
         for (int k = 0; k < op->input_count && !op->absorbed; k++) {
             if (op->in[k] != t)
                 continue;
-            bool keeps = op->keeps_input && !(op->adds_input && k == 1);
+            bool keeps = op->keeps_input && !(op->adds_input && k == 1) && !t->remade;
             int last = p->options.training && keeps ? plan_back(op) + 1 : op->index;
             until = until > last ? until : last;
         }
@@ -72,7 +73,7 @@ static void join(plan_buffer *to, plan_buffer from)
     to->until = to->until > from.until ? to->until : from.until;
 }
 
-/* One buffer a root: values at [2*i], gradients at [2*i+1]. */
+/* One buffer a root: values at [3*i], gradients at [3*i+1]; at [3*i+2] values that are remade. */
 static void collect(at_plan *p, plan_buffer *of)
 {
     for (int i = 0; i < p->op_count; i++) {
@@ -81,17 +82,21 @@ static void collect(at_plan *p, plan_buffer *of)
             continue;
         plan_buffer value = {
             .bytes = plan_tensor_bytes(p, t), .from = t->producer->index, .until = until_of(p, t)};
-        join(&of[2 * (value_root(t) - p->tensors)], value);
+        join(&of[3 * (value_root(t) - p->tensors)], value);
+        int again = plan_back(t->consumer);
+        if (t->remade)
+            of[3 * i + 2] = (plan_buffer){.bytes = value.bytes, .from = again, .until = again};
         if (!p->options.training || !t->wants_grad)
             continue;
         plan_buffer grad = {.bytes = value.bytes,
                             .from = plan_back(t->consumer),
                             .until = plan_back(t->producer) + 1};
-        join(&of[2 * (grad_root(t) - p->tensors) + 1], grad);
+        join(&of[3 * (grad_root(t) - p->tensors) + 1], grad);
     }
     for (int i = 0; i < p->op_count; i++) {
-        of[2 * i].to = &p->tensors[i].data;
-        of[2 * i + 1].to = &p->tensors[i].grad;
+        of[3 * i].to = &p->tensors[i].data;
+        of[3 * i + 1].to = &p->tensors[i].grad;
+        of[3 * i + 2].to = &p->tensors[i].again;
     }
 }
 
@@ -162,7 +167,7 @@ static void hand_out(at_plan *p, plan_buffer *const *order, size_t n)
 
 int plan_memory(at_plan *p, at_error *err)
 {
-    size_t tensors = 2 * (size_t)p->op_count, most = tensors + p->buffer_count, n = 0;
+    size_t tensors = 3 * (size_t)p->op_count, most = tensors + p->buffer_count, n = 0;
     plan_buffer *of = calloc(tensors, sizeof *of);
     plan_buffer **order = calloc(most, sizeof *order), **placed = calloc(most, sizeof *placed);
     int status = AT_ENOMEM;
