@@ -54,8 +54,13 @@ static int code_of(int status)
     }
 }
 
+/* SQLite's "disk I/O error" alone does not tell that the disk is full. */
 static int fail(const at_db *db, int status, at_error *err)
 {
+    int kind = status & 0xFF, number = sqlite3_system_errno(db->handle);
+    if (number && (kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN))
+        return at_fail(err, code_of(status), "%s: %s (%s)", db->path, sqlite3_errmsg(db->handle),
+                       strerror(number));
     return at_fail(err, code_of(status), "%s: %s", db->path, sqlite3_errmsg(db->handle));
 }
 

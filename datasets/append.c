@@ -73,6 +73,8 @@ static int publish_ready(const char *copy, const char *catalog, at_error *err)
     code = code < 0 ? code : s ? 0 : err->code;
     at_stmt_free(s);
     at_db_close(db);
+    if (code == 0 && !marked)
+        code = at_settle_catalog(copy, err);
     if (code == 0 && !marked && rename(copy, catalog))
         code = at_fail_errno(err, errno, "cannot rename %s to %s", copy, catalog);
     return code;
@@ -197,6 +199,30 @@ int at_append_record(at_catalog *c, const at_ingest_options *o, at_error *err)
     if (code >= 0 && any)
         code = add_record(c, o, err);
     return code < 0 ? code : 0;
+}
+
+/* Errors count: they may have come, or have been mended. */
+int at_append_is_news(at_catalog *c, const char *dataset, at_error *err)
+{
+    static const char sql[] =
+        "SELECT EXISTS(SELECT 1 FROM images WHERE id > ?)"
+        " OR EXISTS(SELECT * FROM main.errors EXCEPT SELECT * FROM before.errors)"
+        " OR EXISTS(SELECT * FROM before.errors EXCEPT SELECT * FROM main.errors)";
+    at_db *db = at_catalog_db(c);
+    char *path = at_path_join(dataset, "catalog.db");
+    int code = path ? at_db_run(db, err, "ATTACH ? AS before", "s", path) : at_nomem(err);
+    free(path);
+    if (code < 0)
+        return code;
+    at_stmt *s = at_db_prepare(db, sql, err);
+    if (s)
+        at_stmt_bind(s, "i", at_catalog_after(c));
+    code = s ? at_stmt_step(s, err) : err->code;
+    if (code == 1)
+        code = (int)at_stmt_int(s, 0);
+    at_stmt_free(s);
+    int detached = at_db_exec(db, "DETACH before", code < 0 ? NULL : err);
+    return code < 0 ? code : detached < 0 ? detached : code;
 }
 
 int at_append_unmark(at_catalog *c, at_error *err)

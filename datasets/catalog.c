@@ -5,7 +5,8 @@
  * paths is stored once. The tables are plain enough for any SQLite client; their comments lie in
  * the file. A commit first syncs the shard, then commits the rows together with the shard's length:
  * whatever the catalog counts is on disk, and what a killed ingest wrote beyond is cut off by the
- * next. Until the end images(label) counts classes in the order of their appearance (labels.c
+ * next. No page keeps bytes of rows that are gone (secure_delete): the file's bytes depend on what was
+ * put in, not on how often that was stopped. Until the end images(label) counts classes in the order of their appearance (labels.c
  * renumbers). */
 #include "internal.h"
 
@@ -257,7 +258,7 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
     }
     c->db = at_db_open(path, AT_DB_CREATE, err);
     if (!c->db || check_format(c, path, err) < 0 ||
-        at_db_exec(c->db, "PRAGMA cache_size = -131072", err) < 0 ||
+        at_db_exec(c->db, "PRAGMA cache_size = -131072; PRAGMA secure_delete = ON", err) < 0 ||
         at_db_exec(c->db, schema, err) < 0 || at_catalog_add_views(c->db, err) < 0 ||
         !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0 ||
         at_db_exec(c->db, "BEGIN", err) < 0)

@@ -186,6 +186,18 @@ static int set_origin(at_catalog *c, const at_ingest_options *o, at_error *err)
     return code < 0 ? code : at_catalog_set_meta(c, "seed", seed, err);
 }
 
+/* Where rows lie in the file tells how often they were changed, in how many runs: those of meta are
+ * laid anew. */
+static int settle_meta(at_db *db, at_error *err)
+{
+    return at_db_exec(db,
+                      "CREATE TEMP TABLE facts AS SELECT * FROM meta;"
+                      "DELETE FROM meta;"
+                      "INSERT INTO meta SELECT * FROM facts ORDER BY key;"
+                      "DROP TABLE facts",
+                      err);
+}
+
 static int set_facts(at_catalog *c, const at_ingest_options *o, at_error *err)
 {
     int code = at_catalog_set_meta(c, "format", AT_STRING_OF(AT_CATALOG_FORMAT), err);
@@ -195,7 +207,9 @@ static int set_facts(at_catalog *c, const at_ingest_options *o, at_error *err)
         code = at_catalog_after(c) ? at_append_record(c, o, err) : set_origin(c, o, err);
     if (code == 0)
         code = at_db_exec(at_catalog_db(c), "DELETE FROM meta WHERE key LIKE 'resume%'", err);
-    return code < 0 ? code : at_catalog_set_meta(c, "complete", "1", err);
+    if (code == 0)
+        code = at_catalog_set_meta(c, "complete", "1", err);
+    return code < 0 ? code : settle_meta(at_catalog_db(c), err);
 }
 
 /* ---- all of it ---- */

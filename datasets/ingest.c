@@ -249,11 +249,14 @@ static int drop_empty_shard(const struct ingest *g, at_error *err)
 }
 
 /* From <out>.partial to <out>. The catalog leaves WAL mode: then it can be read from a read-only
- * folder. */
+ * folder. An append that brought nothing, e.g. that was killed behind its last step and is run again,
+ * leaves the data set's catalog as it is. */
 static int publish(struct ingest *g, at_error *err)
 {
     int code = drop_empty_shard(g, err);
-    if (code == 0 && g->options->append)
+    int news = code < 0 || !g->options->append ? 1 : at_append_is_news(g->catalog, g->out, err);
+    code = news < 0 ? news : code;
+    if (code == 0 && g->options->append && news)
         code = at_append_unmark(g->catalog, err);
     if (code == 0)
         code = at_db_exec(at_catalog_db(g->catalog), "PRAGMA journal_mode = DELETE", err);
@@ -263,8 +266,9 @@ static int publish(struct ingest *g, at_error *err)
         code = at_sync_path(g->shards_folder, err);
     if (code < 0)
         return code;
-    return g->options->append ? at_publish_catalog(g->partial, g->out, err)
-                              : at_publish_folder(g->partial, g->out, err);
+    return !news                ? at_publish_nothing(g->partial, g->out, err)
+           : g->options->append ? at_publish_catalog(g->partial, g->out, err)
+                                : at_publish_folder(g->partial, g->out, err);
 }
 
 /* ---- the whole ---- */

@@ -388,6 +388,9 @@ int at_append_meet(at_db *db, const at_item *item, int64_t id, at_error *err);
 /* What was split by fraction and seed: a content is not on both sides. */
 int at_append_keep_copies_together(at_catalog *c, const at_ingest_options *o, at_error *err);
 int at_append_record(at_catalog *c, const at_ingest_options *o, at_error *err);
+/* 1: the catalog tells of images or errors that the data set's does not, 0: of none, negative: error.
+ */
+int at_append_is_news(at_catalog *c, const char *dataset, at_error *err);
 /* What tells the catalog from a data set's goes: nothing is left to do but to publish it. */
 int at_append_unmark(at_catalog *c, at_error *err);
 /* ---- the last step (publish.c) --------------------------------------------------------------- */
@@ -395,6 +398,10 @@ int at_append_unmark(at_catalog *c, at_error *err);
 int at_publish_folder(const char *partial, const char *out, at_error *err);
 /* The folder's catalog becomes the data set's; the folder goes. */
 int at_publish_catalog(const char *partial, const char *dataset, at_error *err);
+/* The data set's catalog stays; the folder goes. */
+int at_publish_nothing(const char *partial, const char *dataset, at_error *err);
+/* Makes the bytes of a finished catalog, which nobody has open, independent of the number of runs. */
+int at_settle_catalog(const char *path, at_error *err);
 int at_sync_path(const char *path, at_error *err); /* a file's or folder's fsync */
 
 /* ---- where every image lies (dataset_index.c, dataset.c) ------------------------------------- */

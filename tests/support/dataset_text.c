@@ -2,8 +2,9 @@
  * A data set as text. */
 #include "dataset_text.h"
 
-#include <atoll/base.h>
+#include "../../datasets/internal.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +71,41 @@ char *dataset_text(const char *dataset)
     at_text out = {0};
     add_tables(dataset, &out);
     add_shards(dataset, &out);
+    assert_false(out.failed);
+    return out.data;
+}
+
+static int not_dots(const struct dirent *e)
+{
+    return strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+}
+
+static void add_files(const char *folder, const char *name, at_text *out)
+{
+    struct dirent **entries;
+    int n = scandir(folder, &entries, not_dots, alphasort);
+    assert_true(n >= 0);
+    for (int i = 0; i < n; i++) {
+        char *path = at_path_join(folder, entries[i]->d_name), hash[65];
+        char *inner = at_format("%s%s%s", name, *name ? "/" : "", entries[i]->d_name);
+        uint64_t bytes;
+        if (at_dir_exists(path)) {
+            add_files(path, inner, out);
+        } else {
+            assert_int_equal(at_file_sha256(path, hash, &bytes, NULL), 0);
+            at_text_add(out, "%s: %llu bytes %s\n", inner, (unsigned long long)bytes, hash);
+        }
+        free(path);
+        free(inner);
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+char *dataset_files(const char *dataset)
+{
+    at_text out = {0};
+    add_files(dataset, "", &out);
     assert_false(out.failed);
     return out.data;
 }

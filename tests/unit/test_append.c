@@ -338,7 +338,7 @@ static void test_killed_at_any_moment(void **state)
     if (append(p, p->file, 0.1, false, &r, &err))
         fail_msg("%s", err.message);
     assert_int_equal(r.added, NEW);
-    char *wanted = dataset_text(p->out), *new = hash_of(p);
+    char *wanted = dataset_files(p->out), *new = hash_of(p);
     double seconds = r.seconds < 0.9 ? r.seconds : 0.9;
     at_rng rng = at_rng_stream(1, "kill", 0);
     int kills = 0, ends = 0, between = 0;
@@ -357,7 +357,7 @@ static void test_killed_at_any_moment(void **state)
         ends += end;
         if (!end)
             continue;
-        char *got = dataset_text(p->out);
+        char *got = dataset_files(p->out);
         same_text(got, wanted);
         free(got);
         assert_int_equal(scratch_count(p->out), 3);
