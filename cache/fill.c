@@ -88,6 +88,7 @@ static int fit_batch(const filling *f, size_t b, size_t n, uint8_t *batch, at_er
     at_decoder *decoder = at_decoder_new();
     if (!decoder)
         return at_nomem(err);
+    at_decoder_reduce(decoder, (at_reduction){f->plan->height, f->plan->width, 0});
     int rc = 0;
     for (size_t i = 0; i < n && !rc && !atomic_load(&f->stop); i++) {
         if (at_interrupted())

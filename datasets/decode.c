@@ -20,6 +20,7 @@ struct at_decoder {
     at_jpeg *jpeg; /* made with the first JPEG */
     at_buffer pixels;
     at_buffer turned; /* takes turns with pixels where a picture is not stored upright */
+    at_reduction reduction;
     at_stored stored;
 };
 
@@ -85,15 +86,35 @@ int at_decoding_fail(at_decoding *d, at_reason reason, const char *format, ...)
     return at_fail(d->err, AT_EINPUT, "%s: %s", at_error_reasons[reason], text);
 }
 
-bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels)
+static size_t part_of(size_t side, unsigned part)
+{
+    return side / part + (side % part != 0);
+}
+
+unsigned at_decoding_part(const at_decoding *d, size_t width, size_t height)
+{
+    const at_reduction *r = &d->reduction;
+    size_t pixels, wide = (size_t)r->width, high = (size_t)r->height;
+    if (!wide || !high || !at_mul(width, height, SIZE_MAX, &pixels) || pixels <= r->over)
+        return 1;
+    if (d->orientation > 4) /* it lies on its side */
+        wide = (size_t)r->height, high = (size_t)r->width;
+    unsigned part = 8;
+    while (part > 1 && (part_of(width, part) < wide || part_of(height, part) < high))
+        part /= 2;
+    return part;
+}
+
+bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels, unsigned part)
 {
     size_t pixels, bytes;
     if (width == 0 || height == 0) {
         at_decoding_fail(d, AT_REASON_CORRUPT, "the picture is %zu x %zu", width, height);
         return false;
     }
+    size_t wide = part_of(width, part), high = part_of(height, part);
     if (!at_mul(width, height, d->limits.pixels, &pixels) ||
-        !at_mul(pixels, (size_t)channels, SIZE_MAX / 2, &bytes) || width > INT32_MAX ||
+        !at_mul(wide * high, (size_t)channels, SIZE_MAX / 2, &bytes) || width > INT32_MAX ||
         height > INT32_MAX) {
         at_decoding_fail(d, AT_REASON_TOO_LARGE,
                          "%zu x %zu is over the limit of %zu pixels, which --max-pixels raises",
@@ -105,10 +126,10 @@ bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels
         return false;
     }
     d->pixels->size = bytes;
-    *d->image = (at_image){.width = (int)width,
-                           .height = (int)height,
-                           .channels = channels,
-                           .pixels = d->pixels->data};
+    d->stored.width = (int)width;
+    d->stored.height = (int)height;
+    *d->image = (at_image){
+        .width = (int)wide, .height = (int)high, .channels = channels, .pixels = d->pixels->data};
     return true;
 }
 
@@ -153,6 +174,11 @@ static int make_upright(at_decoder *decoder, at_decoding *d)
     at_image upright = {.pixels = decoder->turned.data};
     at_image_turn(d->image, d->orientation, &upright);
     *d->image = upright;
+    if (d->orientation > 4) {
+        int width = d->stored.width;
+        d->stored.width = d->stored.height;
+        d->stored.height = width;
+    }
     decoder->turned.size = stored.size;
     decoder->pixels = decoder->turned;
     decoder->turned = stored;
@@ -166,6 +192,7 @@ int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
     at_decoding d = {.bytes = bytes,
                      .size = size,
                      .limits = at_limits_resolved(limits ? *limits : (at_decode_limits){0}),
+                     .reduction = decoder->reduction,
                      .pixels = &decoder->pixels,
                      .image = view,
                      .orientation = 1,
@@ -181,6 +208,11 @@ int at_decoder_decode(at_decoder *decoder, const void *bytes, size_t size,
     if (reason)
         *reason = code < 0 ? at_error_reasons[d.reason] : NULL;
     return code;
+}
+
+void at_decoder_reduce(at_decoder *d, at_reduction reduction)
+{
+    d->reduction = reduction;
 }
 
 at_stored at_decoder_stored(const at_decoder *d)
@@ -247,12 +279,13 @@ int at_raw_decode(at_decoding *d)
     if (at_mul(width, height, d->limits.pixels, &wanted) && there / channels < wanted)
         return at_decoding_fail(d, AT_REASON_TRUNCATED, "%zu bytes of %zu x %zu pixels", there,
                                 width, height);
-    if (!at_decoding_begin(d, width, height, (int)channels))
+    if (!at_decoding_begin(d, width, height, (int)channels, 1))
         return AT_EINPUT;
     if (there > d->pixels->size)
         return at_decoding_fail(d, AT_REASON_CORRUPT, "%zu bytes too many",
                                 there - d->pixels->size);
-    d->stored = (at_stored){channels == 1 ? AT_MODE_GREY : AT_MODE_RGB, 8};
+    d->stored.mode = channels == 1 ? AT_MODE_GREY : AT_MODE_RGB;
+    d->stored.depth = 8;
     memcpy(d->image->pixels, d->bytes + AT_RAW_HEADER, d->pixels->size);
     return 0;
 }

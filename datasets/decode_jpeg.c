@@ -5,7 +5,10 @@
  * early end is "truncated" and a broken code is "corrupt", since a data set wants to know; harmless
  * warnings (odd markers of cameras) are let pass. Errors come back by longjmp; so that no local can
  * be clobbered, all state lies in the at_jpeg. A file of thousands of progressive scans would keep
- * a core busy for hours: scans are limited. */
+ * a core busy for hours: scans are limited.
+ *
+ * Where less than the full picture is wanted, libjpeg makes it at a part of its size: it reads and
+ * checks all codes as ever, and spares the transform back to pixels, which is half of the work. */
 #include "internal.h"
 
 #include <setjmp.h>
@@ -181,7 +184,12 @@ static int choose_output(at_jpeg *j, at_decoding *d)
         return at_decoding_fail(d, AT_REASON_UNSUPPORTED, "JPEG of %d components",
                                 j->lib.num_components);
     }
-    return at_decoding_begin(d, j->lib.image_width, j->lib.image_height, channels) ? 0 : AT_EINPUT;
+    unsigned part = at_decoding_part(d, j->lib.image_width, j->lib.image_height);
+    j->lib.scale_num = 1;
+    j->lib.scale_denom = part;
+    return at_decoding_begin(d, j->lib.image_width, j->lib.image_height, channels, part)
+               ? 0
+               : AT_EINPUT;
 }
 
 /* Everything that may longjmp back into at_jpeg_decode. */
@@ -189,10 +197,10 @@ static int decode(at_jpeg *j, at_decoding *d)
 {
     jpeg_mem_src(&j->lib, d->bytes, d->size);
     jpeg_read_header(&j->lib, TRUE);
+    d->orientation = orientation_of(j);
     int code = choose_output(j, d);
     if (code < 0)
         return code;
-    d->orientation = orientation_of(j);
     jpeg_start_decompress(&j->lib);
     if (j->lib.out_color_space != JCS_CMYK)
         read_rows(j, d->image);

@@ -136,7 +136,7 @@ static int decode(struct png *p)
            height = png_get_image_height(p->lib, p->info);
     p->d->stored = stored_as(p);
     bool colour = png_get_color_type(p->lib, p->info) & PNG_COLOR_MASK_COLOR;
-    if (!at_decoding_begin(p->d, width, height, colour ? 3 : 1))
+    if (!at_decoding_begin(p->d, width, height, colour ? 3 : 1, 1))
         return AT_EINPUT;
     return read_pixels(p, set_transformations(p));
 }

@@ -71,7 +71,8 @@ typedef enum {
 const char *at_mode_text(at_mode mode);
 typedef struct at_stored {
     at_mode mode;
-    int depth; /* bits a channel, of a palette bits an index */
+    int depth;         /* bits a channel, of a palette bits an index */
+    int width, height; /* upright, in full */
 } at_stored;
 
 /* One picture on its way through a codec. */
@@ -79,6 +80,7 @@ typedef struct at_decoding {
     const uint8_t *bytes;
     size_t size;
     at_decode_limits limits;
+    at_reduction reduction;
     at_buffer *pixels; /* of the decoder */
     at_image *image;
     int orientation;  /* EXIF's, 1..8; the codec's pixels are as stored */
@@ -86,8 +88,12 @@ typedef struct at_decoding {
     at_reason reason; /* set when something fails */
     at_error *err;
 } at_decoding;
-/* Checks the size against the limits and makes room; false: reason and err are set. */
-bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels);
+/* 1, 2, 4 or 8: of a picture of this size, as stored, and .orientation, that part of its sides is
+ * wanted, rounded up. */
+unsigned at_decoding_part(const at_decoding *d, size_t width, size_t height);
+/* Checks the size against the limits and makes room for that part of it; false: reason and err are
+ * set. */
+bool at_decoding_begin(at_decoding *d, size_t width, size_t height, int channels, unsigned part);
 /* Sets reason and err; returns AT_EINPUT. */
 int at_decoding_fail(at_decoding *d, at_reason reason, const char *format, ...) AT_PRINTF(3, 4);
 

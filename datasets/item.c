@@ -120,11 +120,16 @@ static at_reason reason_of(const char *text)
     return r;
 }
 
+/* Of large photographs the statistics are those of a part of their size: the file is read and
+ * checked in full all the same. */
+static const at_reduction looked_at = {.height = 256, .width = 256, .over = 1 << 20};
+
 void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits)
 {
     at_image image;
     at_error err = {0};
     const char *reason = NULL;
+    at_decoder_reduce(decoder, looked_at);
     if (at_decoder_decode(decoder, item->bytes.data, item->bytes.size, limits, &image, &reason,
                           &err) < 0) {
         const char *text = strchr(err.message, ' '); /* behind "reason: " */
@@ -132,10 +137,10 @@ void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits 
         return;
     }
     item->format = at_format_sniff(item->bytes.data, item->bytes.size);
-    item->width = image.width;
-    item->height = image.height;
-    item->channels = image.channels;
     item->stored = at_decoder_stored(decoder);
+    item->width = item->stored.width;
+    item->height = item->stored.height;
+    item->channels = image.channels;
     at_pixel_stats_of(&image, &item->stats);
     size_t length;
     const uint8_t *exif = at_exif_find(item->bytes.data, item->bytes.size, &length);

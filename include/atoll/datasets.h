@@ -50,6 +50,15 @@ void at_decoder_free(at_decoder *d);
 /* view->pixels belongs to d and lasts until its next call. */
 int at_decoder_decode(at_decoder *d, const void *bytes, size_t size, const at_decode_limits *limits,
                       at_image *view, const char **reason, at_error *err);
+/* A JPEG of more than `over` pixels may come at a half, a quarter or an eighth of its sides, the least
+ * of them that leaves height x width: each of its pixels is then the mean of those that it stands
+ * for, or nearly so (the decoder leaves out high frequencies), in half the time. All of the file is
+ * read and checked the same. {0}: in full, as at first. */
+typedef struct at_reduction {
+    int height, width; /* upright */
+    size_t over;
+} at_reduction;
+void at_decoder_reduce(at_decoder *d, at_reduction reduction);
 /* Writes PNG bytes (reports embed pictures); *out is malloc'd. */
 int at_image_encode_png(const at_image *image, void **out, size_t *size, at_error *err);
 /* Fits the picture into [height,width,channels]: area average for shrinking, bicubic for growing,
