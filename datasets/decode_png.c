@@ -6,7 +6,8 @@
  * struct png that the caller of setjmp holds. A critical chunk with a wrong CRC is an error, an
  * ancillary one is left out. The picture must be whole: the end chunk is read, too. Of the chunks
  * that say something about the picture only eXIf is looked into, so that compressed texts and colour
- * profiles, which may unpack to a thousand times their size, cost nothing. */
+ * profiles, which may unpack to a thousand times their size, cost nothing; nor do pixels behind the
+ * last row, all of which libpng would unpack. */
 #include "internal.h"
 
 #include <png.h>
@@ -14,7 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CHUNK = 8 << 20, MAX_CHUNKS = 1000 };
+enum {
+    MAX_CHUNK = 8 << 20,
+    MAX_CHUNKS = 1000,
+    MAX_BEHIND = 64 << 10, /* packed bytes; an encoder leaves some ten behind the last row */
+};
 
 struct png {
     png_structp lib;
@@ -100,6 +105,41 @@ static int orientation_of(struct png *p)
     return at_exif_orientation(exif, size);
 }
 
+static size_t u32_at(const uint8_t *p)
+{
+    return (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+}
+
+/* Bytes of IDAT chunks that have not been read. */
+static size_t data_left(const struct png *p)
+{
+    size_t left = 0;
+    for (size_t at = 8; p->d->size - at >= 12;) {
+        const uint8_t *chunk = p->d->bytes + at;
+        size_t begin = at + 8, room = p->d->size - begin, bytes = u32_at(chunk);
+        size_t end = begin + (bytes < room ? bytes : room);
+        if (!memcmp(chunk + 4, "IDAT", 4) && end > p->position)
+            left += end - (begin > p->position ? begin : p->position);
+        at = p->d->size - end > 4 ? end + 4 : p->d->size;
+    }
+    return left;
+}
+
+/* With the last row libpng unpacks whatever data is left. */
+static int read_rows(struct png *p)
+{
+    int height = p->d->image->height;
+    for (int pass = png_set_interlace_handling(p->lib); pass > 0; pass--)
+        for (int y = 0; y < height; y++) {
+            bool last = pass == 1 && y == height - 1; /* its samples may be 16 bits in the file */
+            if (last && data_left(p) > 2 * png_get_rowbytes(p->lib, p->info) + MAX_BEHIND)
+                return at_decoding_fail(p->d, AT_REASON_CORRUPT,
+                                        "%zu bytes of data for the last row", data_left(p));
+            png_read_row(p->lib, p->rows[y], NULL);
+        }
+    return 0;
+}
+
 static int read_pixels(struct png *p, int channels)
 {
     at_image *image = p->d->image;
@@ -113,7 +153,8 @@ static int read_pixels(struct png *p, int channels)
     }
     if (!set_rows(p, into, (size_t)image->width * (size_t)channels))
         return at_nomem(p->d->err);
-    png_read_image(p->lib, p->rows);
+    if (read_rows(p) < 0)
+        return AT_EINPUT;
     png_read_end(p->lib, p->info); /* eXIf may come behind the pixels */
     p->d->orientation = orientation_of(p);
     if (channels != wanted)
