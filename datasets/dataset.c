@@ -326,3 +326,8 @@ const char *at_dataset_sample_path(const at_dataset *d, at_split split, size_t i
 {
     return i < d->index.counts[split] ? path_of(d, &d->index.entries[split][i]) : NULL;
 }
+
+size_t at_dataset_sample_bytes(const at_dataset *d, at_split split, size_t i)
+{
+    return i < d->index.counts[split] ? d->index.entries[split][i].bytes : 0;
+}

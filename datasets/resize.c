@@ -5,7 +5,11 @@
  * Shrinking weighs every input pixel by the area that it covers; growing is cubic convolution with
  * a = -0.5 (R. Keys, 1981), edges repeated. Weights are integers of 1/65536 that sum to exactly
  * 65536 and the arithmetic is integer, so all CPUs give the same bytes; an axis that keeps its size
- * has the weight 1 and copies. */
+ * has the weight 1 and copies.
+ *
+ * What of the picture comes into what of the frame: all into all, each axis by its own scale
+ * (stretch); its middle part of the frame's proportions into all (crop); all of it into the middle,
+ * with black bars (letterbox). Boxes have whole pixels. */
 #include "internal.h"
 
 #include <math.h>
@@ -170,10 +174,10 @@ static void fit_columns(const int16_t *rows, const int32_t *w, size_t taps, size
     }
 }
 
-/* [H,W,C] to [height,width,C]. */
-static int fit(const at_image *image, size_t height, size_t width, uint8_t *out)
+/* [H,W,C], a row `stride` bytes behind the other, to [height,width,C]. */
+static int fit(const at_image *image, size_t stride, size_t height, size_t width, uint8_t *out)
 {
-    size_t channels = (size_t)image->channels, stride = (size_t)image->width * channels;
+    size_t channels = (size_t)image->channels;
     size_t n = width * channels, in_height = (size_t)image->height;
     struct axis x, y = {0};
     int16_t *rows = NULL;
@@ -233,26 +237,105 @@ static bool shape_is_good(int height, int width, int channels)
            (channels == 1 || channels == 3);
 }
 
+/* Copies the rows close together, or fits them. */
+static int fit_or_copy(const at_image *image, size_t stride, int height, int width, uint8_t *out)
+{
+    if (image->height != height || image->width != width)
+        return fit(image, stride, (size_t)height, (size_t)width, out);
+    size_t row = (size_t)width * (size_t)image->channels;
+    for (size_t r = 0; r < (size_t)height; r++)
+        memcpy(out + r * row, image->pixels + r * stride, row);
+    return 0;
+}
+
+/* ---- frames ---- */
+
+const char *at_fit_name(at_fit fit)
+{
+    static const char *const names[AT_FITS] = {
+#define X(name, text) text,
+        AT_FIT_WORDS(X)
+#undef X
+    };
+    return names[fit];
+}
+
+int at_fit_parse(const char *name, at_fit *out, at_error *err)
+{
+    for (int i = 0; i < AT_FITS; i++)
+        if (!strcmp(at_fit_name((at_fit)i), name)) {
+            *out = (at_fit)i;
+            return 0;
+        }
+    return at_fail(err, AT_EINPUT, "fit: \"%s\" is neither stretch nor crop nor letterbox", name);
+}
+
+/* side * of / to, rounded, at least 1. */
+static int share(int side, int of, int to)
+{
+    int64_t part = ((int64_t)side * of + to / 2) / to;
+    return part < 1 ? 1 : (int)part;
+}
+
+/* The largest middle part of the picture that has the frame's proportions. */
+static void cut(at_image *part, size_t stride, const at_frame *f)
+{
+    int height = part->height, width = part->width;
+    if ((int64_t)width * f->height > (int64_t)height * f->width)
+        part->width = share(height, f->width, f->height);
+    else
+        part->height = share(width, f->height, f->width);
+    size_t top = (size_t)(height - part->height) / 2, left = (size_t)(width - part->width) / 2;
+    part->pixels += top * stride + left * (size_t)part->channels;
+}
+
+/* The largest box of the picture's proportions in the frame. */
+static void shrink_box(const at_image *image, const at_frame *f, int *height, int *width)
+{
+    if ((int64_t)image->width * f->height > (int64_t)image->height * f->width)
+        *height = share(f->width, image->height, image->width);
+    else
+        *width = share(f->height, image->width, image->height);
+}
+
+/* Puts [height,width] pixels into the middle of the frame, in its channels, black around them. */
+static void place(const uint8_t *in, int from, int height, int width, const at_frame *f,
+                  uint8_t *out)
+{
+    size_t channels = (size_t)f->channels, row = (size_t)f->width * channels;
+    size_t top = (size_t)(f->height - height) / 2, left = (size_t)(f->width - width) / 2;
+    if (height != f->height || width != f->width)
+        memset(out, 0, (size_t)f->height * row);
+    for (size_t r = 0; r < (size_t)height; r++)
+        convert(in + r * (size_t)width * (size_t)from, from, (size_t)width, f->channels,
+                out + (top + r) * row + left * channels);
+}
+
+int at_image_frame(const at_image *image, const at_frame *f, uint8_t *out, at_error *err)
+{
+    if (!shape_is_good(f->height, f->width, f->channels) ||
+        !shape_is_good(image->height, image->width, image->channels))
+        return at_fail(err, AT_EINPUT, "cannot fit %d x %d x %d into %d x %d x %d", image->height,
+                       image->width, image->channels, f->height, f->width, f->channels);
+    at_image part = *image;
+    size_t stride = (size_t)image->width * (size_t)image->channels;
+    int height = f->height, width = f->width;
+    if (f->fit == AT_FIT_CROP)
+        cut(&part, stride, f);
+    else if (f->fit == AT_FIT_LETTERBOX)
+        shrink_box(image, f, &height, &width);
+    if (part.channels == f->channels && height == f->height && width == f->width)
+        return fit_or_copy(&part, stride, height, width, out) ? at_nomem(err) : 0;
+    uint8_t *fitted = malloc((size_t)height * (size_t)width * (size_t)part.channels);
+    int code = fitted ? fit_or_copy(&part, stride, height, width, fitted) : AT_ENOMEM;
+    if (code == 0)
+        place(fitted, part.channels, height, width, f, out);
+    free(fitted);
+    return code ? at_nomem(err) : 0;
+}
+
 int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out,
                  at_error *err)
 {
-    if (!shape_is_good(height, width, channels) ||
-        !shape_is_good(image->height, image->width, image->channels))
-        return at_fail(err, AT_EINPUT, "cannot fit %d x %d x %d into %d x %d x %d", image->height,
-                       image->width, image->channels, height, width, channels);
-    size_t pixels = (size_t)height * (size_t)width;
-    if (image->height == height && image->width == width) {
-        convert(image->pixels, image->channels, pixels, channels, out);
-        return 0;
-    }
-    if (image->channels == channels)
-        return fit(image, (size_t)height, (size_t)width, out) ? at_nomem(err) : 0;
-    uint8_t *fitted = malloc(pixels * (size_t)image->channels);
-    if (!fitted)
-        return at_nomem(err);
-    int code = fit(image, (size_t)height, (size_t)width, fitted);
-    if (code == 0)
-        convert(fitted, image->channels, pixels, channels, out);
-    free(fitted);
-    return code ? at_nomem(err) : 0;
+    return at_image_frame(image, &(at_frame){height, width, channels, AT_FIT_STRETCH}, out, err);
 }

@@ -61,9 +61,29 @@ typedef struct at_reduction {
 void at_decoder_reduce(at_decoder *d, at_reduction reduction);
 /* Writes PNG bytes (reports embed pictures); *out is malloc'd. */
 int at_image_encode_png(const at_image *image, void **out, size_t *size, at_error *err);
+/* How a picture comes to the size that a network takes. */
+#define AT_FIT_WORDS(X)                                                                            \
+    X(STRETCH, "stretch")                                                                          \
+    X(CROP, "crop")                                                                                \
+    X(LETTERBOX, "letterbox")
+typedef enum {
+#define X(name, text) AT_FIT_##name,
+    AT_FIT_WORDS(X)
+#undef X
+        AT_FITS
+} at_fit;
+#define AT_FIT_CHOICES "stretch|crop|letterbox"
+const char *at_fit_name(at_fit fit);
+int at_fit_parse(const char *name, at_fit *out, at_error *err); /* AT_EINPUT names the word */
+typedef struct at_frame {
+    int height, width, channels; /* 1: grey, 3: RGB */
+    at_fit fit;
+} at_frame;
 /* Fits the picture into [height,width,channels]: area average for shrinking, bicubic for growing,
  * per axis; grey <-> RGB by ITU-R BT.601. The one resize of training, evaluation, prediction and
  * serving. */
+int at_image_frame(const at_image *image, const at_frame *frame, uint8_t *out, at_error *err);
+/* The same, stretched. */
 int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out,
                  at_error *err);
 
@@ -148,6 +168,7 @@ const at_decode_limits *at_dataset_limits(const at_dataset *d);
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err);
 const char *at_dataset_sample_path(const at_dataset *d, at_split split,
                                    size_t i); /* as in the source */
+size_t at_dataset_sample_bytes(const at_dataset *d, at_split split, size_t i); /* unread */
 /* Writes a page of what the data set holds: classes, pictures, sizes, light, duplicates, suspects,
  * errors. A data set of an older format: AT_EINPUT. */
 int at_dataset_report(const char *path, const char *out, at_error *err);

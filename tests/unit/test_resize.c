@@ -155,6 +155,59 @@ static void test_grey_and_colour(void **state)
     free(grey);
 }
 
+/* Crop: the middle part alone, fitted; letterbox: all of it, fitted into the middle. */
+static void test_frames(void **state)
+{
+    (void)state;
+    static const struct {
+        int width, height, to_width, to_height; /* of the picture, of the frame */
+        int left, top, part_width, part_height; /* what a crop takes */
+        int at_x, at_y, box_width, box_height;  /* where a letterbox puts it */
+    } cases[] = {
+        {40, 20, 10, 10, 10, 0, 20, 20, 0, 2, 10, 5},
+        {20, 40, 10, 10, 0, 10, 20, 20, 2, 0, 5, 10},
+        {30, 20, 12, 8, 0, 0, 30, 20, 0, 0, 12, 8},
+        {7, 5, 21, 30, 1, 0, 4, 5, 0, 7, 21, 15}, /* 5 * 21 / 30 = 3.5 */
+        {100, 1, 8, 8, 49, 0, 1, 1, 0, 3, 8, 1},
+        {640, 480, 224, 224, 80, 0, 480, 480, 0, 28, 224, 168},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
+        for (int from = 1; from <= 3; from += 2)
+            for (int to = 1; to <= 3; to += 2) {
+                at_image image = paint_image(cases[k].width, cases[k].height, from, k);
+                int w = cases[k].to_width, h = cases[k].to_height;
+                at_frame f = {h, w, to, AT_FIT_CROP};
+                uint8_t *got = malloc((size_t)(h * w * to));
+                at_image part = paint_image(cases[k].part_width, cases[k].part_height, from, 0);
+                size_t row = (size_t)(part.width * from);
+                for (int y = 0; y < part.height; y++)
+                    memcpy(part.pixels + (size_t)y * row,
+                           image.pixels + ((size_t)(y + cases[k].top) * (size_t)image.width +
+                                           (size_t)cases[k].left) *
+                                              (size_t)from,
+                           row);
+                uint8_t *want = fit(&part, h, w, to);
+                assert_int_equal(at_image_frame(&image, &f, got, NULL), 0);
+                assert_memory_equal(got, want, (size_t)(h * w * to));
+                free(want);
+
+                f.fit = AT_FIT_LETTERBOX;
+                int bw = cases[k].box_width, bh = cases[k].box_height;
+                want = fit(&image, bh, bw, to);
+                memset(got, 9, (size_t)(h * w * to));
+                assert_int_equal(at_image_frame(&image, &f, got, NULL), 0);
+                for (int i = 0; i < h * w * to; i++) {
+                    int x = i / to % w - cases[k].at_x, y = i / to / w - cases[k].at_y;
+                    bool inside = x >= 0 && x < bw && y >= 0 && y < bh;
+                    assert_int_equal(got[i], inside ? want[(y * bw + x) * to + i % to] : 0);
+                }
+                free(want);
+                free(got);
+                at_image_fini(&part);
+                at_image_fini(&image);
+            }
+}
+
 static void test_impossible_shapes_are_refused(void **state)
 {
     (void)state;
@@ -175,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_a_flat_picture_stays_flat),
         cmocka_unit_test(test_large_pictures),
         cmocka_unit_test(test_grey_and_colour),
+        cmocka_unit_test(test_frames),
         cmocka_unit_test(test_impossible_shapes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
