@@ -39,7 +39,7 @@ static double cpu_seconds(void)
 static int fill_cache(const struct place *p, const at_bench_ingest_options *o, int threads,
                       double *seconds, at_error *err)
 {
-    at_cache_spec spec = {.height = o->height, .width = o->width, .threads = threads};
+    at_cache_spec spec = {.frame = {.height = o->height, .width = o->width}, .threads = threads};
     double begin = at_now();
     int code = at_cache_build(p->dataset, &spec, p->cache, err);
     *seconds = at_now() - begin;

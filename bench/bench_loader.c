@@ -133,13 +133,14 @@ static void copy_share(void *context, size_t thread)
     size_t per_batch = (size_t)b->batch < b->samples ? (size_t)b->batch : b->samples;
     size_t all = b->samples / per_batch;
     uint8_t *buffer = at_alloc_aligned(per_batch * b->sample_bytes);
-    int code = buffer ? 0 : AT_ENOMEM;
+    at_reader *reader = at_reader_new(b->cache, NULL);
+    int code = buffer && reader ? 0 : AT_ENOMEM;
     for (size_t at = thread; !code && at_now() < k->end; at += (size_t)b->threads) {
         for (size_t i = 0; i < per_batch && !code; i++) {
             const uint8_t *pixels;
             int32_t label;
-            code = at_cache_sample(b->cache, AT_TRAIN, at % all * per_batch + i, &pixels, &label,
-                                   NULL);
+            code = at_reader_sample(reader, AT_TRAIN, at % all * per_batch + i, &pixels, &label,
+                                    NULL);
             if (!code)
                 memcpy(buffer + i * b->sample_bytes, pixels, b->sample_bytes);
         }
@@ -147,6 +148,7 @@ static void copy_share(void *context, size_t thread)
     }
     if (code)
         atomic_store(&k->code, code);
+    at_reader_free(reader);
     at_free_aligned(buffer);
 }
 

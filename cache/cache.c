@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A cache that is open: three mapped files and meta.json, all checked against each other. After
- * opening, everything is read only, apart from the bits that tell which batches were checked, so
- * that any number of threads may take samples.
+ * opening, everything is read only, apart from the bits that tell which batches were checked and
+ * from batches that are mended, so that any number of threads may read, each with its reader.
  */
 #include "internal.h"
 
@@ -9,16 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { META_LIMIT = 64 << 20 };
-
-struct at_cache {
-    char *path;
-    at_cache_file file[AT_SPLITS];
-    at_node *meta;
-    const char **class_names; /* in meta */
-    float mean[AT_CACHE_MAX_CHANNELS], deviation[AT_CACHE_MAX_CHANNELS];
-};
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
@@ -30,6 +24,7 @@ static int check_agreement(const at_cache *c, at_error *err)
         const at_cache_header *h = &c->file[split].header;
         bool same = h->height == train->height && h->width == train->width &&
                     h->channels == train->channels && h->classes == train->classes &&
+                    h->fit == train->fit && h->form == train->form &&
                     h->meta_crc == train->meta_crc &&
                     memcmp(h->dataset_hash, train->dataset_hash, sizeof h->dataset_hash) == 0;
         if (!same)
@@ -123,6 +118,7 @@ at_cache *at_cache_open_folder(const char *path, const char *dataset_hash, at_er
         at_nomem(err);
         return NULL;
     }
+    pthread_mutex_init(&c->mending, NULL);
     c->path = strdup(path);
     if (!c->path) {
         at_nomem(err);
@@ -152,7 +148,9 @@ void at_cache_close(at_cache *c)
         at_cache_file_close(&c->file[split]);
     at_node_free(c->meta);
     free(c->class_names);
+    free(c->source);
     free(c->path);
+    pthread_mutex_destroy(&c->mending);
     free(c);
 }
 
@@ -177,11 +175,39 @@ void at_cache_shape(const at_cache *c, int *height, int *width, int *channels)
     *channels = (int)h->channels;
 }
 
-bool at_cache_has_shape(const at_cache *c, int height, int width, int channels)
+at_frame at_cache_frame(const at_cache *c)
 {
-    int h, w, k;
-    at_cache_shape(c, &h, &w, &k);
-    return h == height && w == width && k == channels;
+    return at_cache_header_frame(&c->file[AT_TRAIN].header);
+}
+
+at_form at_cache_form(const at_cache *c)
+{
+    return (at_form)c->file[AT_TRAIN].header.form;
+}
+
+const int32_t *at_cache_labels(const at_cache *c, at_split split)
+{
+    return c->file[split].labels;
+}
+
+const char *at_form_name(at_form form)
+{
+    static const char *const names[AT_FORMS] = {
+#define X(name, text) text,
+        AT_FORM_WORDS(X)
+#undef X
+    };
+    return names[form];
+}
+
+int at_form_parse(const char *name, at_form *out, at_error *err)
+{
+    for (int i = 0; i < AT_FORMS; i++)
+        if (!strcmp(at_form_name((at_form)i), name)) {
+            *out = (at_form)i;
+            return 0;
+        }
+    return at_fail(err, AT_EINPUT, "form: \"%s\" is neither uint8 nor encoded", name);
 }
 
 size_t at_cache_count(const at_cache *c, at_split split)
@@ -212,6 +238,17 @@ void at_cache_dataset(const at_cache *c, char hash[65])
     snprintf(hash, 65, "%.*s", (int)sizeof h->dataset_hash, h->dataset_hash);
 }
 
+/* When the header was written, the last thing of a build. */
+static void describe_age(const at_cache *c, at_node *n)
+{
+    struct stat st;
+    struct tm tm;
+    char text[32];
+    if (fstat(c->file[AT_TRAIN].fd, &st) == 0 && gmtime_r(&st.st_mtime, &tm) &&
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm))
+        at_set_string(n, "written", text);
+}
+
 at_node *at_cache_describe(const at_cache *c)
 {
     at_node *n = at_node_copy(c->meta);
@@ -225,21 +262,54 @@ at_node *at_cache_describe(const at_cache *c)
     at_set_int(n, "height", h->height);
     at_set_int(n, "width", h->width);
     at_set_int(n, "channels", h->channels);
+    at_set_string(n, "fit", at_fit_name((at_fit)h->fit));
     at_set_int(n, "batch_samples", h->batch_samples);
     at_set_int(n, "batches", (int64_t)batches);
     at_set_int(n, "bytes", (int64_t)bytes);
+    at_set_bool(n, "damaged", at_cache_is_marked(c->path));
+    describe_age(c, n);
     return n;
 }
 
-/* ---- damage: found on use, repaired by the next opening that may make the cache ------------ */
+/* ---- what people ask for -------------------------------------------------------------------- */
+
+static int read_size(const char *text, at_frame *out, at_error *err)
+{
+    int end = 0;
+    if (!strcmp(text, "auto"))
+        return 0;
+    if (sscanf(text, "%5dx%5d%n", &out->height, &out->width, &end) != 2 || text[end] ||
+        out->height < 1 || out->width < 1)
+        return at_fail(err, AT_EINPUT,
+                       "size: expected HEIGHTxWIDTH such as 32x32, or auto; got \"%s\"", text);
+    return 0;
+}
+
+int at_cache_spec_read(const at_cache_keys *keys, at_cache_spec *out, at_error *err)
+{
+    out->frame = (at_frame){.channels = (int)keys->channels};
+    out->form = AT_FORM_UINT8;
+    int rc = read_size(keys->size, &out->frame, err);
+    if (!rc && keys->channels == 2)
+        rc = at_fail(err, AT_EINPUT, "channels: 1 for grey or 3 for RGB; got 2");
+    if (!rc && strcmp(keys->fit, "auto"))
+        rc = at_fit_parse(keys->fit, &out->frame.fit, err);
+    if (!rc && strcmp(keys->form, "auto"))
+        rc = at_form_parse(keys->form, &out->form, err);
+    return rc;
+}
+
+/* ---- damage that could not be mended: the next opening that may make the cache makes it again  */
 
 static const char mark_name[] = "damaged";
 
-void at_cache_mark(const char *path)
+void at_cache_mark(const char *path, bool damaged)
 {
     char *mark = at_path_join(path, mark_name);
-    if (mark && !at_file_exists(mark))
+    if (mark && damaged && !at_file_exists(mark))
         at_file_write(mark, "", 0, NULL);
+    if (mark && !damaged)
+        unlink(mark);
     free(mark);
 }
 
@@ -249,64 +319,4 @@ bool at_cache_is_marked(const char *path)
     bool marked = mark && at_file_exists(mark);
     free(mark);
     return marked;
-}
-
-/* ---- samples ------------------------------------------------------------------------------- */
-
-int at_cache_sample(at_cache *c, at_split split, size_t i, const uint8_t **pixels, int32_t *label,
-                    at_error *err)
-{
-    at_cache_file *f = &c->file[split];
-    const at_cache_header *h = &f->header;
-    if (i >= h->samples)
-        return at_fail(err, AT_EUSAGE, "%s: sample %zu of %llu", f->path, i,
-                       (unsigned long long)h->samples);
-    size_t batch = i / h->batch_samples, place = i % h->batch_samples;
-    int rc = at_cache_file_check(f, batch, err);
-    if (rc) {
-        at_cache_mark(c->path);
-        return rc;
-    }
-    const uint8_t *at = f->map + h->data_offset + batch * h->batch_bytes;
-    *pixels = at + place * f->sample_bytes;
-    memcpy(label, at + f->labels_offset + place * sizeof *label, sizeof *label);
-    return 0;
-}
-
-int at_cache_labels(at_cache *c, at_split split, int32_t *labels, at_error *err)
-{
-    at_cache_file *f = &c->file[split];
-    const at_cache_header *h = &f->header;
-    for (size_t batch = 0, i = 0; i < h->samples; batch++) {
-        size_t left = h->samples - i, n = left < h->batch_samples ? left : h->batch_samples;
-        const uint8_t *at = f->map + h->data_offset + batch * h->batch_bytes + f->labels_offset;
-        memcpy(labels + i, at, n * sizeof *labels);
-        for (size_t end = i + n; i < end; i++)
-            if (labels[i] < 0 || (uint32_t)labels[i] >= h->classes) {
-                at_cache_mark(c->path);
-                return at_cache_file_check(f, batch, err);
-            }
-    }
-    return 0;
-}
-
-int at_cache_verify(const char *path, uint64_t *batches, uint64_t *bad_batches, at_error *err)
-{
-    at_error first = {0}, each = {0};
-    *batches = *bad_batches = 0;
-    at_cache *c = at_cache_open_folder(path, NULL, &first);
-    if (!c)
-        return at_fail(err, first.code, "%s", first.message);
-    for (int split = 0; split < AT_SPLITS; split++)
-        for (size_t b = 0; b < c->file[split].header.batches && !at_interrupted(); b++) {
-            ++*batches;
-            if (at_cache_file_check(&c->file[split], b, &each) && !(*bad_batches)++)
-                first = each;
-        }
-    at_cache_close(c);
-    if (*bad_batches)
-        at_cache_mark(path);
-    if (first.code)
-        return at_fail(err, first.code, "%s", first.message);
-    return at_interrupted() ? at_fail(err, AT_EINTERRUPTED, "interrupted: %s", path) : 0;
 }

@@ -1,34 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The batch cache on disk. A cache is a folder:
  *
- *     train.atc val.atc test.atc    a split's samples, decoded and fitted to one size
+ *     train.atc val.atc test.atc    a split's samples
  *     meta.json                     class names, data set, transform, statistics of the train split
  *     used                          empty; its time of modification is the last use
  *     damaged                       empty; there when a batch was found damaged
  *
- * An .atc file, numbers little-endian, every part beginning on a page of 4096 bytes:
+ * An .atc file, numbers little-endian; header, table and batches each begin on a page of 4096 bytes:
  *
- *     offset             bytes
- *     0                  4096            header: at_cache_header (internal.h), zeros, and in the
- *                                        last 4 bytes the CRC32C of the 4092 before
- *     4096               to data_offset  table: uint32 CRC32C of every batch, then zeros;
- *                                        header.table_crc is the CRC32C of this part
- *     data_offset        batch_bytes     batch 0
- *     + b * batch_bytes  batch_bytes     batch b, up to `batches`; there the file ends
+ *     offset        bytes
+ *     0             4096            header: at_cache_header (internal.h), zeros, and in the last 4
+ *                                   bytes the CRC32C of the 4092 before
+ *     4096          to data_offset  table: uint32 CRC32C of every batch, int32 label of every
+ *                                   sample, of the encoded form uint64 end of every sample's bytes,
+ *                                   each of these from a multiple of 8 on, then zeros;
+ *                                   header.table_crc is the CRC32C of this part
+ *     data_offset   data_bytes      the batches, one behind another; there the file ends
  *
- *     A batch:  uint8 pixels [batch_samples, height, width, channels]
- *               zeros to a multiple of 4
- *               int32 labels [batch_samples]
- *               zeros to the end of the page; unused samples of the last batch are zeros too
+ *     uint8: a batch is uint8 pixels [batch_samples, height, width, channels], zeros to the end of
+ *     its page; unused samples of the last batch are zeros too. Sample i is the
+ *     (i % batch_samples)-th of batch i / batch_samples, in the data set's order.
  *
- * Sample i is the (i % batch_samples)-th of batch i / batch_samples, in the data set's order.
- * header.meta_crc is the CRC32C of meta.json. So every byte is under one CRC, and the header alone
- * tells how long the file is. The header is written last: a file without one is not complete.
+ *     encoded: a batch is one sample, the bytes of its file; sample i lies from the end of the one
+ *     before to its own, counted from data_offset. They are fitted when they are read.
  *
- * Opening reads the header and the table only; a batch is checked when it is first used. Readers
- * hold a shared lock (fcntl, open file description) on the file while it is mapped; eviction takes
- * an exclusive one and then moves the folder away, so who gets the lock looks whether the path
- * still leads to the file.
+ * header.meta_crc is the CRC32C of meta.json. So every byte is under one CRC, and the header tells
+ * how long the file is. The header is written last: a file without one is not complete. All of it
+ * depends on data set and transform alone: a cache that is made again has the same bytes.
+ *
+ * Opening reads header, table and meta.json; a batch is checked when it is first used. Readers hold
+ * a shared lock (fcntl, open file description) on the file while it is mapped; eviction takes an
+ * exclusive one and then moves the folder away, so who gets the lock looks whether the path still
+ * leads to the file.
  */
 #include "internal.h"
 
@@ -60,12 +63,39 @@ size_t at_cache_sample_bytes(const at_cache_header *h)
     return (size_t)h->height * h->width * h->channels;
 }
 
-size_t at_cache_labels_offset(const at_cache_header *h)
+size_t at_cache_batch_bytes(const at_cache_header *h)
 {
-    return (h->batch_samples * at_cache_sample_bytes(h) + 3) / 4 * 4;
+    return (h->batch_samples * at_cache_sample_bytes(h) + AT_CACHE_PAGE - 1) / AT_CACHE_PAGE *
+           AT_CACHE_PAGE;
 }
 
-int at_cache_header_layout(at_cache_header *h, const char *path, at_error *err)
+at_frame at_cache_header_frame(const at_cache_header *h)
+{
+    return (at_frame){(int)h->height, (int)h->width, (int)h->channels, (at_fit)h->fit};
+}
+
+static size_t round_to_8(size_t bytes)
+{
+    return (bytes + 7) / 8 * 8;
+}
+
+/* Offsets in the table, which has up to 2^32 entries of each kind. */
+static size_t labels_offset(const at_cache_header *h)
+{
+    return round_to_8(h->batches * sizeof(uint32_t));
+}
+
+static size_t ends_offset(const at_cache_header *h)
+{
+    return labels_offset(h) + round_to_8(h->samples * sizeof(int32_t));
+}
+
+static size_t table_bytes(const at_cache_header *h)
+{
+    return ends_offset(h) + (h->form == AT_FORM_ENCODED ? h->samples * sizeof(uint64_t) : 0);
+}
+
+static int check_bounds(const at_cache_header *h, const char *path, at_error *err)
 {
     bool grey_or_rgb = h->channels == 1 || h->channels == 3;
     if (!h->height || !h->width || h->height > AT_CACHE_MAX_SIDE || h->width > AT_CACHE_MAX_SIDE ||
@@ -77,23 +107,30 @@ int at_cache_header_layout(at_cache_header *h, const char *path, at_error *err)
     if (h->samples > UINT32_MAX || h->classes > AT_CACHE_MAX_CLASSES)
         return at_fail(err, AT_EINPUT, "%s: %llu samples of %u classes are too many", path,
                        (unsigned long long)h->samples, h->classes);
+    if (h->fit >= AT_FITS || h->form >= AT_FORMS)
+        return at_fail(err, AT_EINPUT, "%s: fit %u and form %u are unknown", path, h->fit, h->form);
+    return 0;
+}
+
+int at_cache_header_layout(at_cache_header *h, const char *path, at_error *err)
+{
+    int rc = check_bounds(h, path, err);
+    if (rc)
+        return rc;
     memcpy(h->magic, magic, sizeof magic);
     h->version = AT_CACHE_VERSION;
-    h->batch_samples = AT_CACHE_BATCH;
+    h->batch_samples = h->form == AT_FORM_ENCODED ? 1 : AT_CACHE_BATCH;
     while (h->batch_samples > 1 &&
            h->batch_samples * at_cache_sample_bytes(h) > AT_CACHE_BATCH_BYTES)
         h->batch_samples /= 2;
     h->batches = h->samples / h->batch_samples + (h->samples % h->batch_samples != 0);
-
-    size_t table, batch, data;
-    bool fits =
-        round_to_page(h->batches * sizeof(uint32_t), &table) &&
-        round_to_page(at_cache_labels_offset(h) + h->batch_samples * sizeof(int32_t), &batch) &&
-        at_mul(h->batches, batch, INT64_MAX / 2, &data);
-    if (!fits)
+    size_t table, data = h->data_bytes;
+    bool fits = h->form == AT_FORM_ENCODED ||
+                at_mul(h->batches, at_cache_batch_bytes(h), INT64_MAX / 2, &data);
+    if (!fits || data > INT64_MAX / 2 || !round_to_page(table_bytes(h), &table))
         return at_fail(err, AT_EINPUT, "%s: %llu samples of %zu bytes are too many", path,
                        (unsigned long long)h->samples, at_cache_sample_bytes(h));
-    h->batch_bytes = batch;
+    h->data_bytes = data;
     h->data_offset = AT_CACHE_PAGE + table;
     h->file_bytes = h->data_offset + data;
     return 0;
@@ -118,16 +155,20 @@ int at_cache_write(int fd, const char *path, const void *data, size_t bytes, uin
     return 0;
 }
 
-int at_cache_file_finish(int fd, const char *path, at_cache_header *h, const uint32_t *crcs,
+int at_cache_file_finish(int fd, const char *path, at_cache_header *h, const at_cache_table *table,
                          at_error *err)
 {
-    size_t table_bytes = h->data_offset - AT_CACHE_PAGE;
     uint8_t *front = calloc(1, h->data_offset);
     if (!front)
         return at_nomem(err);
-    if (h->batches)
-        memcpy(front + AT_CACHE_PAGE, crcs, h->batches * sizeof *crcs);
-    h->table_crc = at_crc32c(0, front + AT_CACHE_PAGE, table_bytes);
+    uint8_t *at = front + AT_CACHE_PAGE;
+    if (h->samples) {
+        memcpy(at, table->crcs, h->batches * sizeof *table->crcs);
+        memcpy(at + labels_offset(h), table->labels, h->samples * sizeof *table->labels);
+        if (h->form == AT_FORM_ENCODED)
+            memcpy(at + ends_offset(h), table->ends, h->samples * sizeof *table->ends);
+    }
+    h->table_crc = at_crc32c(0, at, h->data_offset - AT_CACHE_PAGE);
     memcpy(front, h, sizeof *h);
     uint32_t crc = at_crc32c(0, front, CRC_OFFSET);
     memcpy(front + CRC_OFFSET, &crc, sizeof crc);
@@ -159,20 +200,23 @@ static int open_and_lock(at_cache_file *f, at_error *err)
     return 0;
 }
 
-static int check_magic(const at_cache_file *f, const at_cache_header *h, at_error *err)
+/* A page that begins a file; the header's CRC is where it was in every version. */
+static int check_magic(const uint8_t *page, const char *path, at_error *err)
 {
-    if (memcmp(h->magic, magic, sizeof magic) != 0)
-        return at_fail(err, AT_EINPUT, "%s is not a file of an atoll cache: wrong magic at 0",
-                       f->path);
+    at_cache_header h;
     uint32_t crc;
-    memcpy(&crc, f->map + CRC_OFFSET, sizeof crc);
-    if (crc != at_crc32c(0, f->map, CRC_OFFSET))
-        return at_fail(err, AT_EINPUT, "%s: the header at 0 is damaged: wrong CRC32C", f->path);
-    if (h->version != AT_CACHE_VERSION)
+    memcpy(&h, page, sizeof h);
+    memcpy(&crc, page + CRC_OFFSET, sizeof crc);
+    if (memcmp(h.magic, magic, sizeof magic) != 0)
+        return at_fail(err, AT_EINPUT, "%s is not a file of an atoll cache: wrong magic at 0",
+                       path);
+    if (crc != at_crc32c(0, page, CRC_OFFSET))
+        return at_fail(err, AT_EINPUT, "%s: the header at 0 is damaged: wrong CRC32C", path);
+    if (h.version != AT_CACHE_VERSION)
         return at_fail(err, AT_EINPUT,
-                       "%s: version %u of the format, this program reads %d: make it anew with "
-                       "atoll cache build",
-                       f->path, h->version, AT_CACHE_VERSION);
+                       "%s: version %u of the format, this program reads %d: `atoll cache build "
+                       "DATASET --out CACHE` makes the cache anew",
+                       path, h.version, AT_CACHE_VERSION);
     return 0;
 }
 
@@ -196,6 +240,36 @@ static int check_layout(const at_cache_file *f, const at_cache_header *h, uint64
     return 0;
 }
 
+/* What a right CRC does not tell: the file may come from elsewhere. */
+static int check_table(const at_cache_file *f, at_error *err)
+{
+    const at_cache_header *h = &f->header;
+    for (size_t i = 0; i < h->samples; i++)
+        if (f->labels[i] < 0 || (uint32_t)f->labels[i] >= h->classes)
+            return at_fail(err, AT_EINPUT, "%s: sample %zu has label %d, but there are %u classes",
+                           f->path, i, f->labels[i], h->classes);
+    uint64_t end = 0;
+    for (size_t i = 0; f->ends && i < h->samples; end = f->ends[i++])
+        if (f->ends[i] < end || f->ends[i] > h->data_bytes)
+            return at_fail(err, AT_EINPUT,
+                           "%s: sample %zu ends at %llu, before it begins or behind the file",
+                           f->path, i, (unsigned long long)f->ends[i]);
+    if (f->ends && end != h->data_bytes)
+        return at_fail(err, AT_EINPUT, "%s: samples end at %llu of %llu bytes", f->path,
+                       (unsigned long long)end, (unsigned long long)h->data_bytes);
+    return 0;
+}
+
+static void lay_out(at_cache_file *f)
+{
+    const at_cache_header *h = &f->header;
+    const uint8_t *table = f->map + AT_CACHE_PAGE;
+    f->crcs = (const void *)table;
+    f->labels = (const void *)(table + labels_offset(h));
+    f->ends = h->form == AT_FORM_ENCODED ? (const void *)(table + ends_offset(h)) : NULL;
+    f->sample_bytes = at_cache_sample_bytes(h);
+}
+
 static int map_and_check(at_cache_file *f, at_split split, at_error *err)
 {
     uint64_t file_bytes = f->header.file_bytes;
@@ -208,16 +282,15 @@ static int map_and_check(at_cache_file *f, at_split split, at_error *err)
     f->map = map;
     at_cache_header h;
     memcpy(&h, f->map, sizeof h);
-    int rc = check_magic(f, &h, err);
+    int rc = check_magic(f->map, f->path, err);
     if (!rc)
         rc = check_layout(f, &h, file_bytes, split, err);
     if (rc)
         return rc;
     f->header = h;
-    f->sample_bytes = at_cache_sample_bytes(&h);
-    f->labels_offset = at_cache_labels_offset(&h);
+    lay_out(f);
     f->checked = calloc(h.batches / 64 + 1, sizeof *f->checked);
-    return f->checked ? 0 : at_nomem(err);
+    return f->checked ? check_table(f, err) : at_nomem(err);
 }
 
 int at_cache_file_open(at_cache_file *f, const char *folder, at_split split, at_error *err)
@@ -248,36 +321,43 @@ void at_cache_file_close(at_cache_file *f)
     *f = (at_cache_file){.fd = -1};
 }
 
+bool at_cache_header_read(const char *folder, at_split split, at_cache_header *out)
+{
+    uint8_t page[AT_CACHE_PAGE];
+    char *path = at_format("%s/%s.atc", folder, at_split_name(split));
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    bool there = fd >= 0 && pread(fd, page, sizeof page, 0) == (ssize_t)sizeof page &&
+                 check_magic(page, path, NULL) == 0;
+    if (fd >= 0)
+        close(fd);
+    free(path);
+    if (there)
+        memcpy(out, page, sizeof *out);
+    return there && check_bounds(out, "", NULL) == 0;
+}
+
 /* ---- using --------------------------------------------------------------------------------- */
 
-static int check_labels(const at_cache_file *f, size_t batch, uint64_t offset, at_error *err)
+void at_cache_file_batch(const at_cache_file *f, size_t b, uint64_t *offset, size_t *bytes)
 {
-    const at_cache_header *h = &f->header;
-    const int32_t *labels = (const void *)(f->map + offset + f->labels_offset);
-    for (size_t i = 0; i < h->batch_samples; i++)
-        if (labels[i] < 0 || (uint32_t)labels[i] >= h->classes)
-            return at_fail(err, AT_EINPUT, "%s: sample %zu has label %d, but there are %u classes",
-                           f->path, batch * h->batch_samples + i, labels[i], h->classes);
-    return 0;
+    uint64_t begin = f->ends ? (b ? f->ends[b - 1] : 0) : b * at_cache_batch_bytes(&f->header);
+    *bytes = f->ends ? f->ends[b] - begin : at_cache_batch_bytes(&f->header);
+    *offset = f->header.data_offset + begin;
 }
 
 int at_cache_file_check(at_cache_file *f, size_t batch, at_error *err)
 {
-    const at_cache_header *h = &f->header;
     _Atomic uint64_t *word = &f->checked[batch / 64];
-    uint64_t bit = (uint64_t)1 << (batch % 64);
+    uint64_t bit = (uint64_t)1 << (batch % 64), offset;
+    size_t bytes;
     if (atomic_load_explicit(word, memory_order_relaxed) & bit)
         return 0;
-    uint64_t offset = h->data_offset + batch * h->batch_bytes;
-    uint32_t expected;
-    memcpy(&expected, f->map + AT_CACHE_PAGE + batch * sizeof expected, sizeof expected);
-    uint32_t crc = at_crc32c(0, f->map + offset, h->batch_bytes);
+    at_cache_file_batch(f, batch, &offset, &bytes);
+    uint32_t expected = f->crcs[batch], crc = at_crc32c(0, f->map + offset, bytes);
     if (crc != expected)
         return at_fail(err, AT_EINPUT,
                        "%s: batch %zu at offset %llu is damaged: CRC32C %08x, expected %08x",
                        f->path, batch, (unsigned long long)offset, crc, expected);
-    int rc = check_labels(f, batch, offset, err);
-    if (!rc)
-        atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
-    return rc;
+    atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
+    return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Keeps the caches under one folder within a limit of bytes: whole ones go, the least recently used
  * first, never one that a process has open (see cache_file.c for the lock). Only folders with a
- * cache's name, <16 hex digits>-<H>x<W>x<C>-v<version>, are ever looked at.
+ * cache's name, <16 hex digits>-<H>x<W>x<C>[-<fit>][-<form>]-v<version>, are ever looked at.
  */
 #include "internal.h"
 
@@ -33,6 +33,8 @@ static size_t match_name(const char *s)
         return 0;
     size_t shape = strspn(s + hex + 1, "0123456789x");
     const char *version = s + hex + 1 + shape;
+    while (shape && *version == '-' && version[1] != 'v')
+        version += 1 + strspn(version + 1, "abcdefghijklmnopqrstuvwxyz0123456789");
     if (!shape || strncmp(version, "-v", 2) != 0)
         return 0;
     size_t digits = strspn(version + 2, "0123456789");

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Fills a cache: decodes every picture of a data set, fits it to the cache's size and writes it.
+ * Fills a cache: decodes every picture of a data set, fits it to the cache's frame and writes it, or
+ * in the encoded form its file's bytes.
  *
- * A batch is one task of the pool: decoded into a buffer of its own, summed for its CRC and written
- * at its place, so that memory is one batch a thread. Sums of pixels and of their squares are
- * integers and add in any order to the same statistics. meta.json and then the headers come last.
+ * A task of the pool makes one batch (make.c), or a run of encoded ones, and writes it at its
+ * place, so that memory is one batch a thread. meta.json and then the headers come last.
  */
 #include "internal.h"
 
@@ -16,15 +16,12 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-typedef struct sums {
-    uint64_t pixels; /* of a channel */
-    uint64_t value[AT_CACHE_MAX_CHANNELS], square[AT_CACHE_MAX_CHANNELS];
-} sums;
+enum { ENCODED_TASK = 64 }; /* batches */
 
 typedef struct output {
     char *path;
     int fd;
-    uint32_t *crcs; /* a batch; each task writes its own */
+    at_cache_table table; /* each task writes what is its own */
 } output;
 
 typedef struct filling {
@@ -36,109 +33,62 @@ typedef struct filling {
     pthread_mutex_t mutex; /* guards what follows */
     at_progress *progress;
     double done; /* samples of all splits */
-    sums train;
+    at_cache_sums train;
     at_error err; /* the first */
 } filling;
 
-/* ---- a batch ------------------------------------------------------------------------------- */
+/* ---- tasks --------------------------------------------------------------------------------- */
 
-static int fit_sample(const filling *f, at_decoder *decoder, size_t i, uint8_t *pixels,
-                      int32_t *label, at_error *err)
+static size_t task_batches(const at_cache_plan *p)
 {
-    const at_cache_plan *p = f->plan;
-    at_sample sample;
-    at_image view;
-    int rc = at_dataset_sample(p->dataset, f->split, i, &sample, err);
-    if (rc)
-        return rc;
-    *label = sample.label;
-    rc = at_decoder_decode(decoder, sample.bytes, sample.size, at_dataset_limits(p->dataset), &view,
-                           NULL, err);
-    if (!rc)
-        rc = at_image_fit(&view, p->height, p->width, p->channels, pixels, err);
-    return rc ? at_fail_in(err, "%s", at_dataset_sample_path(p->dataset, f->split, i)) : 0;
+    return p->form == AT_FORM_ENCODED ? ENCODED_TASK : 1;
 }
 
-static void add_pixels(sums *s, const uint8_t *pixels, size_t n, size_t channels)
-{
-    s->pixels += n;
-    for (size_t i = 0; i < n; i++)
-        for (size_t c = 0; c < channels; c++) {
-            uint64_t v = pixels[i * channels + c];
-            s->value[c] += v;
-            s->square[c] += v * v;
-        }
-}
-
-static void add_sums(sums *to, const sums *from)
-{
-    to->pixels += from->pixels;
-    for (size_t c = 0; c < AT_CACHE_MAX_CHANNELS; c++) {
-        to->value[c] += from->value[c];
-        to->square[c] += from->square[c];
-    }
-}
-
-/* Decodes the n samples of batch b into `batch`; stops early when another task has failed. */
-static int fit_batch(const filling *f, size_t b, size_t n, uint8_t *batch, at_error *err)
+static int write_batch(filling *f, at_cache_maker *m, size_t b, at_error *err)
 {
     const at_cache_header *h = &f->plan->header[f->split];
-    size_t sample_bytes = at_cache_sample_bytes(h);
-    int32_t *labels = (void *)(batch + at_cache_labels_offset(h));
-    at_decoder *decoder = at_decoder_new();
-    if (!decoder)
-        return at_nomem(err);
-    at_decoder_reduce(decoder, (at_reduction){f->plan->height, f->plan->width, 0});
-    int rc = 0;
-    for (size_t i = 0; i < n && !rc && !atomic_load(&f->stop); i++) {
-        if (at_interrupted())
-            rc = at_fail(err, AT_EINTERRUPTED, "interrupted while filling %s",
-                         f->output[f->split].path);
-        else
-            rc = fit_sample(f, decoder, b * h->batch_samples + i, batch + i * sample_bytes,
-                            &labels[i], err);
-    }
-    at_decoder_free(decoder);
-    return rc;
+    const output *to = &f->output[f->split];
+    const at_cache_table *table = &to->table;
+    int rc = at_cache_maker_make(m, f->split, b, err);
+    if (rc)
+        return rc;
+    uint64_t place = !table->ends ? b * m->bytes : b ? table->ends[b - 1] : 0;
+    table->crcs[b] = at_crc32c(0, m->data, m->bytes);
+    memcpy(table->labels + b * h->batch_samples, m->labels, m->samples * sizeof *m->labels);
+    return at_cache_write(to->fd, to->path, m->data, m->bytes, h->data_offset + place, err);
 }
 
-static void note_batch(filling *f, size_t n, const sums *mine)
+static void note_batches(filling *f, size_t samples, const at_cache_sums *sums)
 {
     pthread_mutex_lock(&f->mutex);
-    add_sums(&f->train, mine);
-    f->done += (double)n;
+    at_cache_sums_add(&f->train, sums);
+    f->done += (double)samples;
     at_progress_update(f->progress, f->done, at_split_name(f->split));
     pthread_mutex_unlock(&f->mutex);
 }
 
-static int fill_batch(filling *f, size_t b, at_error *err)
+static int fill_batches(filling *f, size_t task, at_error *err)
 {
-    const at_cache_header *h = &f->plan->header[f->split];
-    const output *to = &f->output[f->split];
-    size_t left = h->samples - b * h->batch_samples;
-    size_t n = left < h->batch_samples ? left : h->batch_samples;
-    uint8_t *batch = at_alloc_aligned(h->batch_bytes);
-    if (!batch)
-        return at_nomem(err);
-    sums mine = {0};
-    int rc = fit_batch(f, b, n, batch, err);
-    if (!rc) {
-        to->crcs[b] = at_crc32c(0, batch, h->batch_bytes);
-        rc = at_cache_write(to->fd, to->path, batch, h->batch_bytes,
-                            h->data_offset + b * h->batch_bytes, err);
+    size_t begin = task * task_batches(f->plan), end = begin + task_batches(f->plan);
+    size_t samples = 0, batches = f->plan->header[f->split].batches;
+    at_cache_maker m;
+    int rc = at_cache_maker_init(&m, f->plan, &f->stop, err);
+    if (rc)
+        return rc;
+    for (size_t b = begin; b < end && b < batches && !rc; b++) {
+        rc = write_batch(f, &m, b, err);
+        samples += m.samples;
     }
-    if (f->split == AT_TRAIN && !rc)
-        add_pixels(&mine, batch, n * (size_t)h->height * h->width, h->channels);
-    at_free_aligned(batch);
-    note_batch(f, n, &mine);
+    note_batches(f, samples, &m.sums);
+    at_cache_maker_fini(&m);
     return rc;
 }
 
-static void fill_task(void *context, size_t b)
+static void fill_task(void *context, size_t task)
 {
     filling *f = context;
     at_error err = {0};
-    if (atomic_load(&f->stop) || fill_batch(f, b, &err) == 0)
+    if (atomic_load(&f->stop) || fill_batches(f, task, &err) == 0)
         return;
     pthread_mutex_lock(&f->mutex);
     if (!f->err.code)
@@ -150,7 +100,7 @@ static void fill_task(void *context, size_t b)
 /* ---- meta.json ----------------------------------------------------------------------------- */
 
 /* A deviation is at least a grey level, so that one may divide by it. */
-static void add_statistics(at_node *meta, const sums *s, size_t channels)
+static void add_statistics(at_node *meta, const at_cache_sums *s, size_t channels)
 {
     at_node *means = at_node_set(meta, "mean", at_node_new(AT_LIST));
     at_node *deviations = at_node_set(meta, "deviation", at_node_new(AT_LIST));
@@ -164,27 +114,25 @@ static void add_statistics(at_node *meta, const sums *s, size_t channels)
     }
 }
 
-static char *meta_text(const at_cache_plan *p, const sums *train)
+char *at_cache_meta(const at_cache_plan *p, const at_cache_sums *train)
 {
-    char now[32];
-    at_wall_iso(now);
     at_node *meta = at_node_new(AT_MAP);
     at_set_string(meta, "format", "atoll batch cache");
     at_set_int(meta, "version", AT_CACHE_VERSION);
     at_set_string(meta, "dataset_hash", at_dataset_hash(p->dataset));
     at_node *transform = at_node_set(meta, "transform", at_node_new(AT_MAP));
-    at_set_string(transform, "kind", "fit");
-    at_set_int(transform, "height", p->height);
-    at_set_int(transform, "width", p->width);
-    at_set_int(transform, "channels", p->channels);
+    at_set_string(transform, "fit", at_fit_name(p->frame.fit));
+    at_set_int(transform, "height", p->frame.height);
+    at_set_int(transform, "width", p->frame.width);
+    at_set_int(transform, "channels", p->frame.channels);
+    at_set_string(meta, "form", at_form_name(p->form));
     at_node *samples = at_node_set(meta, "samples", at_node_new(AT_MAP));
     for (int split = 0; split < AT_SPLITS; split++)
         at_set_int(samples, at_split_name((at_split)split), (int64_t)p->header[split].samples);
     at_node *classes = at_node_set(meta, "classes", at_node_new(AT_LIST));
     for (size_t i = 0; i < at_dataset_classes(p->dataset); i++)
         at_node_add(classes, at_node_new_string(at_dataset_class_name(p->dataset, i)));
-    add_statistics(meta, train, (size_t)p->channels);
-    at_set_string(meta, "created", now);
+    add_statistics(meta, train, (size_t)p->frame.channels);
     at_set_string(meta, "atoll", ATOLL_VERSION);
     char *text = at_json_print(meta, true);
     at_node_free(meta);
@@ -194,7 +142,7 @@ static char *meta_text(const at_cache_plan *p, const sums *train)
 static int write_meta(const filling *f, const char *folder, uint32_t *crc, at_error *err)
 {
     int rc = AT_ENOMEM;
-    char *text = meta_text(f->plan, &f->train);
+    char *text = at_cache_meta(f->plan, &f->train);
     char *path = at_path_join(folder, "meta.json");
     if (text && path) {
         *crc = at_crc32c(0, text, strlen(text));
@@ -209,71 +157,118 @@ static int write_meta(const filling *f, const char *folder, uint32_t *crc, at_er
 
 /* ---- a folder ------------------------------------------------------------------------------ */
 
+/* The bytes of the split's files, one behind another; ends NULL: only their sum. */
+static uint64_t add_up_contents(const at_dataset *d, at_split split, uint64_t *ends)
+{
+    uint64_t end = 0;
+    for (size_t i = 0; i < at_dataset_count(d, split); i++) {
+        end += at_dataset_sample_bytes(d, split, i);
+        if (ends)
+            ends[i] = end;
+    }
+    return end;
+}
+
+static int plan_header(at_cache_plan *p, at_split split, at_error *err)
+{
+    const char *hash = at_dataset_hash(p->dataset);
+    at_cache_header *h = &p->header[split];
+    *h = (at_cache_header){.split = (uint32_t)split,
+                           .height = (uint32_t)p->frame.height,
+                           .width = (uint32_t)p->frame.width,
+                           .channels = (uint32_t)p->frame.channels,
+                           .fit = (uint16_t)p->frame.fit,
+                           .form = (uint16_t)p->form,
+                           .classes = (uint32_t)at_dataset_classes(p->dataset),
+                           .samples = at_dataset_count(p->dataset, split)};
+    if (p->form == AT_FORM_ENCODED)
+        h->data_bytes = add_up_contents(p->dataset, split, NULL);
+    memcpy(h->dataset_hash, hash, strnlen(hash, sizeof h->dataset_hash));
+    return at_cache_header_layout(h, at_split_name(split), err);
+}
+
 int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cache_spec *spec,
                        at_error *err)
 {
-    const char *hash = at_dataset_hash(dataset);
-    int height, width, channels;
-    at_dataset_shape(dataset, &height, &width, &channels);
-    if (spec->height < 0 || spec->width < 0 || spec->channels < 0)
-        return at_fail(err, AT_EUSAGE, "a cache of %dx%dx%d", spec->height, spec->width,
-                       spec->channels);
-    *p = (at_cache_plan){
-        .dataset = dataset,
-        .height = spec->height ? spec->height : height,
-        .width = spec->width ? spec->width : width,
-        .channels = spec->channels ? spec->channels : channels,
-        .threads = spec->threads,
-    };
+    const at_frame *f = &spec->frame;
+    if (f->height < 0 || f->width < 0 || f->channels < 0)
+        return at_fail(err, AT_EUSAGE, "a cache of %dx%dx%d", f->height, f->width, f->channels);
+    *p = (at_cache_plan){.dataset = dataset, .form = spec->form, .threads = spec->threads};
+    at_dataset_shape(dataset, &p->frame.height, &p->frame.width, &p->frame.channels);
+    p->frame = (at_frame){.height = f->height ? f->height : p->frame.height,
+                          .width = f->width ? f->width : p->frame.width,
+                          .channels = f->channels ? f->channels : p->frame.channels,
+                          .fit = f->fit};
     for (int split = 0; split < AT_SPLITS; split++) {
-        at_cache_header *h = &p->header[split];
-        h->split = (uint32_t)split;
-        h->height = (uint32_t)p->height;
-        h->width = (uint32_t)p->width;
-        h->channels = (uint32_t)p->channels;
-        h->classes = (uint32_t)at_dataset_classes(dataset);
-        h->samples = at_dataset_count(dataset, (at_split)split);
-        memcpy(h->dataset_hash, hash, strnlen(hash, sizeof h->dataset_hash));
-        int rc = at_cache_header_layout(h, at_split_name((at_split)split), err);
+        int rc = plan_header(p, (at_split)split, err);
         if (rc)
             return rc;
-        p->bytes += h->file_bytes;
+        p->bytes += p->header[split].file_bytes;
     }
     return 0;
 }
+
+static const char too_small[] =
+    "choose a smaller size or another folder (--cache.dir, ATOLL_CACHE_DIR), or make room";
 
 static int check_space(const at_cache_plan *p, const char *path, at_error *err)
 {
     struct statvfs fs;
     if (statvfs(path, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < p->bytes)
-        return at_fail(err, AT_EIO, "%s: the cache needs %llu MiB, but %llu MiB are free", path,
-                       (unsigned long long)(p->bytes >> 20),
-                       (unsigned long long)((uint64_t)fs.f_bavail * fs.f_frsize >> 20));
+        return at_fail(err, AT_EIO, "%s: the cache needs %llu MiB, but %llu MiB are free: %s", path,
+                       (unsigned long long)(p->bytes >> 20) + 1,
+                       (unsigned long long)((uint64_t)fs.f_bavail * fs.f_frsize >> 20), too_small);
     return 0;
+}
+
+/* The file gets its blocks now, where the file system can do that: a disk that others fill meanwhile
+ * is an error at the beginning. */
+static int reserve(const output *to, uint64_t bytes, at_error *err)
+{
+    if (fallocate(to->fd, 0, 0, (off_t)bytes) && (errno == ENOSPC || errno == EDQUOT))
+        return at_fail_errno(err, errno, "cannot make %s of %llu MiB (%s)", to->path,
+                             (unsigned long long)(bytes >> 20) + 1, too_small);
+    return 0;
+}
+
+static int open_output(filling *f, const char *folder, at_split split)
+{
+    const at_cache_header *h = &f->plan->header[split];
+    output *to = &f->output[split];
+    to->path = at_format("%s/%s.atc", folder, at_split_name(split));
+    to->table.crcs = calloc(h->batches + 1, sizeof *to->table.crcs);
+    to->table.labels = calloc(h->samples + 1, sizeof *to->table.labels);
+    if (f->plan->form == AT_FORM_ENCODED)
+        to->table.ends = calloc(h->samples + 1, sizeof *to->table.ends);
+    if (!to->path || !to->table.crcs || !to->table.labels ||
+        (f->plan->form == AT_FORM_ENCODED && !to->table.ends))
+        return at_nomem(&f->err);
+    if (to->table.ends)
+        add_up_contents(f->plan->dataset, split, to->table.ends);
+    to->fd = open(to->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (to->fd < 0)
+        return at_fail_errno(&f->err, errno, "cannot make %s", to->path);
+    return reserve(to, h->file_bytes, &f->err);
 }
 
 static int open_outputs(filling *f, const char *folder)
 {
-    for (int split = 0; split < AT_SPLITS; split++) {
-        output *to = &f->output[split];
-        to->path = at_format("%s/%s.atc", folder, at_split_name((at_split)split));
-        to->crcs = calloc(f->plan->header[split].batches + 1, sizeof *to->crcs);
-        if (!to->path || !to->crcs)
-            return at_nomem(&f->err);
-        to->fd = open(to->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (to->fd < 0)
-            return at_fail_errno(&f->err, errno, "cannot make %s", to->path);
-    }
-    return 0;
+    int rc = 0;
+    for (int split = 0; split < AT_SPLITS && !rc; split++)
+        rc = open_output(f, folder, (at_split)split);
+    return rc;
 }
 
 static void close_outputs(filling *f)
 {
     for (int split = 0; split < AT_SPLITS; split++) {
-        if (f->output[split].fd >= 0)
-            close(f->output[split].fd);
-        free(f->output[split].crcs);
-        free(f->output[split].path);
+        output *to = &f->output[split];
+        if (to->fd >= 0)
+            close(to->fd);
+        free(to->table.crcs);
+        free(to->table.labels);
+        free(to->table.ends);
+        free(to->path);
     }
 }
 
@@ -288,7 +283,8 @@ static int fill_splits(filling *f)
     f->progress = at_progress_new("cache", total, "images");
     for (int split = 0; split < AT_SPLITS; split++) {
         f->split = (at_split)split;
-        at_pool_run(pool, f->plan->header[split].batches, fill_task, f);
+        size_t each = task_batches(f->plan), batches = f->plan->header[split].batches;
+        at_pool_run(pool, batches / each + (batches % each != 0), fill_task, f);
     }
     at_progress_end(f->progress, f->err.code ? "stopped" : "done");
     at_pool_free(pool);
@@ -303,7 +299,7 @@ static int finish(filling *f, at_cache_plan *p, const char *folder)
     for (int split = 0; split < AT_SPLITS && !rc; split++) {
         const output *to = &f->output[split];
         p->header[split].meta_crc = meta_crc;
-        rc = at_cache_file_finish(to->fd, to->path, &p->header[split], to->crcs, &f->err);
+        rc = at_cache_file_finish(to->fd, to->path, &p->header[split], &to->table, &f->err);
     }
     return rc;
 }

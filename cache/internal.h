@@ -6,14 +6,16 @@
 
 #include "atoll/cache.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 /* ---- one split's file (cache_file.c, where the format is described) ------------------------ */
 enum {
-    AT_CACHE_VERSION = 2, /* 1 held photographs as they were stored, not upright */
+    /* 1 held photographs as they were stored, not upright; 2 knew one form and one way to fit */
+    AT_CACHE_VERSION = 3,
     AT_CACHE_PAGE = 4096,
     AT_CACHE_KEY = 16,              /* digits of the data set's hash that name a cache */
-    AT_CACHE_BATCH = 256,           /* samples of a batch, ... */
+    AT_CACHE_BATCH = 256,           /* decoded samples of a batch, ... */
     AT_CACHE_BATCH_BYTES = 4 << 20, /* ... halved until their pixels are at most this */
     AT_CACHE_MAX_SIDE = 16384,      /* height and width */
     AT_CACHE_MAX_CHANNELS = 3,
@@ -28,27 +30,40 @@ typedef struct at_cache_header {
     uint64_t samples;
     uint32_t batch_samples;
     uint32_t meta_crc; /* of meta.json */
-    uint64_t batches, batch_bytes, data_offset, file_bytes;
-    uint32_t table_crc, reserved;
+    uint64_t batches, data_bytes, data_offset, file_bytes;
+    uint32_t table_crc;
+    uint16_t fit, form;    /* at_fit, at_form */
     char dataset_hash[64]; /* hex, zeros after it */
 } at_cache_header;
+
+/* The part between header and batches. */
+typedef struct at_cache_table {
+    uint32_t *crcs;  /* [batches] */
+    int32_t *labels; /* [samples] */
+    uint64_t *ends;  /* [samples] of encoded ones, counted from data_offset; else NULL */
+} at_cache_table;
 
 typedef struct at_cache_file {
     at_cache_header header;
     char *path;
     int fd;
-    const uint8_t *map;                 /* the whole file */
-    size_t sample_bytes, labels_offset; /* labels: in a batch */
-    _Atomic uint64_t *checked;          /* a bit a batch: its CRC was right */
+    const uint8_t *map;   /* the whole file */
+    const uint32_t *crcs; /* in it, as the next two: see at_cache_table */
+    const int32_t *labels;
+    const uint64_t *ends;
+    size_t sample_bytes;       /* decoded */
+    _Atomic uint64_t *checked; /* a bit a batch: its CRC was right */
 } at_cache_file;
 
-/* Fills in magic, version, batch_samples and the layout from split, shape, classes and samples.
- * AT_EINPUT where they are out of bounds; path is for the message. */
+/* Fills in magic, version, batch_samples and the layout from split, frame, form, classes, samples
+ * and, of encoded samples, data_bytes. AT_EINPUT where they are out of bounds; path is for the
+ * message. */
 int at_cache_header_layout(at_cache_header *h, const char *path, at_error *err);
+at_frame at_cache_header_frame(const at_cache_header *h);
 size_t at_cache_sample_bytes(const at_cache_header *h);
-size_t at_cache_labels_offset(const at_cache_header *h); /* in a batch */
-/* Writes header and table (a CRC a batch) in front of the batches; sets table_crc. */
-int at_cache_file_finish(int fd, const char *path, at_cache_header *h, const uint32_t *crcs,
+size_t at_cache_batch_bytes(const at_cache_header *h); /* of decoded samples */
+/* Writes header and table in front of the batches; sets table_crc. */
+int at_cache_file_finish(int fd, const char *path, at_cache_header *h, const at_cache_table *table,
                          at_error *err);
 int at_cache_write(int fd, const char *path, const void *data, size_t bytes, uint64_t offset,
                    at_error *err);
@@ -56,7 +71,11 @@ int at_cache_write(int fd, const char *path, const void *data, size_t bytes, uin
  * AT_ENOENT where the file is missing or just being removed. */
 int at_cache_file_open(at_cache_file *f, const char *folder, at_split split, at_error *err);
 void at_cache_file_close(at_cache_file *f);
-/* Checks a batch's CRC and its labels; the second time it is known. */
+/* Reads and checks the header alone; false: there is none of this version. */
+bool at_cache_header_read(const char *folder, at_split split, at_cache_header *out);
+/* Where batch b lies. */
+void at_cache_file_batch(const at_cache_file *f, size_t b, uint64_t *offset, size_t *bytes);
+/* Checks a batch's CRC; the second time it is known. */
 int at_cache_file_check(at_cache_file *f, size_t batch, at_error *err);
 
 /* ---- augmentation (augment.c; one file augment_<name>.c and one row AUGMENT(name) each) ------ */
@@ -120,18 +139,32 @@ void at_colour_paint(const at_colour *c, uint8_t *pixels, int channels, size_t n
 /* Beta(a, a) in [0, 1]. */
 double at_draw_beta(at_rng *rng, double a);
 
-/* ---- a folder (cache.c) -------------------------------------------------------------------- */
+/* ---- a folder (cache.c, reader.c) ----------------------------------------------------------- */
+struct at_cache {
+    char *path;
+    char *source; /* the data set that damaged batches are made from; NULL: not told */
+    at_cache_file file[AT_SPLITS];
+    at_node *meta;
+    const char **class_names; /* in meta */
+    float mean[AT_CACHE_MAX_CHANNELS], deviation[AT_CACHE_MAX_CHANNELS];
+    pthread_mutex_t mending; /* one thread mends */
+};
 /* As at_cache_open_at; AT_ENOENT only where there is no such folder. */
 at_cache *at_cache_open_folder(const char *path, const char *dataset_hash, at_error *err);
-bool at_cache_has_shape(const at_cache *c, int height, int width, int channels);
-/* Notes that a batch of the cache at path is damaged; it still opens by its path. */
-void at_cache_mark(const char *path);
+/* Notes that a batch of the cache at path is damaged, or no longer; it still opens by its path. */
+void at_cache_mark(const char *path, bool damaged);
 bool at_cache_is_marked(const char *path);
+/* Nothing is there, or a folder that holds at most a cache's files (open.c). */
+bool at_cache_may_replace(const char *path);
+/* Where caches are made, malloc'd (folder.c): remote tells whether a folder is another machine's. */
+char *at_cache_folder(const at_cache_spec *spec, bool (*remote)(const char *path), at_error *err);
+bool at_folder_is_remote(const char *path); /* or its nearest parent that is there */
 
-/* ---- filling (fill.c) ---------------------------------------------------------------------- */
+/* ---- filling (fill.c), batch by batch (make.c) ---------------------------------------------- */
 typedef struct at_cache_plan {
     const at_dataset *dataset;
-    int height, width, channels;
+    at_frame frame;
+    at_form form;
     int threads;
     at_cache_header header[AT_SPLITS]; /* laid out */
     uint64_t bytes;                    /* of all files, meta.json aside */
@@ -141,6 +174,35 @@ int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cac
 /* Fills the new folder `path` completely and syncs it; what it leaves on failure the caller
  * removes. */
 int at_cache_fill(at_cache_plan *p, const char *path, at_error *err);
+
+/* Sums of the train split's pixels and of their squares; they add in any order. */
+typedef struct at_cache_sums {
+    uint64_t pixels; /* of a channel */
+    uint64_t value[AT_CACHE_MAX_CHANNELS], square[AT_CACHE_MAX_CHANNELS];
+} at_cache_sums;
+void at_cache_sums_add(at_cache_sums *to, const at_cache_sums *from);
+/* meta.json, malloc'd: it depends on the plan and these alone. */
+char *at_cache_meta(const at_cache_plan *p, const at_cache_sums *train);
+
+/* A thread that makes batches as they lie on disk. */
+typedef struct at_cache_maker {
+    const at_cache_plan *plan;
+    const atomic_bool *stop; /* another thread has failed; or NULL */
+    at_decoder *decoder;
+    uint8_t *room;      /* a batch of decoded samples, or one */
+    at_cache_sums sums; /* of all that it made of the train split */
+    /* The batch: */
+    const uint8_t *data; /* in room, or in the data set */
+    size_t bytes, samples;
+    int32_t labels[AT_CACHE_BATCH];
+} at_cache_maker;
+int at_cache_maker_init(at_cache_maker *m, const at_cache_plan *p, const atomic_bool *stop,
+                        at_error *err);
+void at_cache_maker_fini(at_cache_maker *m);
+/* Stopped or interrupted: AT_EINTERRUPTED. */
+int at_cache_maker_make(at_cache_maker *m, at_split split, size_t batch, at_error *err);
+/* Makes a batch that is damaged again from c->source, in its place. */
+int at_cache_mend(at_cache *c, at_split split, size_t batch, at_error *err);
 
 /* ---- folders coming and going (site.c, evict.c) -------------------------------------------- */
 /* Where a folder is made: CACHE -> <parent>/.<name>.lock, <parent>/<name>.partial.<pid>. */

@@ -36,6 +36,7 @@ typedef struct slot {
 typedef struct worker {
     struct at_loader *loader;
     pthread_t thread;
+    at_reader *reader;
     uint8_t *other; /* a sample that another is mixed with */
     void *scratch;  /* of the augmenter */
 } worker;
@@ -105,8 +106,7 @@ done:
 
 static int find(const worker *w, slot *s, uint32_t id, const uint8_t **pixels, int32_t *label)
 {
-    const at_loader_spec *spec = &w->loader->spec;
-    return at_cache_sample(spec->cache, spec->split, id, pixels, label, &s->err);
+    return at_reader_sample(w->reader, w->loader->spec.split, id, pixels, label, &s->err);
 }
 
 /* Mixes the other one into sample i, which is augmented already. */
@@ -232,16 +232,9 @@ static int new_augmenter(at_loader *l, at_error *err)
 static int new_sampler(at_loader *l, at_error *err)
 {
     at_sampler_spec spec = l->spec.sampler;
-    int32_t *labels = NULL;
-    int rc = 0;
-    if (spec.class_weights) {
-        labels = calloc(at_cache_count(l->spec.cache, l->spec.split) + 1, sizeof *labels);
-        rc = labels ? at_cache_labels(l->spec.cache, l->spec.split, labels, err) : at_nomem(err);
-        spec.labels = labels;
-        spec.classes = at_cache_classes(l->spec.cache);
-    }
-    l->sampler = rc ? NULL : at_sampler_new(&spec, err);
-    free(labels);
+    spec.labels = at_cache_labels(l->spec.cache, l->spec.split);
+    spec.classes = at_cache_classes(l->spec.cache);
+    l->sampler = at_sampler_new(&spec, err);
     return l->sampler ? 0 : AT_EINPUT;
 }
 
@@ -294,9 +287,10 @@ static int alloc_slots(at_loader *l, at_error *err)
     for (int i = 0; i < l->spec.threads; i++) {
         worker *w = &l->worker[i];
         w->loader = l;
+        w->reader = at_reader_new(l->spec.cache, err);
         w->scratch = at_alloc_aligned(scratch ? scratch : 1);
         w->other = at_alloc_aligned(mixes ? l->sample_bytes : 1);
-        if (!w->scratch || !w->other)
+        if (!w->reader || !w->scratch || !w->other)
             return at_nomem(err);
     }
     return 0;
@@ -354,6 +348,7 @@ void at_loader_free(at_loader *l)
     for (int i = 0; i < l->threads; i++)
         pthread_join(l->worker[i].thread, NULL);
     for (int i = 0; i < l->spec.threads; i++) {
+        at_reader_free(l->worker[i].reader);
         at_free_aligned(l->worker[i].scratch);
         at_free_aligned(l->worker[i].other);
     }

@@ -12,32 +12,8 @@
 
 #define DEFAULT_LIMIT ((uint64_t)20 << 30)
 
-/* $ATOLL_CACHE_DIR, else $XDG_CACHE_HOME/atoll (which counts only if absolute), else
- * ~/.cache/atoll. */
-static char *common_folder(const at_cache_spec *spec, at_error *err)
-{
-    const char *own = getenv("ATOLL_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    char *dir;
-    if (spec->dir && *spec->dir)
-        dir = strdup(spec->dir);
-    else if (own && *own)
-        dir = strdup(own);
-    else if (xdg && *xdg == '/')
-        dir = at_path_join(xdg, "atoll");
-    else if (home && *home)
-        dir = at_path_join(home, ".cache/atoll");
-    else {
-        at_fail(err, AT_EUSAGE, "no folder for caches: set ATOLL_CACHE_DIR or HOME");
-        return NULL;
-    }
-    if (!dir)
-        at_nomem(err);
-    return dir;
-}
-
 /* What stands at path may go: nothing, or a folder that holds at most a cache's files. */
-static bool may_replace(const char *path)
+bool at_cache_may_replace(const char *path)
 {
     static const char *const ours[] = {"train.atc", "val.atc", "test.atc",
                                        "meta.json", "used",    "damaged"};
@@ -61,8 +37,12 @@ static at_cache *open_if_fits(const char *path, const at_cache_plan *p, at_error
     at_cache *c = at_cache_open_folder(path, at_dataset_hash(p->dataset), err);
     if (!c)
         return NULL;
-    if (!at_cache_has_shape(c, p->height, p->width, p->channels))
-        at_fail(err, AT_EINPUT, "%s holds samples of another size", path);
+    const at_cache_header *have = &c->file[AT_TRAIN].header, *want = &p->header[AT_TRAIN];
+    if (have->height != want->height || have->width != want->width ||
+        have->channels != want->channels || have->fit != want->fit)
+        at_fail(err, AT_EINPUT, "%s holds samples of another size, channels or fit", path);
+    else if (have->form != want->form)
+        at_fail(err, AT_EINPUT, "%s holds %s samples", path, at_form_name((at_form)have->form));
     else if (at_cache_is_marked(path))
         at_fail(err, AT_EINPUT, "%s has a damaged batch", path);
     else
@@ -75,7 +55,7 @@ static at_cache *open_if_fits(const char *path, const at_cache_plan *p, at_error
 static int make(const at_cache_site *site, at_cache_plan *p, const char *evict_dir, uint64_t limit,
                 const at_error *why, at_error *err)
 {
-    if (!may_replace(site->path))
+    if (!at_cache_may_replace(site->path))
         return at_fail(err, AT_EINPUT, "%s is there already and is no cache: it is left alone",
                        site->path);
     if (why->code != AT_ENOENT)
@@ -115,17 +95,22 @@ done:
     return c;
 }
 
+/* What is the default is not in the name. */
 static char *keyed_path(const char *dir, const at_cache_plan *p)
 {
-    return at_format("%s/%.*s-%dx%dx%d-v%d", dir, AT_CACHE_KEY, at_dataset_hash(p->dataset),
-                     p->height, p->width, p->channels, AT_CACHE_VERSION);
+    bool stretched = p->frame.fit == AT_FIT_STRETCH, decoded = p->form == AT_FORM_UINT8;
+    return at_format("%s/%.*s-%dx%dx%d%s%s%s%s-v%d", dir, AT_CACHE_KEY, at_dataset_hash(p->dataset),
+                     p->frame.height, p->frame.width, p->frame.channels, stretched ? "" : "-",
+                     stretched ? "" : at_fit_name(p->frame.fit), decoded ? "" : "-",
+                     decoded ? "" : at_form_name(p->form), AT_CACHE_VERSION);
 }
 
 static bool can_be_written(const char *dir, at_error *err)
 {
     if (at_make_dirs(dir, err) == 0)
         return true;
-    at_fail(err, err->code, "%s; ATOLL_CACHE_DIR names another folder for caches", err->message);
+    at_fail(err, err->code, "%s; cache.dir or ATOLL_CACHE_DIR names another folder for caches",
+            err->message);
     return false;
 }
 
@@ -156,13 +141,17 @@ end:
 at_cache *at_cache_open(const char *dataset, const at_cache_spec *spec, at_error *err)
 {
     at_error local = {0};
-    char *dir = common_folder(spec, err);
+    char *dir = at_cache_folder(spec, at_folder_is_remote, err);
     if (!dir)
         return NULL;
     at_cache *c = open_keyed(dataset, true, spec, dir, &local);
     if (!c)
         c = open_keyed(dataset, false, spec, dir, err ? err : &local);
     free(dir);
+    if (c && at_cache_set_source(c, dataset, err)) {
+        at_cache_close(c);
+        c = NULL;
+    }
     return c;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * atoll eval: a model file against one split of a data set.
  */
+#include "model_input.h"
 #include "cli.h"
 
 #include <atoll/trainer.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 
 typedef struct args {
-    char *data, *split, *tta;
+    char *data, *split, *tta, *dir, *fit;
     bool json;
     int64_t threads;
 } args;
@@ -20,6 +21,8 @@ static const at_option options[] = {
     {"tta", AT_OPT_CHOICE, offsetof(args, tta), "none", "test-time augmentation: mean over views",
      .choices = "none|flip|shift"},
     {"threads", AT_OPT_INT, offsetof(args, threads), "0", "0: one a CPU", "N", .min = 0, .max = 4096},
+    CLI_FIT_OPTION(offsetof(args, fit)),
+    {"cache.dir", AT_OPT_STRING, offsetof(args, dir), "", "where its cache is made; empty: as training's", "DIR"},
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
 
@@ -44,9 +47,10 @@ static at_node *evaluate(const args *a, const char *path, at_error *err)
     if (!net)
         return NULL;
     int threads = a->threads ? (int)a->threads : at_cpu_count();
-    at_cache_spec spec = {.threads = threads};
-    at_net_input_shape(net, &spec.channels, &spec.height, &spec.width);
-    cache = at_cache_open(a->data, &spec, err);
+    at_cache_spec spec = {.threads = threads, .dir = a->dir};
+    at_net_input_shape(net, &spec.frame.channels, &spec.frame.height, &spec.frame.width);
+    if (cli_read_fit(a->fit, &info, path, &spec.frame.fit, err) == 0)
+        cache = at_cache_open(a->data, &spec, err);
     if (cache && check_classes(cache, &info, a->data, err) == 0)
         result = at_evaluate(net, cache, split, a->tta, threads, NULL, err);
     at_cache_close(cache);

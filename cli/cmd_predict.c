@@ -2,6 +2,7 @@
  * atoll predict: classes of image files, from a model file alone. A bad image gets an error of its own; the others
  * are answered all the same, and the exit status is 3.
  */
+#include "model_input.h"
 #include "cli.h"
 
 #include <atoll/datasets.h>
@@ -13,16 +14,23 @@
 enum { MAX_BATCH = 32, ALONE_FLOPS = 50000000 };
 
 typedef struct args {
+    char *fit;
     bool json;
     int64_t top, threads, max_pixels, max_bytes, max_scans;
 } args;
 
 static const at_option options[] = {
-    {"top", AT_OPT_INT, offsetof(args, top), "1", "the K likeliest classes", "K", .min = 1, .max = 100000},
-    {"threads", AT_OPT_INT, offsetof(args, threads), "0", "0: one a CPU, or one where there is little to do", "N", .min = 0, .max = 4096},
-    {"max-pixels", AT_OPT_INT, offsetof(args, max_pixels), "134217728", "an image of more is refused", "N", .min = 1, .max = -1},
-    {"max-bytes", AT_OPT_INT, offsetof(args, max_bytes), AT_STRING_OF(AT_MAX_BYTES), "a file of more is refused", "N", .min = 1, .max = -1},
-    {"max-scans", AT_OPT_INT, offsetof(args, max_scans), AT_STRING_OF(AT_MAX_SCANS), "a progressive JPEG of more is refused", "N", .min = 1, .max = -1},
+    {"top", AT_OPT_INT, offsetof(args, top), "1", "the K likeliest classes", "K", .min = 1,
+     .max = 100000},
+    {"threads", AT_OPT_INT, offsetof(args, threads), "0",
+     "0: one a CPU, or one where there is little to do", "N", .min = 0, .max = 4096},
+    {"max-pixels", AT_OPT_INT, offsetof(args, max_pixels), "134217728",
+     "an image of more is refused", "N", .min = 1, .max = -1},
+    {"max-bytes", AT_OPT_INT, offsetof(args, max_bytes), AT_STRING_OF(AT_MAX_BYTES),
+     "a file of more is refused", "N", .min = 1, .max = -1},
+    {"max-scans", AT_OPT_INT, offsetof(args, max_scans), AT_STRING_OF(AT_MAX_SCANS),
+     "a progressive JPEG of more is refused", "N", .min = 1, .max = -1},
+    CLI_FIT_OPTION(offsetof(args, fit)),
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
 
@@ -30,11 +38,18 @@ typedef struct predictor {
     at_net *net;
     at_plan *plan;
     at_model_info info;
-    int height, width, channels, batch, classes;
+    at_frame frame;
+    at_decoder *decoder;
+    int batch, classes;
     uint8_t *pixels;
     at_decode_limits limits;
     int64_t top;
 } predictor;
+
+static size_t sample_bytes(const predictor *p)
+{
+    return (size_t)p->frame.height * (size_t)p->frame.width * (size_t)p->frame.channels;
+}
 
 /* A second thread costs more than it saves on a few small images: it has to be started, and waits by spinning. */
 static int threads_for(const at_net *net, int images, int64_t asked)
@@ -45,20 +60,27 @@ static int threads_for(const at_net *net, int images, int64_t asked)
     return asked || flops > ALONE_FLOPS ? (int)asked : 1;
 }
 
-static int predictor_init(predictor *p, const char *path, int images, int64_t threads, at_error *err)
+static int predictor_init(predictor *p, const args *a, const char *path, int images, at_error *err)
 {
     p->net = at_model_load(path, &p->info, err);
     if (!p->net)
         return err->code;
-    at_net_input_shape(p->net, &p->channels, &p->height, &p->width);
+    at_net_input_shape(p->net, &p->frame.channels, &p->frame.height, &p->frame.width);
+    if (cli_read_fit(a->fit, &p->info, path, &p->frame.fit, err) < 0)
+        return err->code;
     p->classes = at_net_classes(p->net);
     p->batch = images < MAX_BATCH ? images : MAX_BATCH;
-    at_plan_options how = {.batch = p->batch, .constant = true, .threads = threads_for(p->net, images, threads)};
+    at_plan_options how = {
+        .batch = p->batch, .constant = true, .threads = threads_for(p->net, images, a->threads)};
     p->plan = at_plan_new(p->net, &how, err);
     if (!p->plan)
         return err->code;
-    p->pixels = at_alloc_aligned((size_t)p->batch * (size_t)(p->height * p->width * p->channels));
-    return p->pixels ? 0 : at_nomem(err);
+    p->pixels = at_alloc_aligned((size_t)p->batch * sample_bytes(p));
+    p->decoder = at_decoder_new();
+    if (!p->pixels || !p->decoder)
+        return at_nomem(err);
+    at_decoder_reduce(p->decoder, (at_reduction){p->frame.height, p->frame.width, 0});
+    return 0;
 }
 
 static void predictor_fini(predictor *p)
@@ -66,6 +88,7 @@ static void predictor_fini(predictor *p)
     at_plan_free(p->plan);
     at_net_free(p->net);
     at_model_info_fini(&p->info);
+    at_decoder_free(p->decoder);
     at_free_aligned(p->pixels);
 }
 
@@ -73,15 +96,14 @@ static int load_image(predictor *p, const char *path, uint8_t *out, at_error *er
 {
     char *data;
     size_t bytes;
-    at_image image = {0};
+    at_image view;
     const char *reason = NULL;
     int code = at_file_read(path, p->limits.bytes, &data, &bytes, err);
     if (code < 0)
         return code;
-    code = at_image_decode(data, bytes, &p->limits, &image, &reason, err);
+    code = at_decoder_decode(p->decoder, data, bytes, &p->limits, &view, &reason, err);
     if (code == 0)
-        code = at_image_fit(&image, p->height, p->width, p->channels, out, err);
-    at_image_fini(&image);
+        code = at_image_frame(&view, &p->frame, out, err);
     free(data);
     return code;
 }
@@ -130,7 +152,7 @@ static int predict_batch(predictor *p, char **paths, int n, at_node *predictions
     at_node *answers[MAX_BATCH];
     bool good[MAX_BATCH];
     int bad = 0;
-    size_t bytes = (size_t)(p->height * p->width * p->channels);
+    size_t bytes = sample_bytes(p);
     memset(p->pixels, 0, bytes * (size_t)p->batch);
     for (int i = 0; i < n; i++) {
         at_error why = {0};
@@ -155,7 +177,8 @@ static int predict_batch(predictor *p, char **paths, int n, at_node *predictions
 static void print_predictions(const at_node *predictions)
 {
     for (size_t i = 0; i < at_node_count(predictions); i++) {
-        const at_node *a = at_node_at(predictions, i), *error = at_node_get(a, "error"), *top = at_node_get(a, "top");
+        const at_node *a = at_node_at(predictions, i), *error = at_node_get(a, "error"),
+                      *top = at_node_get(a, "top");
         const char *path = at_node_string(at_node_get(a, "path"), "");
         if (error) {
             fprintf(stderr, "atoll predict: %s: %s\n", path, at_node_string(error, ""));
@@ -173,13 +196,16 @@ static void print_predictions(const at_node *predictions)
 static int predict_all(const args *a, const char *model, char **paths, int n, at_error *err)
 {
     predictor p = {.top = a->top,
-                   .limits = {.pixels = (size_t)a->max_pixels, .bytes = (size_t)a->max_bytes, .scans = a->max_scans}};
+                   .limits = {.pixels = (size_t)a->max_pixels,
+                              .bytes = (size_t)a->max_bytes,
+                              .scans = a->max_scans}};
     at_node *result = at_node_new(AT_MAP);
     at_node *predictions = at_node_set(result, "predictions", at_node_new(AT_LIST));
-    int bad = 0, code = predictor_init(&p, model, n, a->threads, err);
+    int bad = 0, code = predictor_init(&p, a, model, n, err);
     at_error why = {0};
     for (int at = 0; at < n && code >= 0; at += p.batch) {
-        code = predict_batch(&p, paths + at, n - at < p.batch ? n - at : p.batch, predictions, &why);
+        code =
+            predict_batch(&p, paths + at, n - at < p.batch ? n - at : p.batch, predictions, &why);
         bad += code > 0 ? code : 0;
     }
     if (code >= 0 && a->json)
@@ -209,10 +235,11 @@ static int run(int argc, char **argv, at_error *err)
     return code;
 }
 
-const cli_command cmd_predict = {.name = "predict",
-                                 .usage = "MODEL.h5|RUN IMAGE... [--top K] [--json]",
-                                 .summary = "name what image files show",
-                                 .help = "Images of any size are fitted to the network's input as in training.\n\n"
-                                         "  atoll predict runs/1/model.h5 new/*.jpg --top 3",
-                                 .options = options,
-                                 .run = run};
+const cli_command cmd_predict = {
+    .name = "predict",
+    .usage = "MODEL.h5|RUN IMAGE... [--top K] [--json]",
+    .summary = "name what image files show",
+    .help = "Images of any size come to the network's input as in its training (train --fit).\n\n"
+            "  atoll predict runs/1/model.h5 new/*.jpg --top 3",
+    .options = options,
+    .run = run};

@@ -93,12 +93,18 @@ static int ingest(job *j, at_node **result, at_error *err)
 static int fill_cache(job *j, at_node **result, at_error *err)
 {
     (void)result;
-    if (!j->config.size)
+    if (!j->config.cached)
         return 0;
     at_node *words = command(j, "cache");
     bool ok = words && at_command_add(words, "build") && add_path(j, words, "", "data") &&
-              at_command_add(words, "--size") && at_command_add(words, j->config.size) &&
               add_path(j, words, "--out", "cache");
+    for (size_t i = 0; i < AT_JOB_CACHE_KEYS && ok; i++) {
+        if (!j->config.cache[i])
+            continue;
+        char *word = at_format("--%s=%s", at_job_cache_keys[i], j->config.cache[i]);
+        ok = word && at_command_add(words, word);
+        free(word);
+    }
     int rc = ok ? at_command_run(words, j->stage, err) : at_nomem(err);
     at_node_free(words);
     return rc;

@@ -5,13 +5,18 @@
 
 #include "internal.h"
 
+/* Keys of a training that a cache is made by, as options of `atoll cache build` too. */
+enum { AT_JOB_CACHE_KEYS = 4 };
+extern const char *const at_job_cache_keys[AT_JOB_CACHE_KEYS];
+
 typedef struct at_job_config {
     at_node *tree;   /* JOB.yaml */
     at_node *ingest; /* flat settings of data: without source */
     const char *source, *model;
-    const char *size; /* of the pictures in the job's cache; NULL: trainings make their own */
-    at_node *sweep;   /* the tree of a SWEEP.yaml; NULL: no search */
-    int64_t ranks;    /* of the final training */
+    bool cached; /* the job makes one cache for all its trainings; else each makes its own */
+    const char *cache[AT_JOB_CACHE_KEYS]; /* what they all say of it; NULL: nothing */
+    at_node *sweep;                       /* the tree of a SWEEP.yaml; NULL: no search */
+    int64_t ranks;                        /* of the final training */
 } at_job_config;
 /* Reads and checks everything that can be known before any work. */
 int at_job_config_read(at_job_config *c, const at_job_options *options, at_error *err);

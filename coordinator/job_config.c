@@ -52,22 +52,31 @@ static int read_final(at_job_config *c, const at_job_options *o, at_error *err)
     return o->checks.train ? o->checks.train(c->model, train, err) : 0;
 }
 
-/* The one size of all trainings; NULL where they differ or where the job names a cache itself. */
-static const char *common_size(const at_node *tree)
+const char *const at_job_cache_keys[AT_JOB_CACHE_KEYS] = {"size", "channels", "fit", "form"};
+
+/* What all trainings say of a key: *value, NULL where none says anything. False where they differ. */
+static bool common_value(const at_node *tree, const char *key, const char **value)
 {
     static const char *const maps[] = {"train", "search.train", "final.train"};
-    const char *size = NULL;
+    *value = NULL;
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
-        const at_node *map = at_node_path(tree, maps[i]), *here = at_node_get(map, "size");
-        if (at_node_get(map, "cache") || (here && size && strcmp(size, at_node_text(here)) != 0) ||
-            (here && !size && i > 0))
-            return NULL;
-        size = here ? at_node_text(here) : size;
+        const at_node *here = at_node_get(at_node_path(tree, maps[i]), key);
+        if ((here && *value && strcmp(*value, at_node_text(here)) != 0) ||
+            (here && !*value && i > 0))
+            return false;
+        *value = here ? at_node_text(here) : *value;
     }
-    const at_node *space = at_node_path(tree, "search.space");
-    if (at_node_get(space, "size") || at_node_get(space, "cache"))
-        return NULL;
-    return size ? size : "auto";
+    return !at_node_get(at_node_path(tree, "search.space"), key);
+}
+
+/* Whether one cache does for all trainings, and none of them names its own. */
+static bool plan_cache(at_job_config *c)
+{
+    const char *own;
+    bool common = common_value(c->tree, "cache", &own) && !own;
+    for (size_t i = 0; i < AT_JOB_CACHE_KEYS; i++)
+        common = common_value(c->tree, at_job_cache_keys[i], &c->cache[i]) && common;
+    return common;
 }
 
 static int set_path(at_node *map, const char *key, const char *dir, const char *name, at_error *err)
@@ -88,7 +97,7 @@ int at_job_config_place(at_job_config *c, const char *out, at_error *err)
         return at_nomem(err);
     at_node_remove(c->sweep, "final");
     int rc = set_path(c->sweep, "data", out, "data", err);
-    if (rc || !c->size)
+    if (rc || !c->cached)
         return rc;
     at_node *train = (at_node *)at_node_get(c->sweep, "train");
     if (at_node_kind(train) != AT_MAP)
@@ -126,7 +135,7 @@ static int read_all(at_job_config *c, const at_job_options *o, at_error *err)
         rc = read_final(c, o, err);
     if (rc)
         return rc;
-    c->size = common_size(c->tree);
+    c->cached = plan_cache(c);
     rc = at_job_config_place(c, o->out, err);
     return rc ? rc : check_sweep(c, o, err);
 }
@@ -173,7 +182,7 @@ at_node *at_job_final_settings(const at_job_config *c, const char *out, int64_t 
         rc = at_settings_overlay(flat, at_node_get(best, "params"), err);
     if (!rc)
         rc = at_settings_overlay(flat, at_node_path(c->tree, "final.train"), err);
-    if (!rc && c->size)
+    if (!rc && c->cached)
         rc = set_path(flat, "cache", out, "cache", err);
     if (!rc)
         rc = share_batch(flat, c, batch, err);

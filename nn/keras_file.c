@@ -78,6 +78,7 @@ static int read_own(keras_file *f, at_error *err)
         {"atoll_format", false, false}, {"atoll_rows", false, false},
         {"atoll_model", false, false},  {"atoll_classes", true, false},
         {"atoll_training", true, true}, {"atoll_checksum", false, true},
+        {"atoll_fit", false, true},
     };
     f->own = at_node_new(AT_MAP);
     int rc = f->own ? AT_OK : at_nomem(err);

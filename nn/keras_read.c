@@ -19,6 +19,7 @@ void at_model_info_fini(at_model_info *info)
         free(info->classes[i]);
     free(info->classes);
     free(info->model);
+    free(info->fit);
     at_node_free(info->training);
     *info = (at_model_info){0};
 }
@@ -102,9 +103,11 @@ static int read_info(const keras_file *f, const at_net *net, at_model_info *info
 {
     const char *model = own_text(f, "atoll_model", err);
     const at_node *training = at_node_get(f->own, "atoll_training");
+    const char *fit = at_node_string(at_node_get(f->own, "atoll_fit"), NULL);
     if (!model)
         return err->code;
-    if (!(info->model = strdup(model)) || (training && !(info->training = at_node_copy(training))))
+    if (!(info->model = strdup(model)) || (fit && !(info->fit = strdup(fit))) ||
+        (training && !(info->training = at_node_copy(training))))
         return at_nomem(err);
     return read_classes(f, at_net_classes(net), info, err);
 }

@@ -17,6 +17,7 @@
  *         atoll_rows           the network's rows, a line a row: name | layer | inputs | attributes
  *         atoll_classes        JSON list of the class names, in the order of the scores
  *         atoll_training       JSON of what it was trained with; missing if unknown
+ *         atoll_fit            how pictures come to its size; missing if unknown: stretched
  *         atoll_checksum       CRC-32C over weights, then moving statistics, in the rows' order; a
  *                              weight changed by hand needs this attribute deleted
  *     /model_weights           attributes layer_names (every Keras layer in order), backend,
@@ -186,8 +187,10 @@ at_node *keras_own(const at_net *net, const at_model_info *info)
     at_node_set(own, "atoll_classes", classes);
     if (info->training)
         at_node_set(own, "atoll_training", at_node_copy(info->training));
-    bool whole = rows && at_node_count(own) == (info->training ? 7 : 6) &&
-                 at_node_count(classes) == info->class_count;
+    if (info->fit)
+        at_set_string(own, "atoll_fit", info->fit);
+    size_t items = 6 + (info->training ? 1u : 0u) + (info->fit ? 1u : 0u);
+    bool whole = rows && at_node_count(own) == items && at_node_count(classes) == info->class_count;
     free(rows);
     if (whole)
         return own;

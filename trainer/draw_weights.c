@@ -6,15 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int count_images(at_cache *cache, double *counts, at_error *err)
+static void count_images(const at_cache *cache, double *counts)
 {
-    size_t n = at_cache_count(cache, AT_TRAIN);
-    int32_t *labels = calloc(n + 1, sizeof *labels);
-    int code = labels ? at_cache_labels(cache, AT_TRAIN, labels, err) : at_nomem(err);
-    for (size_t i = 0; i < n && code == 0; i++)
+    const int32_t *labels = at_cache_labels(cache, AT_TRAIN);
+    for (size_t i = 0; i < at_cache_count(cache, AT_TRAIN); i++)
         counts[labels[i]]++;
-    free(labels);
-    return code;
 }
 
 static int parse(const char *text, const at_cache *cache, double *weights, at_error *err)
@@ -45,7 +41,7 @@ static int weigh(const at_train_config *c, at_cache *cache, double *weights, dou
 {
     bool balanced = !strcmp(c->sampler, "balanced");
     int code = balanced ? 0 : parse(c->sampler_weights, cache, weights, err);
-    code = code < 0 ? code : count_images(cache, counts, err);
+    count_images(cache, counts);
     double all = 0;
     for (size_t i = 0; i < at_cache_classes(cache) && code == 0; i++) {
         if (balanced)

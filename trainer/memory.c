@@ -13,8 +13,7 @@
 
 static const double usable = 0.9, usable_once_made = 0.95;
 
-/* "800M", "1.5G", "2000000000"; empty: 0. */
-static int parse_bytes(const char *text, double *out, at_error *err)
+int at_parse_bytes(const char *key, const char *text, double *out, at_error *err)
 {
     static const char units[] = "KMGT";
     char *end = NULL;
@@ -23,8 +22,8 @@ static int parse_bytes(const char *text, double *out, at_error *err)
     for (const char *u = units; unit && u <= unit; u++)
         *out *= 1024;
     if (*text && (end == text || *(unit ? end + 1 : end) || !(*out >= 1 << 20) || *out > 1e18))
-        return at_fail(err, AT_EINPUT,
-                       "memory: expected at least 1M, as in 800M or 1.5G; got \"%s\"", text);
+        return at_fail(err, AT_EINPUT, "%s: expected at least 1M, as in 800M or 1.5G; got \"%s\"",
+                       key, text);
     return 0;
 }
 
@@ -32,7 +31,7 @@ static int parse_bytes(const char *text, double *out, at_error *err)
 static int left(const at_training *t, double part, size_t *out, at_error *err)
 {
     double told;
-    int code = parse_bytes(t->job->config->memory, &told, err);
+    int code = at_parse_bytes("memory", t->job->config->memory, &told, err);
     bool shared = false;
     double bytes = (double)at_memory_available(&shared);
     if (shared)

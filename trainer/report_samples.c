@@ -21,10 +21,17 @@ typedef struct gallery {
     at_plan *plan;
     at_split split;
     uint8_t *pixels;
-    int height, width, channels, classes;
+    at_frame frame;
+    at_decoder *decoder;
+    int classes;
     guess *guesses;
     size_t count;
 } gallery;
+
+static size_t sample_bytes(const gallery *g)
+{
+    return (size_t)g->frame.height * (size_t)g->frame.width * (size_t)g->frame.channels;
+}
 
 static int decode_sample(const gallery *g, size_t i, at_image *image, int32_t *label, at_error *err)
 {
@@ -37,14 +44,18 @@ static int decode_sample(const gallery *g, size_t i, at_image *image, int32_t *l
     return at_image_decode(s.bytes, s.size, at_dataset_limits(g->data), image, &reason, err);
 }
 
+/* As a cache has them. */
 static int load_pixels(const gallery *g, size_t i, uint8_t *out, int32_t *label, at_error *err)
 {
-    at_image image = {0};
-    int code = decode_sample(g, i, &image, label, err);
-    if (code == 0)
-        code = at_image_fit(&image, g->height, g->width, g->channels, out, err);
-    at_image_fini(&image);
-    return code;
+    at_sample s;
+    at_image view;
+    int code = at_dataset_sample(g->data, g->split, i, &s, err);
+    if (code < 0)
+        return code;
+    *label = s.label;
+    code = at_decoder_decode(g->decoder, s.bytes, s.size, at_dataset_limits(g->data), &view, NULL,
+                             err);
+    return code < 0 ? code : at_image_frame(&view, &g->frame, out, err);
 }
 
 static void keep_guess(gallery *g, size_t sample, int32_t truth, const float *scores)
@@ -61,7 +72,7 @@ static void keep_guess(gallery *g, size_t sample, int32_t truth, const float *sc
 static int guess_batch(gallery *g, size_t first, size_t n, size_t stride, at_error *err)
 {
     int32_t labels[BATCH];
-    size_t bytes = (size_t)(g->height * g->width * g->channels);
+    size_t bytes = sample_bytes(g);
     for (size_t i = 0; i < n; i++) {
         int code = load_pixels(g, (first + i) * stride, g->pixels + i * bytes, &labels[i], err);
         if (code < 0)
@@ -69,7 +80,8 @@ static int guess_batch(gallery *g, size_t first, size_t n, size_t stride, at_err
     }
     int code = at_plan_infer(g->plan, &(at_plan_input){.pixels = g->pixels}, NULL, err);
     for (size_t i = 0; i < n && code == 0; i++)
-        keep_guess(g, (first + i) * stride, labels[i], at_plan_scores(g->plan) + i * (size_t)g->classes);
+        keep_guess(g, (first + i) * stride, labels[i],
+                   at_plan_scores(g->plan) + i * (size_t)g->classes);
     return code;
 }
 
@@ -125,9 +137,22 @@ static int draw_group(at_text *page, const gallery *g, bool wrong, const char *t
     return code;
 }
 
+/* Pictures come to the network as they did in training. */
+static at_net *load_model(gallery *g, const char *model, at_error *err)
+{
+    at_model_info info = {0};
+    at_net *net = at_model_load(model, &info, err);
+    if (net && info.fit && at_fit_parse(info.fit, &g->frame.fit, err) < 0) {
+        at_net_free(net);
+        net = NULL;
+    }
+    at_model_info_fini(&info);
+    return net;
+}
+
 static int gallery_init(gallery *g, const char *model, const char *data, at_error *err)
 {
-    g->net = at_model_load(model, NULL, err);
+    g->net = load_model(g, model, err);
     g->data = g->net ? at_dataset_open(data, err) : NULL;
     if (!g->data)
         return AT_EINPUT;
@@ -136,11 +161,14 @@ static int gallery_init(gallery *g, const char *model, const char *data, at_erro
     if ((size_t)g->classes != at_dataset_classes(g->data))
         return at_fail(err, AT_EINPUT, "%s knows %d classes, %s has %zu", model, g->classes, data,
                        at_dataset_classes(g->data));
-    at_net_input_shape(g->net, &g->channels, &g->height, &g->width);
+    at_net_input_shape(g->net, &g->frame.channels, &g->frame.height, &g->frame.width);
     g->plan = at_plan_new(g->net, &(at_plan_options){.batch = BATCH, .constant = true}, err);
-    g->pixels = at_alloc_aligned((size_t)BATCH * (size_t)(g->height * g->width * g->channels));
+    g->pixels = at_alloc_aligned((size_t)BATCH * sample_bytes(g));
     g->guesses = calloc(SEEN, sizeof *g->guesses);
-    return !g->plan ? AT_EFAIL : g->pixels && g->guesses ? 0 : at_nomem(err);
+    g->decoder = at_decoder_new();
+    if (g->decoder)
+        at_decoder_reduce(g->decoder, (at_reduction){g->frame.height, g->frame.width, 0});
+    return !g->plan ? AT_EFAIL : g->pixels && g->guesses && g->decoder ? 0 : at_nomem(err);
 }
 
 static void gallery_fini(gallery *g)
@@ -148,6 +176,7 @@ static void gallery_fini(gallery *g)
     at_plan_free(g->plan);
     at_net_free(g->net);
     at_dataset_close(g->data);
+    at_decoder_free(g->decoder);
     at_free_aligned(g->pixels);
     free(g->guesses);
 }
@@ -164,8 +193,9 @@ static int draw_gallery(at_text *page, gallery *g, at_error *err)
     at_text_add(page, "<section><h2>Sample predictions</h2>\n");
     code = draw_group(page, g, true, "Surest mistakes", err);
     code = code < 0 ? code : draw_group(page, g, false, "Right", err);
-    at_text_add(page, "<p class=note>From %zu images, evenly spread over the %s split.</p></section>\n", seen,
-                at_split_name(g->split));
+    at_text_add(page,
+                "<p class=note>From %zu images, evenly spread over the %s split.</p></section>\n",
+                seen, at_split_name(g->split));
     return code;
 }
 

@@ -37,45 +37,50 @@ static int share_threads(at_training *t, at_error *err)
     return at_thread_share(t->job->config, t->comm, &t->threads, err);
 }
 
-static int parse_size(const char *text, int *height, int *width, at_error *err)
+/* What the keys say and the cache has otherwise; what they leave to auto is the cache's. */
+static int check_named(const at_training *t, const at_cache_spec *spec, at_error *err)
 {
-    int end = 0;
-    *height = *width = 0;
-    if (!strcmp(text, "auto"))
-        return 0;
-    if (sscanf(text, "%4dx%4d%n", height, width, &end) != 2 || text[end] || *height < 1 ||
-        *width < 1)
-        return at_fail(err, AT_EINPUT,
-                       "size: expected HEIGHTxWIDTH such as 32x32, or auto; got \"%s\"", text);
-    return 0;
+    const at_cache_keys *keys = &t->job->config->input;
+    const at_frame *want = &spec->frame, have = at_cache_frame(t->cache);
+    const char *key =
+        want->height && (want->height != have.height || want->width != have.width) ? "size"
+        : want->channels && want->channels != have.channels                        ? "channels"
+        : strcmp(keys->fit, "auto") != 0 && want->fit != have.fit                  ? "fit"
+        : strcmp(keys->form, "auto") != 0 && spec->form != at_cache_form(t->cache) ? "form"
+                                                                                   : NULL;
+    return key ? at_fail(err, AT_EINPUT,
+                         "%s is told, but the cache %s has another: it holds %s pictures of "
+                         "%dx%dx%d, fit %s",
+                         key, at_cache_path(t->cache), at_form_name(at_cache_form(t->cache)),
+                         have.height, have.width, have.channels, at_fit_name(have.fit))
+               : 0;
 }
 
-/* The folder that the configuration names, if it is of this data set and size. */
+/* The folder that the configuration names, if it is of this data set and transform. */
 static int open_named_cache(at_training *t, const at_cache_spec *spec, at_error *err)
 {
-    const char *path = t->job->config->cache;
     at_dataset *data = at_dataset_open_head(t->job->data, err);
     if (!data)
         return failed(err);
-    t->cache = at_cache_open_at(path, at_dataset_hash(data), err);
+    t->cache = at_cache_open_at(t->job->config->cache, at_dataset_hash(data), err);
     at_dataset_close(data);
     if (!t->cache)
         return failed(err);
-    int height, width, channels;
-    at_cache_shape(t->cache, &height, &width, &channels);
-    if (spec->height && (spec->height != height || spec->width != width))
-        return at_fail(err, AT_EINPUT, "size is %s, but the cache %s holds %dx%d pictures",
-                       t->job->config->size, path, height, width);
-    return 0;
+    int code = at_cache_set_source(t->cache, t->job->data, err);
+    return code < 0 ? code : check_named(t, spec, err);
 }
 
 static int open_cache(at_training *t, at_error *err)
 {
-    at_cache_spec spec = {0};
-    int code = parse_size(t->job->config->size, &spec.height, &spec.width, err);
+    const at_train_config *c = t->job->config;
+    at_cache_spec spec = {.dir = c->cache_dir};
+    double limit;
+    int code = at_cache_spec_read(&c->input, &spec, err);
+    code = code < 0 ? code : at_parse_bytes("cache.limit", c->cache_limit, &limit, err);
     if (code < 0)
         return code;
-    if (t->job->config->cache[0])
+    spec.limit_bytes = (uint64_t)limit;
+    if (c->cache[0])
         return open_named_cache(t, &spec, err);
     t->cache = at_cache_open(t->job->data, &spec, err);
     return t->cache ? 0 : failed(err);
@@ -256,7 +261,8 @@ static int check_dataset(const at_training *t, at_error *err)
     if (!before[0] || !strcmp(before, now))
         return 0;
     return at_fail(err, AT_EINPUT,
-                   "the checkpoint in %s is of another data set (%.16s) than %s is now (%.16s): resume with the one "
+                   "the checkpoint in %s is of another data set (%.16s) than %s is now (%.16s): "
+                   "resume with the one "
                    "that it began with, or begin anew with another --out",
                    t->job->out, before, t->job->data, now);
 }
@@ -323,7 +329,9 @@ static int prepare(at_training *t, at_error *err)
 static int save_model(at_training *t, at_error *err)
 {
     size_t classes = at_cache_classes(t->cache);
-    at_model_info info = {.model = (char *)t->job->model, .class_count = classes};
+    at_model_info info = {.model = (char *)t->job->model,
+                          .class_count = classes,
+                          .fit = (char *)at_fit_name(at_cache_frame(t->cache).fit)};
     info.classes = calloc(classes, sizeof *info.classes);
     info.training = at_run_keys(t->job->config);
     char *path = at_path_join(t->job->out, "model.h5");

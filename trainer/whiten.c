@@ -20,16 +20,18 @@ int at_whiten(at_net *net, at_cache *cache, at_error *err)
     n = n < MOST_IMAGES ? n : MOST_IMAGES;
     n = n < fit ? n : fit;
     uint8_t *all = malloc(n * bytes);
-    int code = all ? 0 : at_nomem(err);
+    at_reader *reader = at_reader_new(cache, err);
+    int code = all && reader ? 0 : at_nomem(err);
     for (size_t i = 0; i < n && code == 0; i++) {
         const uint8_t *pixels;
         int32_t label;
-        code = at_cache_sample(cache, AT_TRAIN, i, &pixels, &label, err);
+        code = at_reader_sample(reader, AT_TRAIN, i, &pixels, &label, err);
         if (code == 0)
             memcpy(all + i * bytes, pixels, bytes);
     }
     if (code == 0)
         code = at_net_whiten(net, all, n, err);
+    at_reader_free(reader);
     free(all);
     return code;
 }

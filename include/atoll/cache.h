@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cache: decoded pictures on node-local disk, mapped, and the loader that turns them into batches.
  *
- *     at_cache_spec size = {.height = 32, .width = 32, .channels = 3};
+ *     at_cache_spec size = {.frame = {.height = 32, .width = 32, .channels = 3}};
  *     at_cache *c = at_cache_open("data/photos", &size, &err);
  *     at_loader_spec how = {.cache = c, .split = AT_TRAIN, .sampler = {.ranks = 1, .batch = 64}};
  *     at_loader *l = at_loader_new(&how, &err);
@@ -17,13 +17,51 @@
 
 #include <atoll/datasets.h>
 
-/* ---- the batch cache (open.c, cache.c, cache_file.c, fill.c, site.c, evict.c) -------------- */
+/* ---- the batch cache (open.c, folder.c, cache.c, cache_file.c, fill.c, mend.c, site.c, evict.c) */
+/* How pictures lie in a cache: decoded and fitted, or as their files' bytes, which are decoded when
+ * they are read, for data sets that decoded do not fit the disk. */
+#define AT_FORM_WORDS(X)                                                                           \
+    X(UINT8, "uint8")                                                                              \
+    X(ENCODED, "encoded")
+typedef enum {
+#define X(name, text) AT_FORM_##name,
+    AT_FORM_WORDS(X)
+#undef X
+        AT_FORMS
+} at_form;
+#define AT_FORM_CHOICES "uint8|encoded"
+const char *at_form_name(at_form form);
+int at_form_parse(const char *name, at_form *out, at_error *err);
+
+/* What of a cache people choose, for training and for `atoll cache build`: X(type, field, kind of
+ * option, default, help, ...); fields of at_cache_keys. */
+#define AT_CACHE_KEYS(X)                                                                           \
+    X(char *, size, AT_OPT_STRING, "auto",                                                         \
+      "height and width of the network's input; auto: the data set's usual picture", "HxW")        \
+    X(int64_t, channels, AT_OPT_INT, "0", "1: grey, 3: RGB; 0: 1 where every picture is grey",     \
+      "N", .min = 0, .max = 3)                                                                     \
+    X(char *, fit, AT_OPT_CHOICE, "auto",                                                          \
+      "how pictures come to that size: stretch (auto); crop: their middle; letterbox: all of "     \
+      "them, with black bars",                                                                     \
+      .choices = "auto|" AT_FIT_CHOICES)                                                           \
+    X(char *, form, AT_OPT_CHOICE, "auto",                                                         \
+      "of the cache: uint8 (auto): decoded; encoded: as the files have them, decoded when read",   \
+      .choices = "auto|" AT_FORM_CHOICES)
+typedef struct at_cache_keys {
+#define X(type, field, ...) type field;
+    AT_CACHE_KEYS(X)
+#undef X
+} at_cache_keys;
+
 typedef struct at_cache_spec {
-    int height, width, channels; /* 0: at_dataset_shape */
-    const char *dir; /* NULL: $ATOLL_CACHE_DIR, else $XDG_CACHE_HOME/atoll, else ~/.cache/atoll */
+    at_frame frame; /* height, width, channels 0: at_dataset_shape */
+    at_form form;
+    const char *dir;      /* where caches are made; NULL: by the environment, see folder.c */
     uint64_t limit_bytes; /* of all caches under dir: least recently used ones go; 0: 20 GiB */
     int threads;          /* for filling; 0: one a CPU */
 } at_cache_spec;
+/* Sets frame and form, auto as 0; AT_EINPUT names the key. */
+int at_cache_spec_read(const at_cache_keys *keys, at_cache_spec *out, at_error *err);
 typedef struct at_cache at_cache;
 /* Opens the cache of (data set's hash, spec) under dir, filling it first if it is not there (one
  * filler a node, others wait); a broken one is made again. Interrupted: AT_EINTERRUPTED. */
@@ -33,24 +71,46 @@ at_cache *at_cache_open(const char *dataset, const at_cache_spec *spec, at_error
 int at_cache_build(const char *dataset, const at_cache_spec *spec, const char *out, at_error *err);
 /* Opens an explicit folder; AT_EINPUT where it is of another data set (hash NULL: any). */
 at_cache *at_cache_open_at(const char *path, const char *dataset_hash, at_error *err);
-/* Checks every batch's CRC32C; bad_batches counts them, err names the first. */
-int at_cache_verify(const char *path, uint64_t *batches, uint64_t *bad_batches, at_error *err);
+/* From now on a batch that is damaged is made again from this data set when it is met, as it is
+ * for caches of at_cache_open. Before any reader. */
+int at_cache_set_source(at_cache *c, const char *dataset, at_error *err);
+typedef struct at_cache_damage {
+    uint64_t batches, bad; /* looked at, damaged */
+    uint64_t mended;       /* of the damaged ones: by repair */
+    bool rebuilt;          /* repair made the whole cache again */
+} at_cache_damage;
+/* Checks every byte against its CRC32C, and with a data set (or NULL) every batch against making it
+ * anew. AT_EINPUT: err names the first that is damaged. */
+int at_cache_verify(const char *path, const char *dataset, int threads, at_cache_damage *found,
+                    at_error *err);
+/* Makes damaged batches again from the data set, or the whole cache where more than that is
+ * broken. What comes out is byte for byte what at_cache_build makes. */
+int at_cache_repair(const char *path, const char *dataset, int threads, at_cache_damage *found,
+                    at_error *err);
 void at_cache_close(at_cache *c);
 at_node *at_cache_describe(const at_cache *c); /* for `atoll cache info` */
 const char *at_cache_path(const at_cache *c);
-void at_cache_dataset(const at_cache *c, char hash[65]); /* at_dataset_hash of what it was made from */
+void at_cache_dataset(const at_cache *c,
+                      char hash[65]); /* at_dataset_hash of what it was made from */
+at_frame at_cache_frame(const at_cache *c);
+at_form at_cache_form(const at_cache *c);
 void at_cache_shape(const at_cache *c, int *height, int *width, int *channels);
 size_t at_cache_count(const at_cache *c, at_split split);
 size_t at_cache_classes(const at_cache *c);
 const char *at_cache_class_name(const at_cache *c, size_t label);
 /* Per-channel mean and deviation (at least 1/255) of the train split in 0..1; [channels]. */
 void at_cache_statistics(const at_cache *c, float *mean, float *deviation);
-/* [H,W,C] pixels and label of sample i, from any number of threads. A batch's CRC is checked on its
- * first use: a wrong one is AT_EINPUT, and the next at_cache_open makes the cache again. */
-int at_cache_sample(at_cache *c, at_split split, size_t i, const uint8_t **pixels, int32_t *label,
-                    at_error *err);
-/* All labels of a split, [count]; of the batches only the labels are looked at. */
-int at_cache_labels(at_cache *c, at_split split, int32_t *labels, at_error *err);
+/* All labels of a split, [count], checked when the cache was opened. */
+const int32_t *at_cache_labels(const at_cache *c, at_split split);
+
+/* A thread's own way to a cache's samples (reader.c): it has a decoder where they are kept encoded. */
+typedef struct at_reader at_reader;
+at_reader *at_reader_new(at_cache *c, at_error *err);
+void at_reader_free(at_reader *r);
+/* [H,W,C] pixels, which stay until the third call after this one, and label of sample i. A batch's
+ * CRC is checked on its first use: what is damaged is made again from the data set, or AT_EINPUT. */
+int at_reader_sample(at_reader *r, at_split split, size_t i, const uint8_t **pixels, int32_t *label,
+                     at_error *err);
 
 /* ---- the plan (sampler.c) ------------------------------------------------------------------ */
 typedef struct at_sampler_spec {

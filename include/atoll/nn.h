@@ -191,6 +191,7 @@ typedef struct at_model_info {
     char **classes;      /* [class_count] */
     size_t class_count;
     at_node *training;   /* what it was trained with, free form; NULL */
+    char *fit;           /* how pictures came to its size: "stretch", "crop", "letterbox"; NULL: not known */
 } at_model_info;
 void at_model_info_fini(at_model_info *info);
 /* Keras legacy whole-model .h5 with our rows and classes as attributes; atomic. */

@@ -72,8 +72,9 @@ typedef struct at_train_config {
     int64_t train_limit;               /* only the first N of each epoch's plan; 0: all */
     double checkpoint_every;           /* epochs; checkpoint.every */
     int64_t checkpoint_keep;
-    char *size;                        /* HxW of the network's input; "auto" */
-    char *cache;                       /* cache folder; "" : default */
+    at_cache_keys input;               /* size channels fit form */
+    char *cache;                       /* cache folder; "" : made on first use */
+    char *cache_dir, *cache_limit;     /* cache.dir: where; cache.limit: of all caches there, "50G" */
     bool normalize;                    /* by the data set's own mean and deviation */
     char *preprocess;                  /* dataset|caffe|torch|tf */
     char *init;                        /* file of weights to begin with; "" : none */

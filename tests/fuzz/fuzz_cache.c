@@ -13,12 +13,13 @@ static void seal(uint8_t *file, size_t size)
 {
     at_cache_header h;
     memcpy(&h, file, sizeof h);
-    bool fits = h.data_offset >= AT_CACHE_PAGE && h.data_offset <= size && h.batch_bytes <= size;
+    bool fits = h.data_offset >= AT_CACHE_PAGE && h.data_offset <= size;
+    uint64_t each = h.batches ? h.data_bytes / h.batches : 0; /* right for uint8 */
     for (uint64_t b = 0; fits && b < h.batches && AT_CACHE_PAGE + 4 * b + 4 <= h.data_offset; b++) {
-        uint64_t at = h.data_offset + b * h.batch_bytes;
-        if (at > size || h.batch_bytes > size - at)
+        uint64_t at = h.data_offset + b * each;
+        if (at > size || each > size - at)
             break;
-        uint32_t crc = at_crc32c(0, file + at, h.batch_bytes);
+        uint32_t crc = at_crc32c(0, file + at, each);
         memcpy(file + AT_CACHE_PAGE + 4 * b, &crc, sizeof crc);
     }
     h.table_crc = fits ? at_crc32c(0, file + AT_CACHE_PAGE, h.data_offset - AT_CACHE_PAGE) : h.table_crc;

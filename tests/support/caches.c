@@ -75,9 +75,11 @@ typedef struct moments {
 
 static void check_split(const at_dataset *d, at_cache *c, at_split split, moments *m)
 {
-    int h, w, k;
     at_error err = {0};
-    at_cache_shape(c, &h, &w, &k);
+    at_frame frame = at_cache_frame(c);
+    int h = frame.height, w = frame.width, k = frame.channels;
+    at_reader *reader = at_reader_new(c, &err);
+    assert_non_null(reader);
     size_t bytes = (size_t)(h * w * k);
     uint8_t *expected = malloc(bytes);
     assert_int_equal(at_cache_count(c, split), at_dataset_count(d, split));
@@ -88,8 +90,8 @@ static void check_split(const at_dataset *d, at_cache *c, at_split split, moment
         at_image image;
         cache_must(at_dataset_sample(d, split, i, &s, &err), &err);
         cache_must(at_image_decode(s.bytes, s.size, NULL, &image, NULL, &err), &err);
-        cache_must(at_image_fit(&image, h, w, k, expected, &err), &err);
-        cache_must(at_cache_sample(c, split, i, &pixels, &label, &err), &err);
+        cache_must(at_image_frame(&image, &frame, expected, &err), &err);
+        cache_must(at_reader_sample(reader, split, i, &pixels, &label, &err), &err);
         assert_int_equal(label, s.label);
         assert_memory_equal(pixels, expected, bytes);
         for (size_t j = 0; j < bytes; j++) {
@@ -99,6 +101,7 @@ static void check_split(const at_dataset *d, at_cache *c, at_split split, moment
         m->n += (double)(h * w);
         at_image_fini(&image);
     }
+    at_reader_free(reader);
     free(expected);
 }
 

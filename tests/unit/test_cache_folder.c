@@ -21,7 +21,7 @@ static void test_is_made_once_and_named_after_its_contents(void **state)
     char *caches = at_path_join(dir, "deep/caches");
     at_error err = {0};
     at_dataset *d = at_dataset_open(dataset, &err);
-    char *expected = at_format("%s/%.16s-9x5x3-v2", caches, at_dataset_hash(d));
+    char *expected = at_format("%s/%.16s-9x5x3-v3", caches, at_dataset_hash(d));
     at_dataset_close(d);
     at_cache *c = cache_must_make(dataset, caches);
     assert_string_equal(at_cache_path(c), expected);
@@ -141,7 +141,7 @@ static void test_build_replaces_caches_only(void **state)
     at_cache_spec spec = {0};
     cache_must(at_cache_build(dataset, &spec, path, &err), &err);
     assert_int_equal(cache_inode(path, "train.atc"), first); /* it was there */
-    spec.height = 4;
+    spec.frame.height = 4;
     cache_must(at_cache_build(dataset, &spec, path, &err), &err);
     assert_int_not_equal(cache_inode(path, "train.atc"), first);
     at_cache *c = cache_must_open(path);
@@ -150,7 +150,7 @@ static void test_build_replaces_caches_only(void **state)
 
     char *thesis = cache_file_path(path, "thesis.tex");
     cache_must(at_file_write(thesis, "x", 1, &err), &err);
-    spec.height = 5;
+    spec.frame.height = 5;
     assert_int_equal(at_cache_build(dataset, &spec, path, &err), AT_EINPUT);
     assert_true(at_file_exists(thesis));
     assert_int_equal(at_cache_build(dataset, &spec, dir, &err), AT_EINPUT);
@@ -188,8 +188,9 @@ static void test_a_damaged_data_set_leaves_nothing(void **state)
 static void test_bad_sizes_are_refused(void **state)
 {
     (void)state;
-    static const at_cache_spec bad[] = {
-        {.height = -1}, {.width = 20000}, {.channels = 2}, {.channels = 4}};
+    static const at_cache_spec bad[] = {{.frame = {.height = -1}},  {.frame = {.width = 20000}},
+                                        {.frame = {.channels = 2}}, {.frame = {.channels = 4}},
+                                        {.form = AT_FORMS},         {.frame = {.fit = AT_FITS}}};
     char *dir = scratch_new(), *dataset = pictures_ingest(&cache_small, dir, "data");
     char *out = at_path_join(dir, "cache");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

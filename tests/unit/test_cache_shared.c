@@ -21,7 +21,7 @@
 /* Enough to fill for a while: 100 pictures grown to 400x400. */
 static const pictures slow = {
     .classes = 2, .train = 45, .test = 5, .height = 24, .width = 24, .channels = 3};
-static const at_cache_spec slow_spec = {.height = 400, .width = 400, .threads = 2};
+static const at_cache_spec slow_spec = {.frame = {.height = 400, .width = 400}, .threads = 2};
 
 static void nap(void)
 {
@@ -195,7 +195,8 @@ static void nap_a_tick(void)
 static char *use(const char *dataset, const char *caches, int height, uint64_t limit)
 {
     at_error err = {0};
-    at_cache_spec spec = {.dir = caches, .height = height, .width = 64, .limit_bytes = limit};
+    at_cache_spec spec = {
+        .dir = caches, .frame = {.height = height, .width = 64}, .limit_bytes = limit};
     at_cache *c = at_cache_open(dataset, &spec, &err);
     if (!c)
         fail_msg("%s", err.message);
@@ -262,9 +263,9 @@ static void test_dead_fillers_of_others_are_swept(void **state)
     (void)state;
     char *dir = scratch_new(), *dataset = pictures_ingest(&grey, dir, "data");
     char *caches = at_path_join(dir, "caches");
-    char *dead = at_path_join(caches, "0123456789abcdef-32x32x3-v2.partial.77/deep");
-    char *working = at_path_join(caches, "fedcba9876543210-32x32x3-v2.partial.78");
-    char *path = at_path_join(caches, ".fedcba9876543210-32x32x3-v2.lock");
+    char *dead = at_path_join(caches, "0123456789abcdef-32x32x3-v3.partial.77/deep");
+    char *working = at_path_join(caches, "fedcba9876543210-32x32x3-v3.partial.78");
+    char *path = at_path_join(caches, ".fedcba9876543210-32x32x3-v3.lock");
     at_error err = {0};
     cache_must(at_make_dirs(dead, &err), &err);
     cache_must(at_make_dirs(working, &err), &err);
@@ -293,13 +294,16 @@ static void read_all(void *context, size_t thread)
 {
     const readers *r = context;
     size_t n = at_cache_count(r->cache, AT_TRAIN);
+    at_reader *reader = at_reader_new(r->cache, NULL);
+    assert_non_null(reader);
     for (size_t k = 0; k < n; k++) {
         const uint8_t *pixels;
         int32_t label;
         size_t i = (k * 37 + thread * 11) % n;
-        assert_int_equal(at_cache_sample(r->cache, AT_TRAIN, i, &pixels, &label, NULL), 0);
+        assert_int_equal(at_reader_sample(reader, AT_TRAIN, i, &pixels, &label, NULL), 0);
         assert_true(i || pixels == r->first);
     }
+    at_reader_free(reader);
 }
 
 static void test_many_threads_read(void **state)
@@ -312,12 +316,11 @@ static void test_many_threads_read(void **state)
     assert_non_null(pool);
     int32_t label;
     readers r = {.cache = cache_must_make(dataset, dir)};
-    cache_must(at_cache_sample(r.cache, AT_TRAIN, 0, &r.first, &label, &err), &err);
-    at_cache_close(r.cache);
-    r.cache = cache_must_make(dataset, dir); /* nothing is checked yet */
-    cache_must(at_cache_sample(r.cache, AT_TRAIN, 0, &r.first, &label, &err), &err);
+    at_reader *reader = at_reader_new(r.cache, &err);
+    cache_must(at_reader_sample(reader, AT_TRAIN, 0, &r.first, &label, &err), &err);
     at_pool_run(pool, 8, read_all, &r);
     at_pool_free(pool);
+    at_reader_free(reader);
     at_cache_close(r.cache);
     free(dataset);
     scratch_free(dir);

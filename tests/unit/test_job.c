@@ -24,7 +24,7 @@ typedef struct place {
 
 static const char job_yaml[] = "data: {source: pictures, val_fraction: 0.1}\n"
                                "model: fake\n"
-                               "train: {batch: 64, augment: {flip: true}}\n"
+                               "train: {batch: 64, fit: crop, augment: {flip: true}}\n"
                                "search:\n"
                                "  trials: 4\n"
                                "  wave: 2\n"
@@ -128,7 +128,7 @@ static void the_whole_way(void **state)
     const char *const order[] = {"ingest pictures --out ",
                                  "--val_fraction=0.1",
                                  "cache build ",
-                                 "--size auto --out ",
+                                 "/cache --fit=crop",
                                  "train --data ",
                                  "--out ",
                                  "/study/rehearsal ",

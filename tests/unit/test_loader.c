@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -40,17 +41,27 @@ typedef struct fixture {
     at_cache *cache;
 } fixture;
 
-static int set_up(void **state)
+static int set_up(void **state, at_form form)
 {
     at_error err = {0};
     fixture *f = calloc(1, sizeof *f);
     f->dir = scratch_new();
     f->dataset = pictures_ingest(&shapes, f->dir, "data");
     f->path = at_path_join(f->dir, "cache");
-    cache_must(at_cache_build(f->dataset, &(at_cache_spec){0}, f->path, &err), &err);
+    cache_must(at_cache_build(f->dataset, &(at_cache_spec){.form = form}, f->path, &err), &err);
     f->cache = cache_must_open(f->path);
     *state = f;
     return 0;
+}
+
+static int set_up_decoded(void **state)
+{
+    return set_up(state, AT_FORM_UINT8);
+}
+
+static int set_up_encoded(void **state)
+{
+    return set_up(state, AT_FORM_ENCODED);
 }
 
 static int tear_down(void **state)
@@ -107,7 +118,8 @@ typedef struct reference {
     const at_loader_spec *spec;
     at_sampler *plan;
     at_augmenter *augmenter;
-    int32_t *labels;
+    const int32_t *labels;
+    at_reader *reader;
     void *scratch;
 } reference;
 
@@ -116,16 +128,16 @@ static reference reference_new(const at_loader_spec *spec)
     at_error err = {0};
     float mean[C], deviation[C];
     size_t n = at_cache_count(spec->cache, spec->split);
-    reference r = {.spec = spec, .labels = calloc(n + 1, sizeof *r.labels)};
+    reference r = {.spec = spec, .labels = at_cache_labels(spec->cache, spec->split)};
+    r.reader = at_reader_new(spec->cache, &err);
     at_sampler_spec plan = spec->sampler;
     plan.samples = plan.samples ? plan.samples : n;
     plan.labels = r.labels;
     plan.classes = at_cache_classes(spec->cache);
-    cache_must(at_cache_labels(spec->cache, spec->split, r.labels, &err), &err);
     at_cache_statistics(spec->cache, mean, deviation);
     r.plan = at_sampler_new(&plan, &err);
     r.augmenter = at_augmenter_new(&spec->augment, plan.seed, H, W, C, mean, &err);
-    if (!r.plan || !r.augmenter)
+    if (!r.plan || !r.augmenter || !r.reader)
         fail_msg("%s", err.message);
     r.scratch = malloc(at_augmenter_scratch(r.augmenter));
     return r;
@@ -135,7 +147,7 @@ static void reference_free(reference *r)
 {
     at_sampler_free(r->plan);
     at_augmenter_free(r->augmenter);
-    free(r->labels);
+    at_reader_free(r->reader);
     free(r->scratch);
 }
 
@@ -144,7 +156,7 @@ static void augment(const reference *r, uint64_t epoch, uint32_t id, uint32_t ke
     const uint8_t *pixels;
     int32_t label;
     at_error err = {0};
-    cache_must(at_cache_sample(r->spec->cache, r->spec->split, id, &pixels, &label, &err), &err);
+    cache_must(at_reader_sample(r->reader, r->spec->split, id, &pixels, &label, &err), &err);
     assert_int_equal(label, r->labels[id]);
     at_augmenter_apply(r->augmenter, epoch, key, pixels, out, r->scratch);
 }
@@ -383,11 +395,35 @@ static void test_what_cannot_be_is_refused(void **state)
 }
 
 /* Byte 5 of the cache's second batch is wrong: samples 256..511 cannot be used. */
+/* Where the first byte of a training sample of batch 1, or of its file, lies in train.atc. */
+static off_t place_of_sample(const fixture *f, size_t i)
+{
+    at_error err = {0};
+    struct stat st;
+    char *file = cache_file_path(f->path, "train.atc");
+    assert_int_equal(stat(file, &st), 0);
+    free(file);
+    off_t batch = (256 * SAMPLE + 4095) / 4096 * 4096, before = batch, all = 3 * batch;
+    if (at_cache_form(f->cache) == AT_FORM_ENCODED) {
+        at_dataset *d = at_dataset_open(f->dataset, &err);
+        assert_non_null(d);
+        before = all = 0;
+        for (size_t k = 0; k < at_dataset_count(d, AT_TRAIN); k++) {
+            off_t bytes = (off_t)at_dataset_sample_bytes(d, AT_TRAIN, k);
+            before += k < i ? bytes : 0;
+            all += bytes;
+        }
+        at_dataset_close(d);
+    }
+    return st.st_size - all + before;
+}
+
 static void test_an_error_comes_in_its_place(void **state)
 {
     const fixture *f = *state;
-    size_t batch_bytes = (256 * (SAMPLE + 4) + 4095) / 4096 * 4096;
-    cache_flip(f->path, "train.atc", (off_t)(2 * 4096 + batch_bytes + 5), 0x40);
+    bool decoded = at_cache_form(f->cache) == AT_FORM_UINT8;
+    off_t place = place_of_sample(f, 256);
+    cache_flip(f->path, "train.atc", place, 0x40);
     for (int threads = 1; threads <= 4; threads++) {
         at_loader_spec spec = spec_of(f, 1, 16);
         spec.cache = cache_must_open(f->path); /* anew: what is checked once stays checked */
@@ -402,12 +438,12 @@ static void test_an_error_comes_in_its_place(void **state)
         for (int i = 0; i < 3; i++) {
             at_error err = {0};
             assert_int_equal(at_loader_next(l, &b, &err), AT_EINPUT);
-            assert_non_null(strstr(err.message, "train.atc: batch 1 "));
+            assert_non_null(strstr(err.message, decoded ? "batch 1 " : "batch 256 "));
         }
         at_loader_free(l);
         at_cache_close(spec.cache);
     }
-    cache_flip(f->path, "train.atc", (off_t)(2 * 4096 + batch_bytes + 5), 0x40);
+    cache_flip(f->path, "train.atc", place, 0x40);
 }
 
 /* Every way, over many epochs: what is resident after ten of them is all that it takes. */
@@ -434,6 +470,45 @@ static void test_memory_does_not_grow(void **state)
     }
 }
 
+/* The same plan over both forms, in all ways, at another size than the files'. */
+static void test_both_forms_give_the_same(void **state)
+{
+    const fixture *f = *state;
+    size_t batches = 0;
+    at_cache *c[AT_FORMS];
+    at_error err = {0};
+    for (int form = 0; form < AT_FORMS; form++) {
+        char *path = at_path_join(f->dir, at_form_name((at_form)form));
+        at_cache_spec spec = {.frame = {12, 10, 3, AT_FIT_LETTERBOX}, .form = (at_form)form};
+        cache_must(at_cache_build(f->dataset, &spec, path, &err), &err);
+        c[form] = cache_must_open(path);
+        free(path);
+    }
+    for (int way = 0; way < WAYS; way++) {
+        at_loader *l[AT_FORMS];
+        at_batch b[AT_FORMS];
+        for (int form = 0; form < AT_FORMS; form++) {
+            at_loader_spec spec = spec_in_way(f, way, 1, 64);
+            spec.cache = c[form];
+            spec.threads = 1 + form;
+            l[form] = make(&spec);
+        }
+        for (; next(l[0], &b[0]); batches++) {
+            assert_true(next(l[1], &b[1]));
+            assert_memory_equal(b[0].pixels, b[1].pixels, (size_t)64 * 12 * 10 * 3);
+            assert_memory_equal(b[0].labels, b[1].labels, 64 * sizeof *b[0].labels);
+            if (b[0].shares)
+                assert_memory_equal(b[0].shares, b[1].shares, 64 * sizeof *b[0].shares);
+        }
+        assert_false(next(l[1], &b[1]));
+        at_loader_free(l[0]);
+        at_loader_free(l[1]);
+    }
+    print_message("%zu batches from decoded samples and from files are the same\n", batches);
+    at_cache_close(c[0]);
+    at_cache_close(c[1]);
+}
+
 int main(void)
 {
     at_progress_silence(true);
@@ -449,6 +524,8 @@ int main(void)
         cmocka_unit_test(test_what_cannot_be_is_refused),
         cmocka_unit_test(test_an_error_comes_in_its_place),
         cmocka_unit_test(test_memory_does_not_grow),
+        cmocka_unit_test(test_both_forms_give_the_same),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    int failed = cmocka_run_group_tests_name("decoded", tests, set_up_decoded, tear_down);
+    return failed + cmocka_run_group_tests_name("encoded", tests, set_up_encoded, tear_down);
 }
