@@ -60,15 +60,17 @@ void at_log(at_log_level level, const char *format, ...)
     static const char *const prefix[] = {"error: ", "warning: ", "", "debug: "};
     if ((int)level > max_level)
         return;
-    at_text line = {0};
-    at_text_add(&line, "%s", prefix[level]);
+    at_text text = {0}, line = {0};
     va_list args;
     va_start(args, format);
-    at_text_addv(&line, format, args);
+    at_text_addv(&text, format, args);
     va_end(args);
+    at_text_add(&line, "%s", prefix[level]);
+    at_text_add_visible(&line, text.data ? text.data : "");
     at_text_add(&line, "\n");
     at_screen_lock();
-    at_screen_print(line.failed ? "error: out of memory\n" : line.data);
+    at_screen_print(line.failed || text.failed ? "error: out of memory\n" : line.data);
     at_screen_unlock();
+    at_text_fini(&text);
     at_text_fini(&line);
 }

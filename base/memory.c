@@ -104,6 +104,23 @@ void at_text_append(at_text *t, const void *data, size_t bytes)
     t->data[t->length] = 0;
 }
 
+void at_text_add_visible(at_text *t, const char *s)
+{
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)s[0], next = (unsigned char)s[1];
+        if (c == '\n')
+            at_text_append(t, "\\n", 2);
+        else if (c == '\t')
+            at_text_append(t, "\\t", 2);
+        else if (c < 0x20 || c == 0x7F)
+            at_text_add(t, "\\x%02X", c);
+        else if (c == 0xC2 && next >= 0x80 && next < 0xA0)
+            at_text_add(t, "\\x%02X", *++s & 0xFF); /* a terminal may take it for ESC [ */
+        else
+            at_text_append(t, s, 1);
+    }
+}
+
 void at_text_fini(at_text *t)
 {
     free(t->data);

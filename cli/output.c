@@ -33,8 +33,10 @@ int cli_parse_size(const char *text, int *height, int *width, at_error *err)
 
 void cli_print_error(const char *command, int code, const at_error *err)
 {
-    fprintf(stderr, "atoll %s: %s\n", command,
-            err->message[0] ? err->message : at_error_name(code));
+    at_text message = {0};
+    at_text_add_visible(&message, err->message[0] ? err->message : at_error_name(code));
+    fprintf(stderr, "atoll %s: %s\n", command, message.failed ? err->message : message.data);
+    at_text_fini(&message);
 }
 
 void cli_print_json(at_node *tree)

@@ -85,21 +85,6 @@ static size_t bytes_within(const char *s, int width)
     return (size_t)(at - s);
 }
 
-static void add_visible(at_text *t, const char *s)
-{
-    for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '\n')
-            at_text_append(t, "\\n", 2);
-        else if (c == '\t')
-            at_text_append(t, "\\t", 2);
-        else if (c < 0x20 || c == 0x7F)
-            at_text_add(t, "\\x%02X", c);
-        else
-            at_text_append(t, s, 1);
-    }
-}
-
 /* ---- the table ---- */
 
 static int terminal_width(void)
@@ -121,7 +106,7 @@ cli_table *cli_table_new(const char *const *names, size_t count)
     t->terminal = terminal_width();
     for (size_t c = 0; c < count; c++) {
         at_text name = {0};
-        add_visible(&name, names[c]);
+        at_text_add_visible(&name, names[c]);
         t->columns[c] =
             (struct column){.name = name.data, .width = width_of(name.data ? name.data : "")};
     }
@@ -181,7 +166,7 @@ void cli_table_add(cli_table *t, const char *text, bool number)
 {
     struct column *c = &t->columns[t->cells % t->count];
     size_t begin = t->held.length;
-    add_visible(&t->held, text);
+    at_text_add_visible(&t->held, text);
     at_text_append(&t->held, "", 1);
     if (!t->printing && !t->held.failed) {
         int width = width_of(t->held.data + begin);

@@ -77,6 +77,8 @@ typedef struct at_text {
 void at_text_add(at_text *t, const char *format, ...) AT_PRINTF(2, 3);
 void at_text_addv(at_text *t, const char *format, va_list args) AT_PRINTF(2, 0);
 void at_text_append(at_text *t, const void *data, size_t bytes);
+/* Control characters become escapes, \n or \x1B: the name of a file must not move the cursor. */
+void at_text_add_visible(at_text *t, const char *s);
 void at_text_fini(at_text *t);
 
 /* ---- random streams (rng.c): xoshiro256++ seeded by splitmix64 -------------------------------
