@@ -276,7 +276,7 @@ static char *only_entry(const char *folder)
 char *at_archive_find(const char *path)
 {
     char *file = at_dir_exists(path) ? only_entry(path) : strdup(path);
-    if (file && !at_dir_exists(file) && at_archive_recognise(file))
+    if (file && at_is_regular(file) && at_archive_recognise(file))
         return file;
     free(file);
     return NULL;

@@ -258,6 +258,9 @@ void at_source_close(at_source *s);
 bool at_source_name(at_source *s, const char *const *names, size_t n);
 /* "0", "1", ... n-1 */
 bool at_source_number(at_source *s, size_t n);
+/* Whether it is, or a link leads to, a file that can be read from its beginning to its end: to open a
+ * pipe may take for ever. */
+bool at_is_regular(const char *path);
 extern const char
     at_source_label_file[]; /* "dataset.yaml": written by at_dataset_get, never an image */
 

@@ -10,7 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { KEPT_BYTES = 1 << 20 }; /* a buffer that grew beyond is given back */
+enum {
+    KEPT_BYTES = 1 << 20, /* a buffer that grew beyond is given back */
+    READ_TRIES = 3,
+};
 
 void at_item_reset(at_item *item)
 {
@@ -74,35 +77,60 @@ static bool read_up_to(int fd, at_item *item, size_t wanted)
     return !item->bad;
 }
 
+/* Reads the file as st tells it to be. */
+static bool load_once(int fd, const struct stat *st, at_item *item, size_t limit)
+{
+    size_t size = (size_t)st->st_size, first = size < AT_SNIFF_BYTES ? size : AT_SNIFF_BYTES;
+    item->bytes.size = 0;
+    item->mtime = st->st_mtime;
+    if (!at_buffer_reserve(&item->bytes, AT_SNIFF_BYTES)) {
+        at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
+        return false;
+    }
+    if (!read_up_to(fd, item, first) || !promising(item, size, limit))
+        return false;
+    if (at_buffer_reserve(&item->bytes, size))
+        return read_up_to(fd, item, size);
+    at_item_fail(item, AT_REASON_TOO_LARGE, "no memory for %zu bytes", size);
+    return false;
+}
+
+static bool same_state(const struct stat *a, const struct stat *b)
+{
+    return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* A file that somebody writes meanwhile would be the beginning of one picture and the end of another:
+ * it is read anew, and set aside if it does not come to rest. */
 static void load_from(int fd, at_item *item, size_t limit)
 {
-    struct stat st;
-    if (fstat(fd, &st)) {
-        at_item_fail(item, AT_REASON_UNREADABLE, "%s", strerror(errno));
-        return;
-    }
-    if (!S_ISREG(st.st_mode)) {
+    struct stat before, after;
+    int failed = fstat(fd, &after);
+    if (!failed && !S_ISREG(after.st_mode)) {
         at_item_fail(item, AT_REASON_UNREADABLE, "a pipe, a device or a folder, not a file");
         return;
     }
-    item->mtime = st.st_mtime;
-    size_t size = (size_t)st.st_size, first = size < AT_SNIFF_BYTES ? size : AT_SNIFF_BYTES;
-    if (!at_buffer_reserve(&item->bytes, AT_SNIFF_BYTES)) {
-        at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
-        return;
+    for (int tries = 0; !failed && tries < READ_TRIES; tries++) {
+        before = after;
+        item->bad = false;
+        failed = lseek(fd, 0, SEEK_SET) < 0;
+        bool read = !failed && load_once(fd, &before, item, limit);
+        failed = failed || fstat(fd, &after);
+        if (!failed && same_state(&before, &after) &&
+            (!read || item->bytes.size == (size_t)before.st_size))
+            return;
     }
-    if (!read_up_to(fd, item, first) || !promising(item, size, limit))
-        return;
-    if (!at_buffer_reserve(&item->bytes, size))
-        at_item_fail(item, AT_REASON_TOO_LARGE, "no memory for %zu bytes", size);
+    if (failed)
+        at_item_fail(item, AT_REASON_UNREADABLE, "%s", strerror(errno));
     else
-        read_up_to(fd, item, size);
+        at_item_fail(item, AT_REASON_UNREADABLE, "it changed while it was read, %d times",
+                     READ_TRIES);
 }
 
 /* O_NONBLOCK: a pipe that nobody writes to would be waited for, before it can be seen to be one. */
 void at_item_load(at_item *item, size_t limit)
 {
-    item->bytes.size = 0;
     int fd = open(item->file.data, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         at_item_fail(item, AT_REASON_UNREADABLE, "%s", strerror(errno));

@@ -39,7 +39,7 @@ struct at_pipeline {
 
 static bool chunk_is_full(const at_chunk *k, size_t bytes, bool files)
 {
-    return k->count == (files ? CHUNK_FILES : AT_CHUNK_ITEMS) || bytes >= CHUNK_BYTES;
+    return k->count >= (files ? CHUNK_FILES : AT_CHUNK_ITEMS) || bytes >= CHUNK_BYTES;
 }
 
 /* 1: full, 0: the source has ended (and the chunk may hold its last items), negative: error. */

@@ -21,6 +21,12 @@ static const at_source_kind *const kinds[] = {
 
 const char at_source_label_file[] = "dataset.yaml";
 
+bool at_is_regular(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static const at_source_kind *recognise(const char *path)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
@@ -59,6 +65,11 @@ at_source *at_source_open(const char *path, const char *labels, at_error *err)
     struct stat st;
     if (stat(path, &st)) {
         at_fail_errno(err, errno, "cannot read source %s", path);
+        return NULL;
+    }
+    if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)) {
+        at_fail(err, AT_EINPUT, "%s is a pipe, a socket or a device: give a folder or a file",
+                path);
         return NULL;
     }
     const at_source_kind *kind = recognise(path);

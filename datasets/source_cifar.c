@@ -68,7 +68,7 @@ static bool is_batch(const char *name, at_split *split, size_t *label_bytes)
 static bool folder_has(const char *folder, const char *name)
 {
     char *path = at_path_join(folder, name);
-    bool there = path && at_file_exists(path);
+    bool there = path && at_is_regular(path);
     free(path);
     return there;
 }
@@ -141,13 +141,16 @@ static int next_file(struct cifar *c, const char **name, at_error *err)
         char *path = at_path_join(c->folder, *name);
         if (!path)
             return at_nomem(err);
-        c->file = fopen(path, "rb");
-        int reason = errno;
         struct stat st;
-        if (c->file && fstat(fileno(c->file), &st) == 0)
+        int code = 0;
+        if (stat(path, &st))
+            code = errno == ENOENT ? 0 : at_fail_errno(err, errno, "cannot read %s", path);
+        else if (!S_ISREG(st.st_mode))
+            code = at_fail(err, AT_EINPUT, "%s is a pipe, a device or a folder, not a file", path);
+        else if (!(c->file = fopen(path, "rb")))
+            code = at_fail_errno(err, errno, "cannot read %s", path);
+        else
             c->mtime = st.st_mtime;
-        int code =
-            c->file || reason == ENOENT ? 0 : at_fail_errno(err, reason, "cannot read %s", path);
         free(path);
         if (c->file || code < 0)
             return code < 0 ? code : 1;

@@ -62,7 +62,7 @@ static char *find(const char *folder, const char *prefix, const char *what)
         const char *name = k < 2 ? what : kaggle;
         char *path = k % 2 ? at_format("%s/%s-%s-ubyte", folder, prefix, name)
                            : at_format("%s/%s-%s-ubyte.gz", folder, prefix, name);
-        if (path && at_file_exists(path))
+        if (path && at_is_regular(path))
             return path;
         free(path);
     }
