@@ -5,11 +5,13 @@
 
 #include <atoll/datasets.h>
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct args {
     char *from, *url, *out;
+    int64_t jobs;
     bool json;
 } args;
 
@@ -20,6 +22,8 @@ static const at_option options[] = {
      "get: a local file or folder instead of the network", "PATH"},
     {"url", AT_OPT_STRING, offsetof(args, url), NULL,
      "get: another address than the official one, of a folder", "URL"},
+    {"jobs", AT_OPT_INT, offsetof(args, jobs), "0", "verify: threads; 0: one a CPU", "N", .min = 0,
+     .max = 1024},
     {"json", AT_OPT_BOOL, offsetof(args, json), "false", "print one JSON object"},
     {0}};
 
@@ -90,6 +94,71 @@ static int report(const char *dataset, const args *a, at_error *err)
     return code;
 }
 
+enum { LISTED = 1000 }; /* damages in a report */
+
+static void list_damage(void *context, const at_damage *d)
+{
+    at_node *list = context;
+    if (at_node_count(list) == LISTED)
+        return;
+    at_node *n = at_node_add(list, at_node_new(AT_MAP));
+    at_set_string(n, "file", d->file);
+    at_node_set(n, "offset", d->offset < 0 ? at_node_new(AT_NULL) : at_node_new_int(d->offset));
+    at_set_string(n, "image", d->image);
+    at_set_string(n, "what", d->what);
+}
+
+static void print_damage(const at_node *damages, const at_dataset_checked *c)
+{
+    for (size_t i = 0; i < at_node_count(damages); i++) {
+        const at_node *n = at_node_at(damages, i);
+        const char *image = at_node_string(at_node_get(n, "image"), NULL);
+        printf("%s", at_node_string(at_node_get(n, "file"), ""));
+        if (at_node_kind(at_node_get(n, "offset")) == AT_INT)
+            printf(" at %s", at_node_text(at_node_get(n, "offset")));
+        printf(": %s%s%s\n", image ? image : "", image ? ": " : "",
+               at_node_string(at_node_get(n, "what"), ""));
+    }
+    if (c->damaged > at_node_count(damages))
+        printf("... and %" PRIu64 " more\n", c->damaged - at_node_count(damages));
+    printf("%" PRIu64 " images, %" PRIu64 " contents of %" PRIu64 " bytes in %" PRIu64
+           " shards: %s\n",
+           c->images, c->contents, c->bytes, c->shards, c->damaged ? "damaged" : "all whole");
+}
+
+static int verify(const char *dataset, const args *a, at_error *err)
+{
+    at_dataset_checked c;
+    at_node *damages = at_node_new(AT_LIST);
+    int code = at_dataset_verify(dataset, (int)a->jobs, list_damage, damages, &c, err);
+    bool finished = code == 0 || c.damaged;
+    if (finished && a->json) {
+        at_node *n = at_node_new(AT_MAP);
+        at_set_string(n, "dataset", dataset);
+        at_set_int(n, "images", (int64_t)c.images);
+        at_set_int(n, "contents", (int64_t)c.contents);
+        at_set_int(n, "shards", (int64_t)c.shards);
+        at_set_int(n, "bytes", (int64_t)c.bytes);
+        at_set_int(n, "damaged", (int64_t)c.damaged);
+        at_set_bool(n, "ok", code == 0);
+        at_node_set(n, "damages", at_node_copy(damages));
+        cli_print_json(n);
+    } else if (finished) {
+        print_damage(damages, &c);
+    }
+    const char *first = at_node_string(at_node_get(at_node_at(damages, 0), "file"), "");
+    if (code == AT_EINPUT && c.damaged) {
+        at_error what = *err;
+        at_fail(err, code, "%" PRIu64 " damaged: %s%s", c.damaged, what.message,
+                strcmp(first, "images.idx")
+                    ? ": take the data set from a copy, or ingest its source "
+                      "again"
+                    : "");
+    }
+    at_node_free(damages);
+    return code;
+}
+
 static int act(int operands, char **argv, const args *a, at_error *err)
 {
     if (!strcmp(argv[0], "list") && operands == 1) {
@@ -100,7 +169,10 @@ static int act(int operands, char **argv, const args *a, at_error *err)
         return get(argv[1], a, err);
     if (!strcmp(argv[0], "report") && operands == 2)
         return report(argv[1], a, err);
-    return at_fail(err, AT_EUSAGE, "neither \"list\" nor \"get NAME\" nor \"report DATASET\"");
+    if (!strcmp(argv[0], "verify") && operands == 2)
+        return verify(argv[1], a, err);
+    return at_fail(err, AT_EUSAGE,
+                   "neither \"list\" nor \"get NAME\", \"report DATASET\" or \"verify DATASET\"");
 }
 
 static int run(int argc, char **argv, at_error *err)
@@ -115,7 +187,8 @@ static int run(int argc, char **argv, at_error *err)
 
 const cli_command cmd_dataset = {
     .name = "dataset",
-    .usage = "list | get NAME [--from PATH] --out SRC | report DATASET [--out FILE.html]",
+    .usage = "list | get NAME [--from PATH] --out SRC | report DATASET [--out FILE.html] | "
+             "verify DATASET",
     .summary = "get a well-known data set; look at one that was ingested",
     .help =
         "get puts the source of a data set into the folder SRC, for `atoll ingest SRC`: from a "
@@ -126,10 +199,15 @@ const cli_command cmd_dataset = {
         "checked by reading "
         "it to its end.\n\nreport writes one page, for a browser without network: images by class "
         "and split, contact sheets,\nsizes, light and colours, duplicates and near ones, suspects "
-        "(constant, dark, tiny, in two classes, ...)\nand the files that could not be read.\n\n"
+        "(constant, dark, tiny, in two classes, ...)\nand the files that could not be "
+        "read.\n\nverify "
+        "reads all of it: every content against its CRC and its hash, all other bytes of the "
+        "shards, the catalog's\nimages against the data set's hash. It names what is damaged and "
+        "whose image it is; exit status 3.\n\n"
         "  atoll dataset list\n"
         "  atoll dataset get cifar10 --out src/cifar10\n"
         "  atoll dataset get cifar10 --from cifar10-jpeg.tar.gz --out src/cifar10\n"
-        "  atoll dataset report data/cifar10 --out cifar10.html",
+        "  atoll dataset report data/cifar10 --out cifar10.html\n"
+        "  atoll dataset verify data/cifar10",
     .options = options,
     .run = run};

@@ -166,16 +166,28 @@ static const char *path_of(const at_dataset *d, const at_entry *e)
     return d->index.names + e->path;
 }
 
-/* How many shards the entries name; what lies beyond the classes or the names was not written by
- * us. */
+static int refuse_entry(const at_dataset *d, int split, size_t i, at_error *err)
+{
+    if (d->index.map)
+        return at_fail(err, AT_EINPUT, "%s/images.idx is damaged: remove it", d->path);
+    return at_fail(err, AT_EINPUT,
+                   "%s/catalog.db is damaged: shard or label of its image %zu of %s", d->path, i,
+                   split_names[split]);
+}
+
+/* How many shards the entries name, each of which has an image at least; what lies beyond, or
+ * beyond the classes or the names, was not written by us. */
 static int count_shards(at_dataset *d, at_error *err)
 {
+    size_t images = 0;
+    for (int split = 0; split < AT_SPLITS; split++)
+        images += d->index.counts[split];
     for (int split = 0; split < AT_SPLITS; split++)
         for (size_t i = 0; i < d->index.counts[split]; i++) {
             const at_entry *e = &d->index.entries[split][i];
             if (e->label < 0 || (size_t)e->label >= d->class_count || e->shard < 0 ||
-                e->path >= d->index.names_bytes)
-                return at_fail(err, AT_EINPUT, "%s/images.idx is damaged: remove it", d->path);
+                (size_t)e->shard >= images || e->path >= d->index.names_bytes)
+                return refuse_entry(d, split, i, err);
             if ((size_t)e->shard >= d->shard_count)
                 d->shard_count = (size_t)e->shard + 1;
         }

@@ -275,6 +275,19 @@ bool at_index_map(const char *folder, const char *hash, at_index *out)
     return good;
 }
 
+bool at_index_is_damaged(const char *folder)
+{
+    at_index index = {0};
+    char *path = at_path_join(folder, "images.idx");
+    bool there = path && at_file_exists(path);
+    bool whole = there && map_file(path, &index) &&
+                 ((const struct head *)index.map)->magic == MAGIC && lay_out(&index, true) &&
+                 checksum(&index) == ((const struct head *)index.map)->crc;
+    at_index_unmap(&index);
+    free(path);
+    return there && !whole;
+}
+
 void at_index_unmap(at_index *index)
 {
     if (index->map)

@@ -135,21 +135,27 @@ static int hash_images(at_db *db, at_sha256 *h, at_error *err)
     int code = s ? 1 : AT_EIO;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1)
         for (int i = 0; i < 4; i++) {
-            const char *text = at_stmt_text(s, i);
+            const char *text = at_stmt_kind(s, i) == AT_NULL ? "" : at_stmt_text(s, i);
             at_sha256_add(h, text, strlen(text) + 1);
         }
     at_stmt_free(s);
     return code;
 }
 
-static int set_hash(at_catalog *c, at_error *err)
+int at_catalog_hash(at_db *db, char hex[65], at_error *err)
 {
-    char hex[65];
     at_sha256 *h = at_sha256_new();
     if (!h)
         return at_nomem(err);
-    int code = hash_images(at_catalog_db(c), h, err);
+    int code = hash_images(db, h, err);
     at_sha256_end(h, hex);
+    return code;
+}
+
+static int set_hash(at_catalog *c, at_error *err)
+{
+    char hex[65];
+    int code = at_catalog_hash(at_catalog_db(c), hex, err);
     return code < 0 ? code : at_catalog_set_meta(c, "dataset_hash", hex, err);
 }
 

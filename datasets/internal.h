@@ -350,6 +350,9 @@ typedef struct at_shard {
 int at_shard_map(const char *folder, int64_t number, at_shard *out,
                  at_error *err); /* checks the header */
 void at_shard_unmap(at_shard *shard);
+/* Tells of each damage to the bytes around the contents (shard_check.c). */
+typedef void (*at_shard_damage_fn)(void *context, uint64_t offset, const char *what);
+void at_shard_check(const at_shard *shard, at_shard_damage_fn fn, void *context);
 
 /* ---- the catalog while it is written (catalog.c) --------------------------------------------- */
 /* 2: with bit depth, mode, looks, EXIF and views; 1 is still read. meta(format) tells. */
@@ -383,6 +386,7 @@ int at_labels_assign(at_catalog *c, const at_source *source, at_error *err);
 /* A class that is in one split only, or not in train: AT_EINPUT. */
 int at_labels_check(at_catalog *c, at_error *err);
 /* All of it: labels, checks, validation split, identity, meta. One transaction. */
+int at_catalog_hash(at_db *db, char hex[65], at_error *err); /* the data set's identity */
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
                       at_error *err);
 /* Whether a finished catalog tells of this source and these options: 1, 0 or negative. */
@@ -435,6 +439,8 @@ int at_entry_read(const at_stmt *s, const char *dataset, at_split *split, at_ent
 /* False where there is none, or it is damaged, or of another state of the catalog. */
 bool at_index_map(const char *folder, const char *hash, at_index *out);
 void at_index_unmap(at_index *index);
+/* There is one, and it is not as it was written. */
+bool at_index_is_damaged(const char *folder);
 /* Writes DATASET/images.idx of a whole data set that nobody writes any more. It opens without, only
  * slower, so a failure is no more than a warning. */
 void at_dataset_write_index(const char *path);

@@ -15,7 +15,7 @@
  * no index. Invariants: a content lies in one shard only; a shard is over the limit only if its
  * first content is; the bytes depend on the contents and their order alone, so that an ingest that
  * was killed and resumed writes the same file. */
-#include "internal.h"
+#include "shard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,15 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum {
-    VERSION = 1,
-    HEADER = 32,
-    RECORD = 48,
-    INDEX_ENTRY = 56,
-    FOOTER = 32,
-    HASH = 32,
-    WRITE_BUFFER = 1 << 20
-};
+enum { VERSION = 1, WRITE_BUFFER = 1 << 20 };
 
 struct at_shard_writer {
     char *folder, *path;
@@ -57,13 +49,8 @@ static int nibble(char c)
 /* hex: 64 digits of our own making */
 static void put_hash(uint8_t *out, const char *hex)
 {
-    for (int i = 0; i < HASH; i++)
+    for (int i = 0; i < AT_SHARD_HASH; i++)
         out[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
-}
-
-static size_t padding_of(uint64_t bytes)
-{
-    return (size_t)(-bytes & 7);
 }
 
 static int fail(const at_shard_writer *w, at_error *err)
@@ -83,7 +70,7 @@ static int put(at_shard_writer *w, const void *data, size_t bytes, at_error *err
 
 static int begin_shard(at_shard_writer *w, at_error *err)
 {
-    uint8_t header[HEADER] = "ATOLLSHD";
+    uint8_t header[AT_SHARD_HEADER] = "ATOLLSHD";
     at_put_u32(header + 8, VERSION);
     at_put_u32(header + 12, (uint32_t)w->number);
     w->position = 0;
@@ -121,7 +108,7 @@ static int open_shard(at_shard_writer *w, uint64_t bytes, at_error *err)
 
 static int write_index(at_shard_writer *w, at_error *err)
 {
-    uint8_t entry[INDEX_ENTRY], footer[FOOTER] = "ATOLLEND";
+    uint8_t entry[AT_SHARD_INDEX_ENTRY], footer[AT_SHARD_FOOTER] = "ATOLLEND";
     uint32_t crc = 0;
     at_put_u64(footer + 8, w->position);
     at_put_u64(footer + 16, w->count);
@@ -129,9 +116,9 @@ static int write_index(at_shard_writer *w, at_error *err)
         const at_shard_record *r = &w->records[i];
         memset(entry, 0, sizeof entry);
         put_hash(entry, r->hash);
-        at_put_u64(entry + HASH, r->offset);
-        at_put_u64(entry + HASH + 8, r->bytes);
-        at_put_u32(entry + HASH + 16, r->crc);
+        at_put_u64(entry + AT_SHARD_HASH, r->offset);
+        at_put_u64(entry + AT_SHARD_HASH + 8, r->bytes);
+        at_put_u32(entry + AT_SHARD_HASH + 16, r->crc);
         crc = at_crc32c(crc, entry, sizeof entry);
         int code = put(w, entry, sizeof entry, err);
         if (code < 0)
@@ -215,7 +202,7 @@ void at_shard_writer_close(at_shard_writer *w)
 int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *offset,
                    at_error *err)
 {
-    if (w->count && w->position + RECORD + bytes > w->limit) {
+    if (w->count && w->position + AT_SHARD_RECORD + bytes > w->limit) {
         int code = at_shard_finish(w, err);
         if (code < 0)
             return code;
@@ -225,7 +212,7 @@ int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *o
             return code;
     }
     *shard = w->number;
-    *offset = w->position + RECORD;
+    *offset = w->position + AT_SHARD_RECORD;
     return 0;
 }
 
@@ -247,8 +234,8 @@ int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const ch
                     uint32_t crc, at_error *err)
 {
     static const uint8_t zeros[8];
-    uint8_t header[RECORD] = "ATBR";
-    at_shard_record record = {.offset = w->position + RECORD, .bytes = bytes, .crc = crc};
+    uint8_t header[AT_SHARD_RECORD] = "ATBR";
+    at_shard_record record = {.offset = w->position + AT_SHARD_RECORD, .bytes = bytes, .crc = crc};
     memcpy(record.hash, hash, sizeof record.hash);
     at_put_u32(header + 4, crc);
     at_put_u64(header + 8, bytes);
@@ -258,7 +245,7 @@ int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const ch
     int code = put(w, header, sizeof header, err);
     if (code == 0)
         code = put(w, data, bytes, err);
-    return code < 0 ? code : put(w, zeros, padding_of(bytes), err);
+    return code < 0 ? code : put(w, zeros, at_shard_padding(bytes), err);
 }
 
 int at_shard_sync(at_shard_writer *w, int64_t *shard, uint64_t *bytes, at_error *err)
@@ -283,8 +270,9 @@ int at_shard_map(const char *folder, int64_t number, at_shard *out, at_error *er
             close(fd);
         return code;
     }
-    void *data = st.st_size < HEADER ? MAP_FAILED
-                                     : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    void *data = st.st_size < AT_SHARD_HEADER
+                     ? MAP_FAILED
+                     : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (data == MAP_FAILED)
         return at_fail(err, AT_EINPUT, "%s: %lld bytes are no shard", out->path,

@@ -169,6 +169,20 @@ int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *
 const char *at_dataset_sample_path(const at_dataset *d, at_split split,
                                    size_t i); /* as in the source */
 size_t at_dataset_sample_bytes(const at_dataset *d, at_split split, size_t i); /* unread */
+/* What is damaged, and what was looked at. */
+typedef struct at_damage {
+    const char *file; /* in the data set's folder */
+    int64_t offset;   /* in it; -1: not known */
+    const char *image, *what; /* image: whose content it is, or NULL */
+} at_damage;
+typedef void (*at_damage_fn)(void *context, const at_damage *damage);
+typedef struct at_dataset_checked {
+    uint64_t images, contents, shards, bytes, damaged;
+} at_dataset_checked;
+/* Checks the catalog, every content's CRC and hash, all other bytes of the shards, and images.idx.
+ * fn (or NULL) is told of each damage, from the calling thread. AT_EINPUT: err names the first. */
+int at_dataset_verify(const char *path, int threads, at_damage_fn fn, void *context,
+                      at_dataset_checked *out, at_error *err);
 /* Writes a page of what the data set holds: classes, pictures, sizes, light, duplicates, suspects,
  * errors. A data set of an older format: AT_EINPUT. */
 int at_dataset_report(const char *path, const char *out, at_error *err);

@@ -74,6 +74,18 @@ expect 2 "$ATOLL" cache build data --size 32x32
 expect 2 "$ATOLL" cache build data --channels 2 --out other
 expect 2 "$ATOLL" cache build data --fit squeeze --out other
 expect 2 "$ATOLL" cache polish cache
+expect 0 "$ATOLL" dataset verify data
+says out '70000 images, 70000 contents of 56000000 bytes in 1 shards: all whole'
+cp -r data worn
+printf 'X' | dd of=worn/shards/00000.atb bs=1 seek=7000003 conv=notrunc status=none
+expect 3 "$ATOLL" dataset verify worn --json
+says out '"damaged":1,"ok":false,"damages":\[{"file":"shards/00000.atb","offset":[0-9]*,"image":"t'
+expect 3 "$ATOLL" cache build worn --size 32x32 --out never
+says err 'worn/shards/00000.atb: offset'
+[ ! -e never ] || fail 'a cache of a damaged data set'
+expect 3 "$ATOLL" cache verify cache --data worn
+says err 'worn/shards/00000.atb: offset'
+rm -r worn
 mkdir home && touch home/letter
 expect 3 "$ATOLL" cache build data --size 32x32 --out home
 [ -e home/letter ] || fail "a folder that is no cache was replaced"
