@@ -9,6 +9,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,14 @@ static int fail(const at_db *db, int status, at_error *err)
 
 /* ---- opening ---- */
 
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* Counting the bytes that SQLite has would lock a mutex at each allocation. */
+static void set_up(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static bool on_network(const char *path)
 {
     static const unsigned long magics[] = {0x6969,     0x517B,     0xFE534D42, 0xFF534D42,
@@ -107,7 +116,8 @@ static int reopen_immutable(at_db *db)
         sqlite3_close(db->handle);
         db->handle = NULL;
         status =
-            sqlite3_open_v2(uri.data, &db->handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL);
+            sqlite3_open_v2(uri.data, &db->handle,
+                            SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
     }
     at_text_fini(&uri);
     return status;
@@ -155,7 +165,8 @@ at_db *at_db_open(const char *path, at_db_mode mode, at_error *err)
         at_nomem(err);
         goto fail_db;
     }
-    int status = sqlite3_open_v2(path, &db->handle, flags[mode], NULL);
+    pthread_once(&once, set_up);
+    int status = sqlite3_open_v2(path, &db->handle, flags[mode] | SQLITE_OPEN_NOMUTEX, NULL);
     if (status == SQLITE_OK)
         status = configure(db, mode);
     if (status == SQLITE_OK)
@@ -236,10 +247,14 @@ static int bind_one(sqlite3_stmt *s, int i, char type, va_list *args)
         return sqlite3_bind_double(s, i, va_arg(*args, double));
     case 's':
         return sqlite3_bind_text(s, i, va_arg(*args, const char *), -1, SQLITE_TRANSIENT);
-    case 'b': {
+    case 'S':
+        return sqlite3_bind_text(s, i, va_arg(*args, const char *), -1, SQLITE_STATIC);
+    case 'b':
+    case 'B': {
         const void *data = va_arg(*args, const void *);
         size_t bytes = va_arg(*args, size_t);
-        return sqlite3_bind_blob64(s, i, data, bytes, SQLITE_TRANSIENT);
+        return sqlite3_bind_blob64(s, i, data, bytes,
+                                   type == 'B' ? SQLITE_STATIC : SQLITE_TRANSIENT);
     }
     case 'n':
         return sqlite3_bind_null(s, i);
@@ -251,7 +266,6 @@ static int bind_one(sqlite3_stmt *s, int i, char type, va_list *args)
 static int bind_all(at_stmt *s, const char *types, va_list *args)
 {
     sqlite3_reset(s->handle);
-    sqlite3_clear_bindings(s->handle);
     size_t n = strlen(types);
     s->bind_status = SQLITE_OK;
     if ((size_t)sqlite3_bind_parameter_count(s->handle) != n)

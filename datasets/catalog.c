@@ -248,6 +248,11 @@ static int check_format(at_catalog *c, const char *path, at_error *err)
     return code < 0 ? code : 0;
 }
 
+/* Pages are only added while rows come: the rollback journal, which keeps the old content of pages,
+ * then writes half of what a write-ahead log does, and a page that was written is not read again. */
+static const char settings[] = "PRAGMA journal_mode = DELETE; PRAGMA cache_size = -32768;"
+                               "PRAGMA secure_delete = ON";
+
 at_catalog *at_catalog_open(const char *folder, at_error *err)
 {
     at_catalog *c = calloc(1, sizeof *c);
@@ -257,8 +262,7 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
         goto fail_open;
     }
     c->db = at_db_open(path, AT_DB_CREATE, err);
-    if (!c->db || check_format(c, path, err) < 0 ||
-        at_db_exec(c->db, "PRAGMA cache_size = -131072; PRAGMA secure_delete = ON", err) < 0 ||
+    if (!c->db || check_format(c, path, err) < 0 || at_db_exec(c->db, settings, err) < 0 ||
         at_db_exec(c->db, schema, err) < 0 || at_catalog_add_views(c->db, err) < 0 ||
         !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0 ||
         at_db_exec(c->db, "BEGIN", err) < 0)
@@ -282,12 +286,18 @@ void at_catalog_close(at_catalog *c)
     at_stmt_free(c->error);
     at_stmt_free(c->class_row);
     at_db_close(c->db);
-    at_keys_free(c->contents);
-    at_keys_free(c->paths);
+    at_catalog_forget_seen(c);
     for (size_t i = 0; i < c->class_count; i++)
         free(c->classes[i].name);
     free(c->classes);
     free(c);
+}
+
+void at_catalog_forget_seen(at_catalog *c)
+{
+    at_keys_free(c->contents);
+    at_keys_free(c->paths);
+    c->contents = c->paths = NULL;
 }
 
 at_db *at_catalog_db(at_catalog *c)
@@ -376,7 +386,7 @@ static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t o
         deviation[i] = there ? p->deviation[i] : (double)NAN;
     }
     uint8_t histogram[2 * 3 * AT_HISTOGRAM_BINS];
-    at_stmt_bind(c->blob, "siiiisiiiisrrrrrrrrrrrrrribs", item->hash, shard, (int64_t)offset,
+    at_stmt_bind(c->blob, "SiiiiSiiiiSrrrrrrrrrrrrrriBS", item->hash, shard, (int64_t)offset,
                  (int64_t)item->bytes.size, (int64_t)item->crc, at_format_text(item->format),
                  (int64_t)item->width, (int64_t)item->height, (int64_t)item->channels,
                  (int64_t)item->stored.depth, at_mode_text(item->stored.mode), mean[0], mean[1],
@@ -419,7 +429,7 @@ static int add_image(at_catalog *c, at_shard_writer *shards, const at_item *item
     int64_t blob = add_blob(c, shards, item, err);
     if (blob < 0)
         return (int)blob;
-    at_stmt_bind(c->image, "ssisii", item->path.data, at_split_name(item->split), label, item->hash,
+    at_stmt_bind(c->image, "SSiSii", item->path.data, at_split_name(item->split), label, item->hash,
                  item->mtime, blob);
     return at_stmt_step(c->image, err);
 }

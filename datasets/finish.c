@@ -159,18 +159,24 @@ static int set_hash(at_catalog *c, at_error *err)
     return code < 0 ? code : at_catalog_set_meta(c, "dataset_hash", hex, err);
 }
 
+/* Where all have one size, as small ones often do, images need not be counted. */
+static const char usual_size[] =
+    "CREATE TEMP TABLE IF NOT EXISTS usual(height, width, channels); DELETE FROM usual;"
+    "INSERT INTO usual SELECT height, width, channels FROM ("
+    " SELECT min(height) AS height, min(width) AS width, max(channels) AS channels,"
+    "  max(height) AS highest, max(width) AS widest FROM blobs)"
+    " WHERE height = highest AND width = widest;"
+    "INSERT INTO usual SELECT height, width, (SELECT max(channels) FROM blobs)"
+    " FROM images JOIN blobs ON blobs.id = images.blob WHERE NOT EXISTS(SELECT 1 FROM usual)"
+    " GROUP BY 1, 2 ORDER BY count(*) DESC, 1 DESC, 2 DESC LIMIT 1;"
+    "INSERT OR REPLACE INTO meta SELECT 'height', height FROM usual;"
+    "INSERT OR REPLACE INTO meta SELECT 'width', width FROM usual;"
+    "INSERT OR REPLACE INTO meta SELECT 'channels', channels FROM usual";
+
 /* The commonest size (the larger of equals), 3 channels if any image has them. */
 static int set_shape(at_db *db, at_error *err)
 {
-    return at_db_exec(
-        db,
-        "CREATE TEMP TABLE IF NOT EXISTS usual(height, width); DELETE FROM usual;"
-        "INSERT INTO usual SELECT height, width FROM images JOIN blobs ON blobs.id = images.blob"
-        " GROUP BY 1, 2 ORDER BY count(*) DESC, 1 DESC, 2 DESC LIMIT 1;"
-        "INSERT OR REPLACE INTO meta SELECT 'height', height FROM usual;"
-        "INSERT OR REPLACE INTO meta SELECT 'width', width FROM usual;"
-        "INSERT OR REPLACE INTO meta SELECT 'channels', max(channels) FROM blobs",
-        err);
+    return at_db_exec(db, usual_size, err);
 }
 
 /* Only now: sorting once is far cheaper than keeping an index while rows come in. */

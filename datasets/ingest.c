@@ -15,8 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { COMMIT_BYTES = 64 << 20 };
-static const at_ingest_tuning usual = {.shard_bytes = 256 << 20, .commit_images = 8192};
+/* A transaction ends with whatever comes first: few where much comes, and little is lost where not. */
+enum { COMMIT_BYTES = 64 << 20, COMMIT_SECONDS = 5 };
+static const at_ingest_tuning usual = {.shard_bytes = 256 << 20, .commit_images = 65536};
 
 struct ingest {
     const at_ingest_options *options;
@@ -31,6 +32,7 @@ struct ingest {
     at_keys *done;
     size_t resumed;
     uint64_t images, errors, pending, pending_bytes;
+    double committed; /* when */
 };
 
 /* ---- the writer ---- */
@@ -38,7 +40,14 @@ struct ingest {
 static int commit(struct ingest *g, at_error *err)
 {
     g->pending = g->pending_bytes = 0;
+    g->committed = at_now();
     return at_catalog_commit(g->catalog, g->shards, err);
+}
+
+static bool is_due(const struct ingest *g)
+{
+    return g->pending >= g->tuning->commit_images || g->pending_bytes >= COMMIT_BYTES ||
+           at_now() - g->committed >= COMMIT_SECONDS;
 }
 
 static int write_chunk(struct ingest *g, const at_chunk *k, at_error *err)
@@ -54,11 +63,8 @@ static int write_chunk(struct ingest *g, const at_chunk *k, at_error *err)
         g->errors += k->items[i].bad;
         g->pending++;
         g->pending_bytes += k->items[i].bytes.size;
-        if (g->pending >= g->tuning->commit_images || g->pending_bytes >= COMMIT_BYTES) {
-            code = commit(g, err);
-            if (code < 0)
-                return code;
-        }
+        if (is_due(g) && (code = commit(g, err)) < 0)
+            return code;
     }
     return 0;
 }
@@ -299,7 +305,12 @@ static int fill(struct ingest *g, at_error *err)
     g->shards = at_catalog_shards(g->catalog, g->shards_folder, g->tuning->shard_bytes, err);
     if (!g->shards)
         return err->code;
+    g->committed = at_now();
     int code = run_pipeline(g, err);
+    at_catalog_forget_seen(g->catalog);
+    at_keys_free(g->done);
+    g->done = NULL;
+    g->source->skip = NULL;
     if (code == 0)
         code = at_shard_finish(g->shards, err);
     return code < 0 ? code : at_finish_catalog(g->catalog, g->options, g->source, err);

@@ -133,10 +133,16 @@ typedef struct at_pixel_stats {
     uint64_t dhash;   /* which of 9 x 8 areas' grey is lighter than its right neighbour's */
 } at_pixel_stats;
 void at_pixel_stats_of(const at_image *image, at_pixel_stats *out);
-/* The part from the histogram on. */
-void at_picture_look(const at_image *image, at_pixel_stats *out);
-/* Its loops, by instruction set (look_kernels.h). */
+/* Sums of bytes i, i + lanes, i + 2 lanes, ...: lane i is of channel i % channels. */
+enum { AT_MOMENT_LANES = 48 };
+typedef struct at_moments {
+    uint32_t sum[AT_MOMENT_LANES], square[AT_MOMENT_LANES];
+    uint8_t minimum[AT_MOMENT_LANES], maximum[AT_MOMENT_LANES];
+} at_moments;
+/* The loops, by instruction set (look_kernels.h). */
 typedef struct at_look_kernels {
+    /* Adds AT_MOMENT_LANES * blocks bytes. */
+    void (*moments)(const uint8_t *bytes, size_t blocks, at_moments *m);
     /* Adds to reached[b][i % 3] for byte i of bin b or above; bin 0 is left out. */
     void (*count)(const uint8_t *bytes, size_t n, uint32_t reached[][3]);
     /* Sum and sum of squares of the Laplacian of bytes [channels, n - channels). */
@@ -145,6 +151,8 @@ typedef struct at_look_kernels {
     void (*add_row)(uint32_t *sums, const uint8_t *row, size_t n);
 } at_look_kernels;
 extern const at_look_kernels at_look_kernels_generic, at_look_kernels_avx2;
+const at_look_kernels *at_look_kernels_here(void); /* the best that this CPU has */
+/* The part of the statistics from the histogram on. */
 void at_picture_look_by(const at_look_kernels *kernels, const at_image *image, at_pixel_stats *out);
 
 /* ---- EXIF (exif.c: the only user of libexif) ------------------------------------------------- */
@@ -228,7 +236,7 @@ int at_label_file_missing(at_label_file *f, const at_keys *skip, at_item *item);
 typedef struct at_source at_source;
 typedef struct at_source_kind {
     const char *name;
-    bool own_labels; /* it has no files that a label file could name */
+    bool own_labels;                     /* it has no files that a label file could name */
     bool (*recognise)(const char *path); /* by content */
     int (*open)(at_source *s, at_error *err);
     /* 1: *item is filled, 0: the end, negative: error. Items of s->skip are passed over. */
@@ -238,12 +246,12 @@ typedef struct at_source_kind {
 struct at_source {
     const at_source_kind *kind;
     char *path;
-    const at_keys *skip; /* paths to pass over; borrowed, may be NULL */
+    const at_keys *skip;     /* paths to pass over; borrowed, may be NULL */
     at_decode_limits limits; /* of a file and its picture; the defaults unless set after opening */
-    at_label_file *labels; /* or NULL */
-    bool ended;            /* of a source with labels: all files came */
-    void *state;         /* the kind's own */
-    double total, done;  /* progress in units; total 0: unknown */
+    at_label_file *labels;   /* or NULL */
+    bool ended;              /* of a source with labels: all files came */
+    void *state;             /* the kind's own */
+    double total, done;      /* progress in units; total 0: unknown */
     const char *unit;
     /* The names of labels 0, 1, ... where the source defines them; complete at its end. NULL:
      * classes are the layout's folder names. */
@@ -356,7 +364,7 @@ void at_shard_check(const at_shard *shard, at_shard_damage_fn fn, void *context)
 
 /* ---- the catalog while it is written (catalog.c) --------------------------------------------- */
 /* 2: with bit depth, mode, looks, EXIF and views; 1 is still read. meta(format) tells. */
-#define AT_CATALOG_FORMAT    2
+#define AT_CATALOG_FORMAT 2
 typedef struct at_catalog at_catalog;
 at_catalog *at_catalog_open(const char *folder,
                             at_error *err); /* made if missing; begins a transaction */
@@ -365,6 +373,8 @@ at_db *at_catalog_db(at_catalog *c);
 /* Records an examined item: its image, its content if that is new, or its error. A path that was
  * recorded already is passed over. */
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err);
+/* Nothing is added any more: what that took goes before the indexes take their memory. */
+void at_catalog_forget_seen(at_catalog *c);
 /* Everything added is on disk with its bytes; begins the next transaction. */
 int at_catalog_commit(at_catalog *c, at_shard_writer *shards, at_error *err);
 int at_catalog_set_meta(at_catalog *c, const char *key, const char *value, at_error *err);
@@ -419,7 +429,7 @@ int at_sync_path(const char *path, at_error *err); /* a file's or folder's fsync
 
 /* ---- where every image lies (dataset_index.c, dataset.c) ------------------------------------- */
 typedef struct at_entry {
-    int64_t id; /* of images */
+    int64_t id;            /* of images */
     uint64_t offset, path; /* path: in the names */
     uint32_t bytes, crc;
     int32_t label, shard;
@@ -452,7 +462,7 @@ int at_file_sha256(const char *path, char hex[65], uint64_t *bytes, at_error *er
 /* What tests make small. */
 typedef struct at_ingest_tuning {
     uint64_t shard_bytes;   /* 256 MiB */
-    uint64_t commit_images; /* a transaction's images, 8192 */
+    uint64_t commit_images; /* a transaction's images, 65536 */
 } at_ingest_tuning;
 int at_ingest_tuned(const at_ingest_options *o, const at_ingest_tuning *tuning,
                     at_ingest_result *result, at_error *err);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The loops of picture_look.c for AVX2. Run only where the CPU has it. */
 #include <string.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 #include "internal.h"
 

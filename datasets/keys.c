@@ -32,9 +32,9 @@ at_key at_key_of_hash(const char *hex)
 
 at_key at_key_of_path(const char *path)
 {
-    char hex[65];
-    at_content_hash(path, strlen(path), hex);
-    return at_key_of_hash(hex);
+    uint8_t digest[32];
+    at_content_digest(path, strlen(path), digest);
+    return (at_key){.low = at_get_u64(digest) | 1, .high = at_get_u64(digest + 8)};
 }
 
 at_keys *at_keys_new(void)
@@ -99,5 +99,5 @@ int64_t at_keys_get(const at_keys *k, at_key key)
 
 bool at_keys_has_path(const at_keys *k, const char *path)
 {
-    return k && at_keys_get(k, at_key_of_path(path)) >= 0;
+    return k && k->count && at_keys_get(k, at_key_of_path(path)) >= 0;
 }

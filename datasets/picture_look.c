@@ -103,26 +103,34 @@ static uint64_t luma_of(const uint64_t *sums, size_t channels)
     return channels == 1 ? 256 * sums[0] : 77 * sums[0] + 150 * sums[1] + 29 * sums[2];
 }
 
+/* Luma of the columns before each one and, last, of all: a cell's is then a difference, without a loop
+ * over its few columns. */
+static void run_up(const uint32_t *sums, size_t columns, size_t channels, uint64_t *before)
+{
+    uint64_t total = 0;
+    for (size_t x = 0; x < columns; x++, sums += channels) {
+        before[x] = total;
+        total += channels == 1
+                     ? 256 * (uint64_t)sums[0]
+                     : 77 * (uint64_t)sums[0] + 150 * (uint64_t)sums[1] + 29 * (uint64_t)sums[2];
+    }
+    before[columns] = total;
+}
+
 static void end_band(struct look *k, struct columns *t, size_t band)
 {
-    const size_t channels = k->channels;
+    uint64_t before[TILE + 1];
+    run_up(t->sums, t->to - t->from, k->channels, before);
     for (size_t cell = 0; cell < CELLS_ACROSS; cell++) {
         size_t from = cell * k->width / CELLS_ACROSS, to = (cell + 1) * k->width / CELLS_ACROSS;
         from = from < t->from ? t->from : from;
         to = to > t->to ? t->to : to;
-        uint64_t sums[3] = {0};
-        const uint32_t *column = t->sums + (from - t->from) * channels;
-        for (size_t x = from; x < to; x++, column += channels) {
-            sums[0] += column[0];
-            if (channels == 3) {
-                sums[1] += column[1];
-                sums[2] += column[2];
-            }
-        }
-        k->cell_sum[band][cell] += luma_of(sums, channels);
-        k->cell_pixels[band][cell] += to > from ? (to - from) * t->rows : 0;
+        if (from >= to)
+            continue;
+        k->cell_sum[band][cell] += before[to - t->from] - before[from - t->from];
+        k->cell_pixels[band][cell] += (to - from) * t->rows;
     }
-    memset(t->sums, 0, (t->to - t->from) * channels * sizeof *t->sums);
+    memset(t->sums, 0, (t->to - t->from) * k->channels * sizeof *t->sums);
     t->rows = 0;
 }
 
@@ -172,10 +180,11 @@ static void look_at_tile(struct look *k, struct columns *t)
     size_t band = 0;
     memset(t->sums, 0, (t->to - t->from) * k->channels * sizeof *t->sums);
     for (size_t y = 0; y < k->height; y += k->step) {
-        size_t of = y * CELLS_DOWN / k->height;
-        if (of != band)
+        if ((band + 1) * k->height <= y * CELLS_DOWN) {
             end_band(k, t, band);
-        band = of;
+            while ((band + 1) * k->height <= y * CELLS_DOWN)
+                band++;
+        }
         look_at_row(k, t, y);
     }
     end_band(k, t, band);
@@ -210,8 +219,7 @@ void at_picture_look_by(const at_look_kernels *kernels, const at_image *image, a
     out->dhash = dhash_of(&k);
 }
 
-void at_picture_look(const at_image *image, at_pixel_stats *out)
+const at_look_kernels *at_look_kernels_here(void)
 {
-    bool avx2 = __builtin_cpu_supports("avx2");
-    at_picture_look_by(avx2 ? &at_look_kernels_avx2 : &at_look_kernels_generic, image, out);
+    return __builtin_cpu_supports("avx2") ? &at_look_kernels_avx2 : &at_look_kernels_generic;
 }

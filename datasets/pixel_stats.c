@@ -2,38 +2,23 @@
  * Mean, deviation, minimum and maximum of each channel, of all pixels.
  *
  * Interleaved channels defeat vectorisation; so sums are kept in 48 lanes, a multiple of 1, 3 and
- * the vector width, and lane i belongs to channel i % channels. All sums are exact integers. */
+ * the vector width, and lane i belongs to channel i % channels (look_kernels.h). All sums are exact
+ * integers. */
 #include "internal.h"
 
 #include <math.h>
+#include <string.h>
 
-enum { LANES = 48, BLOCKS = 1 << 15 }; /* 255*255*BLOCKS fits 32 bits */
-
-struct lanes {
-    uint32_t sum[LANES], square[LANES];
-    uint8_t minimum[LANES], maximum[LANES];
-};
+enum { LANES = AT_MOMENT_LANES, BLOCKS = 1 << 15 }; /* 255*255*BLOCKS fits 32 bits */
 
 struct totals {
     uint64_t sum[3], square[3];
     int minimum[3], maximum[3];
 };
 
-static void add_blocks(struct lanes *l, const uint8_t *restrict p, size_t blocks)
+static void fold(struct totals *t, const at_moments *l, int channels)
 {
-    for (size_t b = 0; b < blocks; b++, p += LANES)
-        for (int i = 0; i < LANES; i++) {
-            l->sum[i] += p[i];
-            l->square[i] += (uint32_t)p[i] * p[i];
-            l->minimum[i] = p[i] < l->minimum[i] ? p[i] : l->minimum[i];
-            l->maximum[i] = p[i] > l->maximum[i] ? p[i] : l->maximum[i];
-        }
-}
-
-static void fold(struct totals *t, const struct lanes *l, int channels)
-{
-    for (int i = 0; i < LANES; i++) {
-        int c = i % channels;
+    for (int i = 0, c = 0; i < LANES; i++, c = c + 1 < channels ? c + 1 : 0) {
         t->sum[c] += l->sum[i];
         t->square[c] += l->square[i];
         t->minimum[c] = l->minimum[i] < t->minimum[c] ? l->minimum[i] : t->minimum[c];
@@ -58,12 +43,12 @@ void at_pixel_stats_of(const at_image *image, at_pixel_stats *out)
     size_t pixels = (size_t)image->width * (size_t)image->height;
     size_t bytes = pixels * (size_t)image->channels, blocks = bytes / LANES;
     const uint8_t *p = image->pixels;
+    const at_look_kernels *kernels = at_look_kernels_here();
     for (size_t b = 0; b < blocks; b += BLOCKS) {
         size_t n = blocks - b < BLOCKS ? blocks - b : BLOCKS;
-        struct lanes l = {0};
-        for (int i = 0; i < LANES; i++)
-            l.minimum[i] = 255;
-        add_blocks(&l, p + b * LANES, n);
+        at_moments l = {0};
+        memset(l.minimum, 255, sizeof l.minimum);
+        kernels->moments(p + b * LANES, n, &l);
         fold(&t, &l, image->channels);
     }
     add_rest(&t, p + blocks * LANES, bytes - blocks * LANES, image->channels);
@@ -76,5 +61,5 @@ void at_pixel_stats_of(const at_image *image, at_pixel_stats *out)
         out->minimum[c] = t.minimum[c];
         out->maximum[c] = t.maximum[c];
     }
-    at_picture_look(image, out);
+    at_picture_look_by(kernels, image, out);
 }

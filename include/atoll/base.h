@@ -101,6 +101,7 @@ at_sha256 *at_sha256_new(void);
 void at_sha256_add(at_sha256 *h, const void *data, size_t bytes);
 void at_sha256_end(at_sha256 *h, char hex[65]);  /* frees h */
 void at_content_hash(const void *data, size_t bytes, char hex[65]); /* BLAKE2b-256, as b2sum -l 256 */
+void at_content_digest(const void *data, size_t bytes, uint8_t digest[32]); /* the same in bytes */
 
 /* ---- linear algebra (eigen.c) ------------------------------------------------------------------ */
 /* Of symmetric a[n][n], which is overwritten: values[n], the largest first, and in the rows of
@@ -280,7 +281,8 @@ void at_db_close(at_db *db);
 int at_db_exec(at_db *db, const char *sql, at_error *err); /* any number of statements */
 int64_t at_db_last_id(const at_db *db);
 at_stmt *at_db_prepare(at_db *db, const char *sql, at_error *err);
-/* Binds by a type string, one letter a value: i int64_t, r double, s text (NULL: null), b (const void *, size_t), n null. */
+/* Binds by a type string, one letter a value: i int64_t, r double, s text (NULL: null), b (const void *, size_t), n null;
+ * S and B: the same without a copy, so what they point to stays as it is until the statement is done or bound anew. */
 int at_stmt_bind(at_stmt *s, const char *types, ...);
 int at_stmt_step(at_stmt *s, at_error *err); /* 1: a row, 0: done (and reset), negative: error */
 void at_stmt_reset(at_stmt *s);
