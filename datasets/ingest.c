@@ -254,7 +254,7 @@ static int drop_empty_shard(const struct ingest *g, at_error *err)
     return code;
 }
 
-/* From <out>.partial to <out>. The catalog leaves WAL mode: then it can be read from a read-only
+/* From <out>.partial to <out>. The catalog leaves its journal: then it can be read from a read-only
  * folder. An append that brought nothing, e.g. that was killed behind its last step and is run again,
  * leaves the data set's catalog as it is. */
 static int publish(struct ingest *g, at_error *err)

@@ -220,10 +220,12 @@ static void fail_everywhere(const struct place *p, enum trouble kind, const char
     char *wanted = wanted_files(p, p->source);
     size_t entries = scratch_count(p->dir);
     long failed = 0, passed = 0;
-    /* past the last call there is no trouble any more; before, images.idx is done without */
+    /* Past the last call there is no trouble any more; before, images.idx is done without, and SQLite
+     * lets a folder's sync fail. passed: one after another. */
     for (long n = 1; passed < 6; n += kind == FULL && n > 20 ? 3 : 1) {
         if (run_child(p, p->source, false, 1, kind, n, 0) == 0) {
             failed++;
+            passed = 0;
             finish(p, p->source, false, wanted, entries);
         } else {
             passed++;
