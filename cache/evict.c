@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Keeps the caches under one folder within a limit of bytes: whole ones go, the least recently used
- * first, never one that a process has open (see cache_file.c for the lock). Only folders with a
+ * Keeps the caches under one folder within a limit of bytes, and on a disk that is too full for the
+ * next one makes room: whole ones go, the least recently used first, never one that a process has
+ * open (see cache_file.c for the lock). Only folders with a
  * cache's name, <16 hex digits>-<H>x<W>x<C>[-<fit>][-<form>]-v<version>, are ever looked at.
  */
 #include "internal.h"
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 typedef struct kept {
@@ -166,6 +168,13 @@ static int by_use(const void *a, const void *b)
     return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
 }
 
+/* Bytes that may be written under dir; all there are where that is not known. */
+static uint64_t free_bytes(const char *dir)
+{
+    struct statvfs fs;
+    return statvfs(dir, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : UINT64_MAX;
+}
+
 int at_cache_evict(const char *dir, const char *keep, uint64_t needed, uint64_t limit,
                    at_error *err)
 {
@@ -173,12 +182,17 @@ int at_cache_evict(const char *dir, const char *keep, uint64_t needed, uint64_t 
     int rc = take_census(&c, dir, keep, err);
     if (!rc && c.n)
         qsort(c.items, c.n, sizeof *c.items, by_use);
-    for (size_t i = 0; !rc && i < c.n && c.bytes + needed > limit; i++)
+    for (size_t i = 0; !rc && i < c.n; i++) {
+        bool over = c.bytes + needed > limit;
+        if (!over && free_bytes(dir) >= needed)
+            break;
         if (evict(c.items[i].path)) {
-            at_log(AT_LOG_INFO, "removed the cache %s, %llu MiB, to keep to the limit",
-                   c.items[i].path, (unsigned long long)(c.items[i].bytes >> 20));
+            at_log(AT_LOG_INFO, "removed the cache %s, %llu MiB, %s", c.items[i].path,
+                   (unsigned long long)(c.items[i].bytes >> 20),
+                   over ? "to keep to the limit" : "for the disk is full");
             c.bytes -= c.items[i].bytes;
         }
+    }
     if (!rc && c.bytes + needed > limit)
         at_log(AT_LOG_WARN, "%s: caches in use take %llu MiB, the limit is %llu MiB", dir,
                (unsigned long long)((c.bytes + needed) >> 20), (unsigned long long)(limit >> 20));

@@ -16,7 +16,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ENCODED_TASK = 64 }; /* batches */
+enum { ENCODED_TASK = 64 /* batches */, META_ROOM = 1 << 16 };
 
 typedef struct output {
     char *path;
@@ -214,7 +214,7 @@ static const char too_small[] =
 static int check_space(const at_cache_plan *p, const char *path, at_error *err)
 {
     struct statvfs fs;
-    if (statvfs(path, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < p->bytes)
+    if (statvfs(path, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < p->bytes + META_ROOM)
         return at_fail(err, AT_EIO, "%s: the cache needs %llu MiB, but %llu MiB are free: %s", path,
                        (unsigned long long)(p->bytes >> 20) + 1,
                        (unsigned long long)((uint64_t)fs.f_bavail * fs.f_frsize >> 20), too_small);

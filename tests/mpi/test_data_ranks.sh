@@ -29,6 +29,18 @@ left=$(find . -name '*.lock' -o -name '*.partial')
 [ "$(grep -c '"dataset_hash"' out.json)" = 1 ] || die "three builders of one cache said: $(cat out.json)"
 "$ATOLL" cache verify cached >/dev/null
 
+# two jobs of two ranks at once: the cache is filled by one of the four, the others wait
+jobs=()
+for job in one two; do
+    "${mpirun[@]}" -np 2 "$ATOLL" train --data alone --model lenet -s epochs=1 -s batch=30 -s threads=1 -s size=64x64 \
+        --out $job >/dev/null 2>$job.log &
+    jobs+=($!)
+done
+wait "${jobs[0]}" && wait "${jobs[1]}" || die "two jobs at once: $(cat one.log two.log)"
+[ "$(cat one.log two.log | grep -c '^cache.*done')" = 1 ] || die "filled more than once: $(cat one.log two.log)"
+[ "$(ls caches | grep -c 64x64)" = 1 ] || die "$(ls caches)"
+same_model one two
+
 status=0
 "${mpirun[@]}" -np 3 "$ATOLL" ingest nowhere --out none 2>message || status=$?
 [ $status = 3 ] && grep -q 'nowhere' message && [ ! -e none ] || die "no source: $status, $(cat message)"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Where caches come from and go to: made once whoever asks, made again when broken, swept after the
  * killed, evicted when there are too many, and never in the place of anything else. */
+#include "../../cache/internal.h"
+
 #include "caches.h"
 #include "scratch.h"
 
@@ -93,39 +95,127 @@ static void test_leftovers_of_the_killed_go(void **state)
     scratch_free(dir);
 }
 
+/* ---- where they lie ------------------------------------------------------------------------ */
+
+/* Sets variables, NULL: none, as long as a test runs. */
+enum { VARIABLES = 5 };
+static const char *const variables[VARIABLES] = {"ATOLL_CACHE_DIR", "XDG_CACHE_HOME", "HOME",
+                                                 "SLURM_TMPDIR", "TMPDIR"};
+typedef struct environment {
+    char *kept[VARIABLES];
+} environment;
+
+static void set(const char *name, const char *value)
+{
+    if (value)
+        setenv(name, value, 1);
+    else
+        unsetenv(name);
+}
+
+static environment environment_clear(void)
+{
+    environment e = {{0}};
+    for (int i = 0; i < VARIABLES; i++) {
+        const char *value = getenv(variables[i]);
+        e.kept[i] = value ? strdup(value) : NULL;
+        unsetenv(variables[i]);
+    }
+    return e;
+}
+
+static void environment_restore(environment *e)
+{
+    for (int i = 0; i < VARIABLES; i++) {
+        set(variables[i], e->kept[i]);
+        free(e->kept[i]);
+    }
+}
+
+static bool net(const char *path) /* a folder of another machine, for the tests */
+{
+    return strstr(path, "/net") != NULL;
+}
+
+static void test_the_folder_is_chosen(void **state)
+{
+    (void)state;
+    /* The folders net and tmp are there, the others are not. */
+    static const struct {
+        const char *told, *own, *xdg, *home, *slurm, *tmp, *expected;
+    } cases[] = {
+        {"told", "own", "xdg", "home", "tmp", "tmp", "told"},
+        {NULL, "own", "xdg", "home", "tmp", "tmp", "own"},
+        {NULL, NULL, "xdg", "home", "tmp", "tmp", "xdg/atoll"},
+        {NULL, NULL, NULL, "home", "tmp", "tmp", "home/.cache/atoll"},
+        {NULL, "net/own", NULL, "home", "tmp", "tmp", "net/own"}, /* who says so gets it */
+        {"net/told", NULL, NULL, "home", "tmp", "tmp", "net/told"},
+        {NULL, NULL, NULL, "net/home", "tmp", NULL, "tmp/atoll"},
+        {NULL, NULL, "net/xdg", "home", NULL, "tmp", "tmp/atoll"},
+        {NULL, NULL, NULL, "net/home", "net", "tmp", "tmp/atoll"},
+        {NULL, NULL, NULL, "net/home", "missing", "tmp", "tmp/atoll"},
+        {NULL, NULL, NULL, "net/home", "net", "missing", "net/home/.cache/atoll"},
+        {NULL, NULL, NULL, "net/home", NULL, NULL, "net/home/.cache/atoll"},
+    };
+    char *dir = scratch_new();
+    environment kept = environment_clear();
+    at_error err = {0};
+    for (int i = 0; i < 2; i++) {
+        char *path = at_path_join(dir, i ? "net" : "tmp");
+        cache_must(at_make_dirs(path, &err), &err);
+        free(path);
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const values[] = {cases[i].own, cases[i].xdg, cases[i].home, cases[i].slurm,
+                                      cases[i].tmp};
+        for (int k = 0; k < VARIABLES; k++) {
+            char *path = values[k] ? at_path_join(dir, values[k]) : NULL;
+            set(variables[k], path);
+            free(path);
+        }
+        char *told = cases[i].told ? at_path_join(dir, cases[i].told) : NULL;
+        char *expected = at_path_join(dir, cases[i].expected);
+        char *got = at_cache_folder(&(at_cache_spec){.dir = told}, net, &err);
+        assert_string_equal(got, expected);
+        free(got);
+        free(expected);
+        free(told);
+    }
+    for (int k = 0; k < VARIABLES; k++)
+        unsetenv(variables[k]);
+    setenv("XDG_CACHE_HOME", "not/absolute", 1);
+    assert_null(at_cache_folder(&(at_cache_spec){0}, net, &err));
+    assert_int_equal(err.code, AT_EUSAGE);
+    assert_non_null(strstr(err.message, "ATOLL_CACHE_DIR"));
+    environment_restore(&kept);
+    scratch_free(dir);
+}
+
+static void test_local_disks_are_local(void **state)
+{
+    (void)state;
+    char *dir = scratch_new(), *missing = at_path_join(dir, "not/there/yet");
+    assert_false(at_folder_is_remote(dir));
+    assert_false(at_folder_is_remote(missing));
+    assert_false(at_folder_is_remote("/proc"));
+    assert_false(at_folder_is_remote("here"));
+    free(missing);
+    scratch_free(dir);
+}
+
 static void test_the_environment_names_the_folder(void **state)
 {
     (void)state;
     char *dir = scratch_new(), *dataset = pictures_ingest(&cache_small, dir, "data");
-    char *own = at_path_join(dir, "own"), *xdg = at_path_join(dir, "xdg");
-    char *kept[] = {getenv("ATOLL_CACHE_DIR"), getenv("XDG_CACHE_HOME"), getenv("HOME")};
-    for (int i = 0; i < 3; i++)
-        kept[i] = kept[i] ? strdup(kept[i]) : NULL;
-    setenv("HOME", dir, 1);
-    setenv("XDG_CACHE_HOME", xdg, 1);
+    char *own = at_path_join(dir, "own"), *prefix = at_path_join(dir, "own/");
+    environment kept = environment_clear();
     setenv("ATOLL_CACHE_DIR", own, 1);
-    const char *expected[] = {"own/", "xdg/atoll/", ".cache/atoll/"};
-    for (int i = 0; i < 3; i++) {
-        char *prefix = at_path_join(dir, expected[i]);
-        at_cache *c = cache_must_make(dataset, NULL);
-        assert_int_equal(strncmp(at_cache_path(c), prefix, strlen(prefix)), 0);
-        at_cache_close(c);
-        free(prefix);
-        if (i == 0)
-            unsetenv("ATOLL_CACHE_DIR");
-        else
-            setenv("XDG_CACHE_HOME", "not/absolute", 1);
-    }
-    const char *names[] = {"ATOLL_CACHE_DIR", "XDG_CACHE_HOME", "HOME"};
-    for (int i = 0; i < 3; i++) {
-        if (kept[i])
-            setenv(names[i], kept[i], 1);
-        else
-            unsetenv(names[i]);
-        free(kept[i]);
-    }
+    at_cache *c = cache_must_make(dataset, NULL);
+    assert_int_equal(strncmp(at_cache_path(c), prefix, strlen(prefix)), 0);
+    at_cache_close(c);
+    environment_restore(&kept);
+    free(prefix);
     free(own);
-    free(xdg);
     free(dataset);
     scratch_free(dir);
 }
@@ -212,6 +302,8 @@ int main(void)
         cmocka_unit_test(test_is_made_once_and_named_after_its_contents),
         cmocka_unit_test(test_a_broken_one_is_made_again),
         cmocka_unit_test(test_leftovers_of_the_killed_go),
+        cmocka_unit_test(test_the_folder_is_chosen),
+        cmocka_unit_test(test_local_disks_are_local),
         cmocka_unit_test(test_the_environment_names_the_folder),
         cmocka_unit_test(test_build_replaces_caches_only),
         cmocka_unit_test(test_a_damaged_data_set_leaves_nothing),

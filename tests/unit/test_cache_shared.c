@@ -109,6 +109,55 @@ static void test_one_fills_the_others_wait(void **state)
     scratch_free(dir);
 }
 
+/* Builders of one explicit folder, at once, some of them killed: what is there at the end is what
+ * one alone makes. */
+static void test_builders_at_once_make_one_right_cache(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 6, BUILDERS = 4 };
+    static const char *const files[] = {"train.atc", "val.atc", "test.atc", "meta.json"};
+    char *dir = scratch_new(), *dataset = pictures_ingest(&slow, dir, "data");
+    char *alone = at_path_join(dir, "alone"), *shared = at_path_join(dir, "shared");
+    at_cache_spec spec = {.frame = {.height = 100, .width = 90}, .threads = 1};
+    at_error err = {0};
+    for (int round = 0; round < ROUNDS; round++) {
+        pid_t builder[BUILDERS];
+        spec.form = round % 2 ? AT_FORM_ENCODED : AT_FORM_UINT8;
+        if (round < ROUNDS / 2) /* later it replaces the one of the other form */
+            cache_must(at_remove_tree(shared, &err), &err);
+        for (int i = 0; i < BUILDERS; i++)
+            if ((builder[i] = fork()) == 0)
+                _exit(-at_cache_build(dataset, &spec, shared, NULL));
+        for (int i = 0; i < round; i++)
+            nap();
+        assert_int_equal(kill(builder[round % BUILDERS], SIGKILL), 0);
+        for (int i = 0; i < BUILDERS; i++) {
+            int status = status_of(builder[i]);
+            assert_true(i == round % BUILDERS || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+        }
+        cache_must(at_cache_build(dataset, &spec, alone, &err), &err);
+        for (int i = 0; i < 4; i++) {
+            char *a = cache_file_path(alone, files[i]), *b = cache_file_path(shared, files[i]);
+            char *bytes[2];
+            size_t size[2];
+            cache_must(at_file_read(a, 1 << 26, &bytes[0], &size[0], &err), &err);
+            cache_must(at_file_read(b, 1 << 26, &bytes[1], &size[1], &err), &err);
+            assert_int_equal(size[0], size[1]);
+            assert_memory_equal(bytes[0], bytes[1], size[0]);
+            for (int k = 0; k < 2; k++)
+                free(bytes[k]);
+            free(a);
+            free(b);
+        }
+    }
+    print_message("%d times %d builders at once, one of them killed: one right cache\n", ROUNDS,
+                  BUILDERS);
+    free(shared);
+    free(alone);
+    free(dataset);
+    scratch_free(dir);
+}
+
 /* Sends the signal while the child fills; returns its status. */
 static int stop_filler(const char *dataset, const char *caches, int signal)
 {
@@ -332,6 +381,7 @@ int main(void)
     at_log_set_level(AT_LOG_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_fills_the_others_wait),
+        cmocka_unit_test(test_builders_at_once_make_one_right_cache),
         cmocka_unit_test(test_a_killed_filler_is_replaced),
         cmocka_unit_test(test_an_interrupted_filler_cleans_up),
         cmocka_unit_test(test_who_waits_can_be_interrupted),
