@@ -4,7 +4,8 @@
  * What a writer was told is done must survive a power cut, so synchronous is FULL (NORMAL loses
  * the last transactions under WAL). WAL needs shared memory among all that have the file open,
  * which network file systems do not give: there, and where SQLite refuses it, the rollback
- * journal stays. A failed bind sticks in the statement and is reported by the next step.
+ * journal stays. A file to which much is only added is written once with the journal, which keeps the
+ * old content of pages, and twice with WAL; large pages suit it, too. A failed bind sticks in the statement and is reported by the next step.
  */
 #include "internal.h"
 
@@ -144,7 +145,11 @@ static int configure(at_db *db, at_db_mode mode)
         status = sqlite3_exec(db->handle, "PRAGMA foreign_keys = ON", NULL, NULL, NULL);
     if (status != SQLITE_OK || mode == AT_DB_READ)
         return status;
-    if (!on_network(db->path)) /* a refusal leaves the rollback journal, which serves as well */
+    if (mode == AT_DB_FILL)
+        sqlite3_exec(db->handle, "PRAGMA page_size = 16384; PRAGMA journal_mode = DELETE", NULL,
+                     NULL, NULL);
+    else if (!on_network(
+                 db->path)) /* a refusal leaves the rollback journal, which serves as well */
         sqlite3_exec(db->handle, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
     return sqlite3_exec(db->handle, "PRAGMA synchronous = FULL", NULL, NULL, NULL);
 }
@@ -155,8 +160,9 @@ at_db *at_db_open(const char *path, at_db_mode mode, at_error *err)
         [AT_DB_READ] = SQLITE_OPEN_READONLY,
         [AT_DB_WRITE] = SQLITE_OPEN_READWRITE,
         [AT_DB_CREATE] = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+        [AT_DB_FILL] = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
     };
-    if (mode != AT_DB_CREATE && access(path, F_OK)) {
+    if (mode < AT_DB_CREATE && access(path, F_OK)) {
         at_fail(err, errno == ENOENT ? AT_ENOENT : AT_EIO, "%s: %s", path, strerror(errno));
         return NULL;
     }

@@ -248,11 +248,6 @@ static int check_format(at_catalog *c, const char *path, at_error *err)
     return code < 0 ? code : 0;
 }
 
-/* Pages are only added while rows come: the rollback journal, which keeps the old content of pages,
- * then writes half of what a write-ahead log does, and a page that was written is not read again. */
-static const char settings[] = "PRAGMA journal_mode = DELETE; PRAGMA cache_size = -32768;"
-                               "PRAGMA secure_delete = ON";
-
 at_catalog *at_catalog_open(const char *folder, at_error *err)
 {
     at_catalog *c = calloc(1, sizeof *c);
@@ -261,8 +256,9 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
         at_nomem(err);
         goto fail_open;
     }
-    c->db = at_db_open(path, AT_DB_CREATE, err);
-    if (!c->db || check_format(c, path, err) < 0 || at_db_exec(c->db, settings, err) < 0 ||
+    c->db = at_db_open(path, AT_DB_FILL, err);
+    if (!c->db || check_format(c, path, err) < 0 ||
+        at_db_exec(c->db, "PRAGMA cache_size = -32768; PRAGMA secure_delete = ON", err) < 0 ||
         at_db_exec(c->db, schema, err) < 0 || at_catalog_add_views(c->db, err) < 0 ||
         !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0 ||
         at_db_exec(c->db, "BEGIN", err) < 0)

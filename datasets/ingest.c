@@ -254,9 +254,8 @@ static int drop_empty_shard(const struct ingest *g, at_error *err)
     return code;
 }
 
-/* From <out>.partial to <out>. The catalog leaves its journal: then it can be read from a read-only
- * folder. An append that brought nothing, e.g. that was killed behind its last step and is run again,
- * leaves the data set's catalog as it is. */
+/* From <out>.partial to <out>. An append that brought nothing, e.g. that was killed behind its last
+ * step and is run again, leaves the data set's catalog as it is. */
 static int publish(struct ingest *g, at_error *err)
 {
     int code = drop_empty_shard(g, err);
@@ -264,8 +263,6 @@ static int publish(struct ingest *g, at_error *err)
     code = news < 0 ? news : code;
     if (code == 0 && g->options->append && news)
         code = at_append_unmark(g->catalog, err);
-    if (code == 0)
-        code = at_db_exec(at_catalog_db(g->catalog), "PRAGMA journal_mode = DELETE", err);
     at_catalog_close(g->catalog);
     g->catalog = NULL;
     if (code == 0)

@@ -275,7 +275,8 @@ void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series
 /* ---- SQLite (db.c): WAL where the file system allows, busy timeout, foreign keys on ------------ */
 typedef struct at_db at_db;
 typedef struct at_stmt at_stmt;
-typedef enum { AT_DB_READ, AT_DB_WRITE, AT_DB_CREATE } at_db_mode;
+/* CREATE: made if missing; FILL: the same for a file that one process fills, with a rollback journal instead of WAL. */
+typedef enum { AT_DB_READ, AT_DB_WRITE, AT_DB_CREATE, AT_DB_FILL } at_db_mode;
 at_db *at_db_open(const char *path, at_db_mode mode, at_error *err);
 void at_db_close(at_db *db);
 int at_db_exec(at_db *db, const char *sql, at_error *err); /* any number of statements */
