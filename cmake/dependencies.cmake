@@ -17,7 +17,7 @@ endfunction()
 
 atoll_dependency(dep_base sqlite3 jansson yaml-0.1 libsodium)
 target_link_libraries(dep_base INTERFACE Threads::Threads m)
-atoll_dependency(dep_datasets libpng libjpeg libexif libarchive libcurl zlib)
+atoll_dependency(dep_datasets libpng libjpeg libexif libarchive libcurl zlib libseccomp)
 atoll_dependency(dep_coordinator libuv libsodium)
 atoll_dependency(dep_mpi ompi-c)
 atoll_dependency(dep_nn hdf5-serial libarchive)

@@ -351,9 +351,9 @@ static int add_error(at_catalog *c, const at_item *item, at_error *err)
 /* As in blobs(histogram); returns the number of bytes. */
 static size_t pack_histogram(const at_item *item, uint8_t out[2 * 3 * AT_HISTOGRAM_BINS])
 {
-    size_t n = (size_t)item->channels * AT_HISTOGRAM_BINS;
+    size_t n = (size_t)item->seen.channels * AT_HISTOGRAM_BINS;
     for (size_t i = 0; i < n; i++) {
-        uint16_t share = item->stats.histogram[i / AT_HISTOGRAM_BINS][i % AT_HISTOGRAM_BINS];
+        uint16_t share = item->seen.stats.histogram[i / AT_HISTOGRAM_BINS][i % AT_HISTOGRAM_BINS];
         out[2 * i] = (uint8_t)(share & 0xFF);
         out[2 * i + 1] = (uint8_t)(share >> 8);
     }
@@ -372,10 +372,10 @@ static int add_exif(at_catalog *c, const at_item *item, at_error *err)
 static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t offset,
                    at_error *err)
 {
-    const at_pixel_stats *p = &item->stats;
+    const at_pixel_stats *p = &item->seen.stats;
     double low[3], high[3], mean[3], deviation[3];
     for (int i = 0; i < 3; i++) {
-        bool there = i < item->channels;
+        bool there = i < item->seen.channels;
         low[i] = there ? (double)p->minimum[i] : (double)NAN;
         high[i] = there ? (double)p->maximum[i] : (double)NAN;
         mean[i] = there ? p->mean[i] : (double)NAN;
@@ -383,11 +383,12 @@ static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t o
     }
     uint8_t histogram[2 * 3 * AT_HISTOGRAM_BINS];
     at_stmt_bind(c->blob, "SiiiiSiiiiSrrrrrrrrrrrrrriBS", item->hash, shard, (int64_t)offset,
-                 (int64_t)item->bytes.size, (int64_t)item->crc, at_format_text(item->format),
-                 (int64_t)item->width, (int64_t)item->height, (int64_t)item->channels,
-                 (int64_t)item->stored.depth, at_mode_text(item->stored.mode), mean[0], mean[1],
-                 mean[2], deviation[0], deviation[1], deviation[2], low[0], low[1], low[2], high[0],
-                 high[1], high[2], p->sharpness, p->entropy, (int64_t)p->dhash, histogram,
+                 (int64_t)item->bytes.size, (int64_t)item->crc, at_format_text(item->seen.format),
+                 (int64_t)item->seen.width, (int64_t)item->seen.height,
+                 (int64_t)item->seen.channels, (int64_t)item->seen.stored.depth,
+                 at_mode_text(item->seen.stored.mode), mean[0], mean[1], mean[2], deviation[0],
+                 deviation[1], deviation[2], low[0], low[1], low[2], high[0], high[1], high[2],
+                 p->sharpness, p->entropy, (int64_t)p->dhash, histogram,
                  pack_histogram(item, histogram), item->exif.length ? item->exif.data : NULL);
     return at_stmt_step(c->blob, err);
 }

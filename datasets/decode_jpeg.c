@@ -212,10 +212,10 @@ static int decode(at_jpeg *j, at_decoding *d)
 
 static at_reason reason_of(const at_jpeg *j)
 {
-    if (j->ended_early)
-        return AT_REASON_TRUNCATED;
     if (j->scans_exceeded)
         return AT_REASON_TOO_LARGE;
+    if (j->ended_early)
+        return AT_REASON_TRUNCATED;
     if (j->broken)
         return AT_REASON_CORRUPT;
     switch (j->errors.msg_code) {

@@ -103,9 +103,9 @@ static int run_pipeline(struct ingest *g, at_error *err)
     int stopped = at_pipeline_stop(p, &reader);
     if (code == 0)
         code = commit(g, err); /* what was read stays, whatever ended the reading */
-    if (code == 0 && g->cut_short)
-        return at_fail(err, AT_EINTERRUPTED, "interrupted");
-    return code == 0 && stopped < 0 ? at_fail(err, stopped, "%s", reader.message) : code;
+    if (code == 0 && stopped < 0)
+        return at_fail(err, stopped, "%s", reader.message);
+    return code == 0 && g->cut_short ? at_fail(err, AT_EINTERRUPTED, "interrupted") : code;
 }
 
 /* ---- folders ---- */

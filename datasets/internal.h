@@ -21,6 +21,7 @@ typedef enum {
 #define X(name, text) AT_REASON_##name,
     AT_REASONS(X)
 #undef X
+        AT_REASON_COUNT
 } at_reason;
 
 /* ---- buffers: grow, keep their memory, never shrink by themselves ---------------------------- */
@@ -175,6 +176,14 @@ bool at_keys_add(at_keys *k, at_key key, int64_t value); /* or replaces; false: 
 int64_t at_keys_get(const at_keys *k, at_key key); /* value >= 0; -1: not there, or k is NULL */
 bool at_keys_has_path(const at_keys *k, const char *path);
 
+/* ---- what a picture is, as its decoding told -------------------------------------------------- */
+typedef struct at_seen {
+    at_format_id format;
+    int width, height, channels;
+    at_stored stored;
+    at_pixel_stats stats;
+} at_seen;
+
 /* ---- items: what a source yields and the pipeline fills -------------------------------------- */
 typedef struct at_item {
     at_text path;       /* as recorded in images(path) */
@@ -188,24 +197,24 @@ typedef struct at_item {
     bool bad;     /* goes to errors(path, reason, detail) */
     at_reason reason;
     char detail[200];
-    /* filled by the decoding threads */
+    /* filled by the decoding threads and their processes */
     char hash[65];
     uint32_t crc;
-    at_format_id format;
-    int width, height, channels;
-    at_stored stored;
-    at_pixel_stats stats;
+    at_seen seen;
     at_text exif; /* a JSON object; empty: none */
 } at_item;
 void at_item_reset(at_item *item);
 void at_item_fini(at_item *item);
 void at_item_fail(at_item *item, at_reason reason, const char *format, ...) AT_PRINTF(3, 4);
+void at_item_fail_for_size(at_item *item, size_t bytes, size_t limit);
+void at_item_fail_for_time(at_item *item, double limit);
 /* Reads .file into .bytes; what is wrong with it is recorded in the item. */
 void at_item_load(at_item *item, size_t limit);
 /* The same from the address .file; *fetcher is made where it is NULL. */
 typedef struct at_fetcher at_fetcher;
 void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit);
-/* Decodes .bytes (checking them) and fills hash, crc, format, size and statistics. */
+void at_item_hash(at_item *item); /* fills hash and crc */
+/* Decodes .bytes, checking them, and fills .seen and .exif. */
 void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits);
 
 /* ---- label files: class and split of each file of a source ----------------------------------- */

@@ -45,6 +45,19 @@ void at_item_fail(at_item *item, at_reason reason, const char *format, ...)
     item->reason = reason;
 }
 
+void at_item_fail_for_size(at_item *item, size_t bytes, size_t limit)
+{
+    at_item_fail(item, AT_REASON_TOO_LARGE, "%zu bytes, the limit is %zu, which --max-bytes raises",
+                 bytes, limit);
+}
+
+void at_item_fail_for_time(at_item *item, double limit)
+{
+    at_item_fail(item, AT_REASON_TIMEOUT,
+                 "decoding takes more than %g s of a CPU's time, which --max-seconds raises",
+                 limit);
+}
+
 /* Whether the first bytes promise a picture, so that a film of 10 GB is not read in vain. */
 static bool promising(at_item *item, size_t size, size_t limit)
 {
@@ -56,8 +69,7 @@ static bool promising(at_item *item, size_t size, size_t limit)
     else if (format == AT_FORMAT_FOREIGN)
         at_item_fail(item, AT_REASON_UNSUPPORTED, "a picture, but neither PNG nor JPEG");
     else if (size > limit)
-        at_item_fail(item, AT_REASON_TOO_LARGE,
-                     "%zu bytes, the limit is %zu, which --max-bytes raises", size, limit);
+        at_item_fail_for_size(item, size, limit);
     return !item->bad;
 }
 
@@ -164,16 +176,21 @@ void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits 
         at_item_fail(item, reason_of(reason), "%s", text ? text + 1 : err.message);
         return;
     }
-    item->format = at_format_sniff(item->bytes.data, item->bytes.size);
-    item->stored = at_decoder_stored(decoder);
-    item->width = item->stored.width;
-    item->height = item->stored.height;
-    item->channels = image.channels;
-    at_pixel_stats_of(&image, &item->stats);
+    at_stored stored = at_decoder_stored(decoder);
+    item->seen = (at_seen){.format = at_format_sniff(item->bytes.data, item->bytes.size),
+                           .width = stored.width,
+                           .height = stored.height,
+                           .channels = image.channels,
+                           .stored = stored};
+    at_pixel_stats_of(&image, &item->seen.stats);
     size_t length;
     const uint8_t *exif = at_exif_find(item->bytes.data, item->bytes.size, &length);
     if (exif)
         at_exif_read(exif, length, &item->exif);
+}
+
+void at_item_hash(at_item *item)
+{
     at_content_hash(item->bytes.data, item->bytes.size, item->hash);
     item->crc = at_crc32c(0, item->bytes.data, item->bytes.size);
 }

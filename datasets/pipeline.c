@@ -4,10 +4,10 @@
  *     reader ──chunks──▶ decoding threads ──▶ the writer (the caller)
  *        └────────── the same chunks, in order ─────▲
  *
- * The reader lists (and, for archives, reads); the threads load, decode, hash and count; the writer
- * takes the chunks in the source's order. Chunks are reused: memory is bounded, and a picture costs
- * no allocation. */
-#include "internal.h"
+ * The reader lists (and, for archives, reads); the threads load and hash, and have a process each
+ * decode (sandbox.h); the writer takes the chunks in the source's order. Chunks are reused: memory is
+ * bounded, and a picture costs no allocation. */
+#include "sandbox.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,19 +20,29 @@ enum {
     MAX_JOBS = 1024,
 };
 
+/* A thread with its process. */
+struct hand {
+    struct at_pipeline *pipeline;
+    at_sandbox *sandbox;
+    at_fetcher *fetcher;
+    pthread_t thread;
+    at_error err; /* why it cannot go on; read after joining */
+};
+
 struct at_pipeline {
     at_source *source;
     at_queue *empty, *todo, *ordered; /* of chunks */
     at_chunk *chunks;
     size_t chunk_count;
-    pthread_t reader, *workers;
+    pthread_t reader;
+    struct hand *hands;
+    int hand_count;        /* with a process */
+    int thread_count;      /* of them started */
     bool reading;          /* the reader was started */
-    int worker_count;      /* started */
     pthread_mutex_t mutex; /* guards every chunk's .examined */
     pthread_cond_t examined;
     atomic_bool stop;
-    int reader_code; /* read after joining it */
-    at_error reader_err;
+    at_error reader_err; /* read after joining it */
 };
 
 /* ---- the reader's and the decoders' threads ---- */
@@ -76,44 +86,64 @@ static void *reader_main(void *context)
         if (k->count && (!at_queue_push(p->ordered, k) || !at_queue_push(p->todo, k)))
             break;
     }
-    p->reader_code = code < 0 ? code : 0;
     at_queue_close(p->todo);
     at_queue_close(p->ordered);
     return NULL;
 }
 
-static void examine(at_item *item, at_decoder *decoder, at_fetcher **fetcher,
-                    const at_decode_limits *limits)
+static void bring(struct hand *h, at_item *item)
 {
+    size_t limit = h->pipeline->source->limits.bytes;
     if (item->remote && !item->bad)
-        at_item_fetch(item, fetcher, limits->bytes);
+        at_item_fetch(item, &h->fetcher, limit);
     else if (item->file.length && !item->bad)
-        at_item_load(item, limits->bytes);
-    if (!item->bad && !item->dropped)
-        at_item_examine(item, decoder, limits);
-    if (!item->bad && !item->dropped && item->class_name.length == 0)
-        at_item_fail(item, AT_REASON_UNSUPPORTED, "a picture outside of any class folder");
+        at_item_load(item, limit);
 }
 
-static void *worker_main(void *context)
+/* What could not be examined waits for the next run, as if it had not come. */
+static void examine(struct hand *h, at_item *const items[], size_t count)
 {
-    at_pipeline *p = context;
-    at_decoder *decoder = at_decoder_new();
-    at_fetcher *fetcher = NULL;
+    if (h->err.code == 0)
+        at_sandbox_examine(h->sandbox, items, count, &h->err);
+    for (size_t i = 0; i < count && h->err.code < 0; i++)
+        items[i]->dropped = true;
+}
+
+static void examine_chunk(struct hand *h, at_chunk *k)
+{
+    at_item *items[AT_CHUNK_ITEMS];
+    size_t count = 0, bytes = 0;
+    for (size_t i = 0; i < k->count; i++) {
+        at_item *item = &k->items[i];
+        bring(h, item);
+        if (item->bad || item->dropped)
+            continue;
+        if (count && bytes + item->bytes.size > CHUNK_BYTES) {
+            examine(h, items, count);
+            count = bytes = 0;
+        }
+        items[count++] = item;
+        bytes += item->bytes.size;
+    }
+    examine(h, items, count);
+    for (size_t i = 0; i < k->count; i++)
+        if (!k->items[i].bad && !k->items[i].dropped && k->items[i].class_name.length == 0)
+            at_item_fail(&k->items[i], AT_REASON_UNSUPPORTED,
+                         "a picture outside of any class folder");
+}
+
+static void *hand_main(void *context)
+{
+    struct hand *h = context;
+    at_pipeline *p = h->pipeline;
     at_chunk *k;
     while ((k = at_queue_pop(p->todo))) {
-        for (size_t i = 0; i < k->count; i++)
-            if (decoder)
-                examine(&k->items[i], decoder, &fetcher, &p->source->limits);
-            else
-                at_item_fail(&k->items[i], AT_REASON_UNREADABLE, "out of memory");
+        examine_chunk(h, k);
         pthread_mutex_lock(&p->mutex);
         k->examined = true;
         pthread_cond_signal(&p->examined); /* the writer alone waits */
         pthread_mutex_unlock(&p->mutex);
     }
-    at_decoder_free(decoder);
-    at_fetcher_free(fetcher);
     return NULL;
 }
 
@@ -125,7 +155,11 @@ static void pipeline_free(at_pipeline *p)
         for (size_t i = 0; i < AT_CHUNK_ITEMS; i++)
             at_item_fini(&p->chunks[c].items[i]);
     free(p->chunks);
-    free(p->workers);
+    for (int i = 0; i < p->hand_count; i++) {
+        at_sandbox_free(p->hands[i].sandbox);
+        at_fetcher_free(p->hands[i].fetcher);
+    }
+    free(p->hands);
     at_queue_free(p->empty);
     at_queue_free(p->todo);
     at_queue_free(p->ordered);
@@ -144,11 +178,11 @@ static at_pipeline *pipeline_new(at_source *source, int jobs)
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->examined, NULL);
     p->chunks = calloc(p->chunk_count, sizeof *p->chunks);
-    p->workers = calloc((size_t)jobs, sizeof *p->workers);
+    p->hands = calloc((size_t)jobs, sizeof *p->hands);
     p->empty = at_queue_new(p->chunk_count);
     p->todo = at_queue_new(p->chunk_count);
     p->ordered = at_queue_new(p->chunk_count);
-    if (!p->chunks || !p->workers || !p->empty || !p->todo || !p->ordered) {
+    if (!p->chunks || !p->hands || !p->empty || !p->todo || !p->ordered) {
         pipeline_free(p);
         return NULL;
     }
@@ -157,24 +191,56 @@ static at_pipeline *pipeline_new(at_source *source, int jobs)
     return p;
 }
 
+/* Before there are threads, since it forks; fewer than wanted do, too. */
+static int start_sandboxes(at_pipeline *p, int jobs, at_error *err)
+{
+    bool filtered = true;
+    while (p->hand_count < jobs) {
+        struct hand *h = &p->hands[p->hand_count];
+        h->pipeline = p;
+        h->sandbox = at_sandbox_new(&p->source->limits, err);
+        if (!h->sandbox)
+            break;
+        p->hand_count++;
+    }
+    int code = p->hand_count ? 0 : err->code;
+    for (int i = 0; i < p->hand_count && code == 0; i++)
+        code = at_sandbox_await(p->hands[i].sandbox, &filtered, err);
+    if (code == 0 && !filtered)
+        at_log(AT_LOG_WARN, "this system does not let a process give up system calls (seccomp): "
+                            "pictures are decoded in processes with resource limits alone");
+    return code;
+}
+
+static int start_threads(at_pipeline *p, at_error *err)
+{
+    int failed = pthread_create(&p->reader, NULL, reader_main, p);
+    p->reading = !failed;
+    while (p->thread_count < p->hand_count && !failed) {
+        struct hand *h = &p->hands[p->thread_count];
+        failed = pthread_create(&h->thread, NULL, hand_main, h);
+        p->thread_count += !failed;
+    }
+    return p->thread_count ? 0
+                           : at_fail(err, AT_EFAIL, "cannot start a thread: %s", strerror(failed));
+}
+
 at_pipeline *at_pipeline_start(at_source *source, int jobs, at_error *err)
 {
+    at_error local = {0};
     jobs = jobs <= 0 ? at_cpu_count() : jobs > MAX_JOBS ? MAX_JOBS : jobs;
     at_pipeline *p = pipeline_new(source, jobs);
     if (!p) {
         at_nomem(err);
         return NULL;
     }
-    int failed = pthread_create(&p->reader, NULL, reader_main, p);
-    p->reading = !failed;
-    while (p->worker_count < jobs && !failed) {
-        failed = pthread_create(&p->workers[p->worker_count], NULL, worker_main, p);
-        p->worker_count += !failed;
-    }
-    if (p->worker_count)
-        return p; /* fewer than wanted do, too */
+    int code = start_sandboxes(p, jobs, &local);
+    if (code == 0)
+        code = start_threads(p, &local);
+    if (code == 0)
+        return p;
     at_pipeline_stop(p, NULL);
-    at_fail(err, AT_EFAIL, "cannot start a thread: %s", strerror(failed));
+    at_fail(err, code, "%s", local.message);
     return NULL;
 }
 
@@ -203,11 +269,14 @@ int at_pipeline_stop(at_pipeline *p, at_error *err)
     at_queue_close(p->todo);
     if (p->reading)
         pthread_join(p->reader, NULL);
-    for (int i = 0; i < p->worker_count; i++)
-        pthread_join(p->workers[i], NULL);
-    int code = p->reader_code;
+    const at_error *why = &p->reader_err;
+    for (int i = 0; i < p->thread_count; i++) {
+        pthread_join(p->hands[i].thread, NULL);
+        why = p->hands[i].err.code < 0 ? &p->hands[i].err : why;
+    }
+    int code = why->code;
     if (code < 0)
-        at_fail(err, code, "%s", p->reader_err.message);
+        at_fail(err, code, "%s", why->message);
     pipeline_free(p);
     return code;
 }

@@ -106,10 +106,8 @@ static int fill_item(at_source *s, const char *name, int64_t size, at_item *item
         at_item_fail(item, AT_REASON_UNSUPPORTED, "a link");
     else if (size == AT_MEMBER_ENCRYPTED)
         at_item_fail(item, AT_REASON_UNSUPPORTED, "encrypted");
-    else if (size < 0 || (uint64_t)size > s->limits.bytes)
-        at_item_fail(item, AT_REASON_TOO_LARGE,
-                     "%lld bytes, the limit is %zu, which --max-bytes raises", (long long)size,
-                     s->limits.bytes);
+    else if ((uint64_t)size > s->limits.bytes)
+        at_item_fail_for_size(item, (size_t)size, s->limits.bytes);
     if (item->bad)
         return 0;
     at_error why = {0};

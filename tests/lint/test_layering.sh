@@ -19,7 +19,7 @@ declare -A may=(
 foreign=(
     "sqlite3.h:base" "jansson.h:base" "yaml.h:base" "sodium.h:base coordinator"
     "png.h:datasets bench" "jpeglib.h:datasets bench" "libexif/exif-data.h:datasets" "archive.h:datasets nn" "archive_entry.h:datasets nn" "curl/curl.h:datasets"
-    "zlib.h:datasets" "oneapi/dnnl/dnnl.h:nn" "dnnl.h:nn" "hdf5.h:nn" "onnx.pb-c.h:nn" "mpi.h:trainer bench" "uv.h:coordinator"
+    "zlib.h:datasets" "seccomp.h:datasets" "oneapi/dnnl/dnnl.h:nn" "dnnl.h:nn" "hdf5.h:nn" "onnx.pb-c.h:nn" "mpi.h:trainer bench" "uv.h:coordinator"
 )
 checked=0
 bad=0
@@ -55,6 +55,9 @@ for header in include/atoll/*.h; do
 done
 for file in $(grep -lE '^ *# *include *[<"]((oneapi/dnnl/)?dnnl|dnn_version)' nn/*.[ch]); do
     [[ $file == nn/dnn.c || $file == nn/dnn_v[23].c || $file == nn/dnn_version.h ]] || complain "$file may not include oneDNN"
+done
+for file in $(grep -lE '^ *# *include *<seccomp.h>' datasets/*.[ch]); do
+    [ "$file" = datasets/sandbox_jail.c ] || complain "$file may not include seccomp.h"
 done
 echo "checked $checked includes, $bad against the layering"
 [ "$checked" -gt 100 ] && [ "$bad" = 0 ]

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The parent's side of a sandbox (sandbox.h): lays pictures into the orders, hashes them while the
+ * worker decodes, takes the answers, and decides who is to blame when there are none.
+ *
+ * A request is its number in orders->asked; the bytes through the socket pair only wake, so one too
+ * many, from before a worker's death, does no harm. The time limit is CPU time of the worker while
+ * it is at one picture, looked at every so often: a busy machine fails no picture. */
+#include "sandbox.h"
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LEAST_CAPACITY = 1 << 20,
+    KEPT_BYTES = 8 << 20, /* of the orders' memory between requests */
+    LONGEST_LOOK = 250,   /* milliseconds between looks at the worker's clock */
+    IDLE_LIMITS = 10,     /* so many time limits without any CPU time are too many, too */
+};
+
+/* Where the worker was at the last look. */
+struct mark {
+    bool begun;
+    unsigned finished; /* pictures */
+    double from, cpu;  /* seconds: when it was first seen at this picture, and at the last look */
+    int idle;          /* looks since it used its CPU */
+};
+
+struct at_sandbox {
+    at_decode_limits limits;
+    at_cell cell;
+    pid_t guard_pid, worker_pid; /* worker 0: not told yet */
+    int work, guard;             /* sockets */
+    unsigned asked;
+    bool ready, filtered;
+    bool fresh;   /* the worker has not been asked for anything yet */
+    bool died;    /* and the guard waits to be let go on */
+    int end;      /* of the worker that died, as in at_guard_message */
+    bool overdue; /* it was killed for taking too long */
+    size_t used;  /* of the orders' bytes */
+    struct mark mark;
+};
+
+/* ---- the beginning and the end ---- */
+
+static void *map_shared(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Guards of other sandboxes do not get it. */
+static bool map_cell(at_cell *c, const at_decode_limits *limits)
+{
+    size_t capacity = limits->bytes > LEAST_CAPACITY ? limits->bytes : LEAST_CAPACITY;
+    c->orders_bytes = sizeof *c->orders + capacity;
+    c->orders = map_shared(c->orders_bytes);
+    c->answers = map_shared(sizeof *c->answers);
+    if (!c->orders || !c->answers)
+        return false;
+    c->orders->limits = *limits;
+    c->orders->capacity = capacity;
+    return true;
+}
+
+static void keep_to_this_guard(const at_cell *c)
+{
+    madvise(c->orders, c->orders_bytes, MADV_DONTFORK);
+    madvise(c->answers, sizeof *c->answers, MADV_DONTFORK);
+}
+
+static void unmap_cell(at_cell *c)
+{
+    if (c->orders)
+        munmap(c->orders, c->orders_bytes);
+    if (c->answers)
+        munmap(c->answers, sizeof *c->answers);
+}
+
+static int start_guard(at_sandbox *s, at_error *err)
+{
+    int work[2], guard[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, work))
+        return at_fail_errno(err, errno, "cannot start a decoding process");
+    s->work = work[0];
+    s->cell.work = work[1];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, guard)) {
+        close(work[1]);
+        return at_fail_errno(err, errno, "cannot start a decoding process");
+    }
+    s->guard = guard[0];
+    s->cell.guard = guard[1];
+    pid_t self = getpid(), pid = fork();
+    if (pid == 0)
+        at_guard_main(&s->cell, self);
+    int failed = errno;
+    close(work[1]);
+    close(guard[1]);
+    if (pid < 0)
+        return at_fail_errno(err, failed, "cannot start a decoding process");
+    s->guard_pid = pid;
+    keep_to_this_guard(&s->cell);
+    return 0;
+}
+
+at_sandbox *at_sandbox_new(const at_decode_limits *limits, at_error *err)
+{
+    at_sandbox *s = calloc(1, sizeof *s);
+    if (!s) {
+        at_nomem(err);
+        return NULL;
+    }
+    s->limits = at_limits_resolved(*limits);
+    s->work = s->guard = -1;
+    s->cell.memory = at_jail_memory(&s->limits);
+    if (!map_cell(&s->cell, &s->limits))
+        at_fail(err, AT_ENOMEM, "no address space for files of %zu bytes: a smaller --max-bytes",
+                s->limits.bytes);
+    else if (start_guard(s, err) == 0)
+        return s;
+    at_sandbox_free(s);
+    return NULL;
+}
+
+/* A worker that is asked for nothing ends when the last word to it can have been said. */
+void at_sandbox_free(at_sandbox *s)
+{
+    if (!s)
+        return;
+    if (s->work >= 0)
+        close(s->work);
+    if (s->guard >= 0)
+        close(s->guard);
+    while (s->guard_pid > 0 && waitpid(s->guard_pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    unmap_cell(&s->cell);
+    free(s);
+}
+
+/* ---- what the other processes tell ---- */
+
+static void hear_worker(at_sandbox *s)
+{
+    char words[16];
+    ssize_t n;
+    while ((n = recv(s->work, words, sizeof words, MSG_DONTWAIT)) > 0)
+        for (ssize_t i = 0; i < n && !s->ready; i++) {
+            s->ready = words[i] == AT_READY || words[i] == AT_READY_UNFILTERED;
+            s->filtered = words[i] == AT_READY;
+        }
+}
+
+static int hear_guard(at_sandbox *s, at_error *err)
+{
+    at_guard_message m;
+    ssize_t n = recv(s->guard, &m, sizeof m, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n != sizeof m)
+        return at_fail(err, AT_EPEER, "the process that watches a decoder has ended");
+    switch (m.word) {
+    case AT_WORKER_STARTED:
+        s->worker_pid = m.value;
+        return 0;
+    case AT_WORKER_DIED:
+        hear_worker(s); /* its last words */
+        s->died = true;
+        s->end = m.value;
+        return 0;
+    default:
+        return at_fail_errno(err, m.value, "cannot start a decoding process");
+    }
+}
+
+static int look_interval(const at_sandbox *s)
+{
+    double ms = 250 * s->limits.seconds;
+    return ms < 1 ? 1 : ms > LONGEST_LOOK ? LONGEST_LOOK : (int)ms;
+}
+
+/* Waits a while for a word of either; 1: there was one, 0: the while is over. */
+static int hear(at_sandbox *s, at_error *err)
+{
+    struct pollfd files[2] = {{.fd = s->work, .events = POLLIN},
+                              {.fd = s->guard, .events = POLLIN}};
+    int n = poll(files, 2, look_interval(s));
+    if (n < 0 && errno != EINTR)
+        return at_fail_errno(err, errno, "cannot wait for a decoding process");
+    if (n <= 0)
+        return n < 0;
+    hear_worker(s);
+    int code = files[1].revents ? hear_guard(s, err) : 0;
+    return code < 0 ? code : 1;
+}
+
+/* Lets the guard take the dead worker away and start another. */
+static int replace_worker(at_sandbox *s, at_error *err)
+{
+    s->died = s->ready = s->overdue = false;
+    s->fresh = true;
+    s->worker_pid = 0;
+    char word = AT_DONE;
+    if (send(s->guard, &word, 1, MSG_NOSIGNAL) == 1)
+        return 0;
+    return at_fail(err, AT_EPEER, "the process that watches a decoder has ended");
+}
+
+int at_sandbox_await(at_sandbox *s, bool *filtered, at_error *err)
+{
+    int code = 0;
+    while (!s->ready && !s->died && code >= 0)
+        code = hear(s, err);
+    s->fresh = true;
+    *filtered = s->filtered;
+    if (code < 0)
+        return code;
+    return s->ready ? 0 : at_fail(err, AT_EFAIL, "a decoding process cannot be shut in");
+}
+
+/* ---- time ---- */
+
+static bool worker_cpu(const at_sandbox *s, double *seconds)
+{
+    clockid_t id;
+    struct timespec t;
+    if (!s->worker_pid || clock_getcpuclockid(s->worker_pid, &id) || clock_gettime(id, &t))
+        return false;
+    *seconds = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return true;
+}
+
+/* Looks how far the worker is, and kills it where it has been at one picture for too long. */
+static void look(at_sandbox *s)
+{
+    struct mark *m = &s->mark;
+    unsigned finished = atomic_load(&s->cell.answers->finished);
+    double cpu;
+    if (!s->ready || !worker_cpu(s, &cpu))
+        return;
+    if (!m->begun || m->finished != finished) {
+        *m = (struct mark){.begun = true, .finished = finished, .from = cpu, .cpu = cpu};
+        return;
+    }
+    m->idle = cpu > m->cpu ? 0 : m->idle + 1;
+    m->cpu = cpu;
+    bool stuck = m->idle * look_interval(s) > IDLE_LIMITS * 1000 * s->limits.seconds;
+    if (!stuck && cpu - m->from <= s->limits.seconds)
+        return;
+    s->overdue = true;
+    kill(s->worker_pid, SIGKILL);
+}
+
+/* ---- answers ---- */
+
+static bool is_finite(const at_seen *seen)
+{
+    const at_pixel_stats *p = &seen->stats;
+    bool good = isfinite(p->entropy) && isfinite(p->sharpness);
+    for (int c = 0; c < seen->channels; c++)
+        good = good && isfinite(p->mean[c]) && isfinite(p->deviation[c]) && p->minimum[c] >= 0 &&
+               p->maximum[c] >= 0 && p->minimum[c] <= 255 && p->maximum[c] <= 255;
+    return good;
+}
+
+static bool makes_sense(const at_seen *s, const at_decode_limits *limits)
+{
+    size_t pixels;
+    return (s->format == AT_FORMAT_PNG || s->format == AT_FORMAT_JPEG ||
+            s->format == AT_FORMAT_RAW) &&
+           (s->channels == 1 || s->channels == 3) && s->width > 0 && s->height > 0 &&
+           at_mul((size_t)s->width, (size_t)s->height, limits->pixels, &pixels) &&
+           (unsigned)s->stored.mode <= AT_MODE_CMYK && s->stored.depth > 0 &&
+           s->stored.depth <= 16 && is_finite(s);
+}
+
+/* An object of numbers and texts, or nothing. */
+static bool is_flat_object(const at_text *json)
+{
+    if (!json->length)
+        return true;
+    at_node *map = at_json_parse(json->data, json->length, "EXIF", NULL);
+    bool flat = at_node_kind(map) == AT_MAP;
+    for (size_t i = 0; flat && i < at_node_count(map); i++)
+        flat = at_node_kind(at_node_at(map, i)) <= AT_STRING;
+    at_node_free(map);
+    return flat;
+}
+
+static void make_printable(char detail[static sizeof((at_answer *)0)->detail])
+{
+    size_t last = sizeof((at_answer *)0)->detail - 1;
+    detail[last] = 0;
+    for (char *p = detail; *p; p++)
+        if (*p < ' ' || *p > '~')
+            *p = '?';
+}
+
+static void take_answer(at_sandbox *s, size_t i, at_item *item)
+{
+    at_answer a = s->cell.answers->items[i]; /* a copy: the worker could still write */
+    if (a.bad && (unsigned)a.reason < AT_REASON_COUNT) {
+        make_printable(a.detail);
+        at_item_fail(item, a.reason, "%s", a.detail);
+        return;
+    }
+    item->exif.length = 0;
+    if (a.exif && a.exif <= AT_EXIF_BYTES)
+        at_text_append(&item->exif, s->cell.answers->exif[i], a.exif);
+    item->seen = a.seen;
+    if (item->exif.failed)
+        at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
+    else if (a.bad || !makes_sense(&a.seen, &s->limits) || !is_flat_object(&item->exif))
+        at_item_fail(item, AT_REASON_CORRUPT, "what the decoder tells of it makes no sense");
+}
+
+/* The worker ended at the first picture that it had. */
+static void blame(const at_sandbox *s, at_item *item)
+{
+    if (s->overdue)
+        at_item_fail_for_time(item, s->limits.seconds);
+    else if (s->end == -SIGKILL)
+        at_item_fail(item, AT_REASON_TOO_LARGE, "the decoder was killed, as if memory had run out");
+    else if (s->end == -SIGSYS)
+        at_item_fail(item, AT_REASON_CORRUPT,
+                     "the decoder crashed (SIGSYS: a system call that it has no need of)");
+    else if (s->end < 0)
+        at_item_fail(item, AT_REASON_CORRUPT, "the decoder crashed (SIG%s)",
+                     sigabbrev_np(-s->end) ? sigabbrev_np(-s->end) : "?");
+    else
+        at_item_fail(item, AT_REASON_CORRUPT, "the decoder ended with status %d", s->end);
+}
+
+/* ---- requests ---- */
+
+/* As many of the pictures as there is room for. */
+static size_t lay_out(at_sandbox *s, at_item *const items[], size_t count)
+{
+    at_orders *o = s->cell.orders;
+    size_t used = 0;
+    for (o->count = 0; o->count < count && o->count < AT_ORDER_ITEMS; o->count++) {
+        const at_buffer *bytes = &items[o->count]->bytes;
+        if (bytes->size > o->capacity - used)
+            break;
+        memcpy(o->bytes + used, bytes->data, bytes->size);
+        o->items[o->count].at = used;
+        o->items[o->count].size = bytes->size;
+        used += bytes->size;
+    }
+    s->used = used;
+    return o->count;
+}
+
+static void give_memory_back(at_sandbox *s)
+{
+    if (s->used > KEPT_BYTES)
+        madvise((char *)s->cell.orders + KEPT_BYTES, s->cell.orders_bytes - KEPT_BYTES,
+                MADV_REMOVE);
+}
+
+static void ask(at_sandbox *s)
+{
+    double cpu = 0;
+    bool known = s->ready && worker_cpu(s, &cpu);
+    s->mark = (struct mark){.begun = known, .from = cpu, .cpu = cpu};
+    atomic_store(&s->cell.answers->finished, 0);
+    atomic_store(&s->cell.orders->asked, ++s->asked);
+    char word = AT_DONE;
+    send(s->work, &word, 1, MSG_NOSIGNAL); /* what has happened to it, the guard tells */
+}
+
+/* Until the request is done or the worker has died. */
+static int await_answers(at_sandbox *s, at_error *err)
+{
+    int code = 0;
+    while (code >= 0 && !s->died && atomic_load(&s->cell.answers->answered) != s->asked)
+        if ((code = hear(s, err)) == 0)
+            look(s);
+    return code < 0 ? code : 0;
+}
+
+/* Takes what there is of n answers; *done tells how many pictures are through. */
+static int take_answers(at_sandbox *s, at_item *const items[], size_t n, bool fresh, size_t *done,
+                        at_error *err)
+{
+    size_t finished = s->died ? atomic_load(&s->cell.answers->finished) : n;
+    for (*done = 0; *done < n && *done < finished; ++*done)
+        take_answer(s, *done, items[*done]);
+    if (!s->died)
+        return 0;
+    if (!s->ready)
+        return at_fail(err, AT_EFAIL, "a decoding process cannot be shut in");
+    if (*done == 0 && fresh)
+        blame(s, items[(*done)++]);
+    return replace_worker(s, err);
+}
+
+int at_sandbox_examine(at_sandbox *s, at_item *const items[], size_t count, at_error *err)
+{
+    int code = 0;
+    size_t hashed = 0, done;
+    for (size_t at = 0; at < count && code == 0; at += done) {
+        size_t n = lay_out(s, items + at, count - at);
+        done = 1;
+        if (n == 0) {
+            at_item_fail_for_size(items[at], items[at]->bytes.size, s->limits.bytes);
+            continue;
+        }
+        bool fresh = s->fresh;
+        s->fresh = false;
+        ask(s);
+        for (; hashed < at + n; hashed++)
+            at_item_hash(items[hashed]);
+        code = await_answers(s, err);
+        if (code == 0)
+            code = take_answers(s, items + at, n, fresh, &done, err);
+        give_memory_back(s);
+    }
+    return code;
+}
