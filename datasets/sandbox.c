@@ -23,15 +23,18 @@ enum {
     LEAST_CAPACITY = 1 << 20,
     KEPT_BYTES = 8 << 20, /* of the orders' memory between requests */
     LONGEST_LOOK = 250,   /* milliseconds between looks at the worker's clock */
-    IDLE_LIMITS = 10,     /* so many time limits without any CPU time are too many, too */
 };
+
+/* A worker that neither works nor ends is given up after so many time limits, and as much longer as
+ * it had at least this share of a CPU. */
+static const double GRACE = 10, LEAST_SHARE = 0.01;
 
 /* Where the worker was at the last look. */
 struct mark {
     bool begun;
     unsigned finished; /* pictures */
-    double from, cpu;  /* seconds: when it was first seen at this picture, and at the last look */
-    int idle;          /* looks since it used its CPU */
+    double from;       /* the worker's CPU seconds when it was first seen at this picture */
+    int looks;         /* since then */
 };
 
 struct at_sandbox {
@@ -121,9 +124,8 @@ at_sandbox *at_sandbox_new(const at_decode_limits *limits, at_error *err)
     }
     s->limits = at_limits_resolved(*limits);
     s->work = s->guard = -1;
-    s->cell.memory = at_jail_memory(&s->limits);
     if (!map_cell(&s->cell, &s->limits))
-        at_fail(err, AT_ENOMEM, "no address space for files of %zu bytes: a smaller --max-bytes",
+        at_fail(err, AT_EINPUT, "no address space for files of %zu bytes: a smaller --max-bytes",
                 s->limits.bytes);
     else if (start_guard(s, err) == 0)
         return s;
@@ -247,13 +249,11 @@ static void look(at_sandbox *s)
     if (!s->ready || !worker_cpu(s, &cpu))
         return;
     if (!m->begun || m->finished != finished) {
-        *m = (struct mark){.begun = true, .finished = finished, .from = cpu, .cpu = cpu};
+        *m = (struct mark){.begun = true, .finished = finished, .from = cpu};
         return;
     }
-    m->idle = cpu > m->cpu ? 0 : m->idle + 1;
-    m->cpu = cpu;
-    bool stuck = m->idle * look_interval(s) > IDLE_LIMITS * 1000 * s->limits.seconds;
-    if (!stuck && cpu - m->from <= s->limits.seconds)
+    double used = cpu - m->from, waited = 0.001 * ++m->looks * look_interval(s);
+    if (used <= s->limits.seconds && waited <= GRACE * s->limits.seconds + used / LEAST_SHARE)
         return;
     s->overdue = true;
     kill(s->worker_pid, SIGKILL);
@@ -370,7 +370,7 @@ static void ask(at_sandbox *s)
 {
     double cpu = 0;
     bool known = s->ready && worker_cpu(s, &cpu);
-    s->mark = (struct mark){.begun = known, .from = cpu, .cpu = cpu};
+    s->mark = (struct mark){.begun = known, .from = cpu};
     atomic_store(&s->cell.answers->finished, 0);
     atomic_store(&s->cell.orders->asked, ++s->asked);
     char word = AT_DONE;

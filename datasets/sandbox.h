@@ -79,17 +79,14 @@ typedef struct at_cell {
     at_orders *orders;
     at_answers *answers;
     size_t orders_bytes;
-    size_t memory;   /* RLIMIT_AS of the worker, bytes; 0: none */
     int work, guard; /* sockets to the parent */
 } at_cell;
 _Noreturn void at_guard_main(const at_cell *cell, pid_t parent);
 
-/* How much address space decoding within the limits may take in a copy of this process; 0: unknown,
- * or the compiler's sanitizers need what they need. */
-size_t at_jail_memory(const at_decode_limits *limits);
 enum { AT_JAIL_WORK = 0 };      /* the only file of a worker: its end of the socket pair */
 int at_jail_first_unused(void); /* descriptors from here on are to be closed */
-/* Shuts this process in for good. *filtered: as in at_sandbox_await; false: it could not. */
-bool at_jail_enter(size_t memory, bool *filtered);
+/* Shuts this process in for good, with as much more memory as decoding within the limits may take.
+ * *filtered: as in at_sandbox_await; false: it could not. */
+bool at_jail_enter(const at_decode_limits *limits, bool *filtered);
 
 #endif

@@ -145,7 +145,7 @@ static _Noreturn void worker_main(const at_cell *cell, pid_t guard, unsigned don
     die_with(guard);
     close(GUARD);
     if (mprotect(cell->orders, cell->orders_bytes, PROT_READ) ||
-        !at_jail_enter(cell->memory, &filtered))
+        !at_jail_enter(&cell->orders->limits, &filtered))
         _exit(1);
     tell(filtered ? AT_READY : AT_READY_UNFILTERED);
     work(cell, done);

@@ -33,7 +33,9 @@
 /* Pixels with and without alpha, turned, a progressive JPEG's coefficients, pointers to the rows. */
 enum { BYTES_A_PIXEL = 24, BYTES_BESIDES = 128 << 20 };
 
-size_t at_jail_memory(const at_decode_limits *limits)
+/* The address space that decoding within the limits may take; RLIM_INFINITY: unknown, or what the
+ * sanitizers need. */
+static rlim_t memory_for(const at_decode_limits *limits)
 {
     unsigned long pages = 0;
     size_t need;
@@ -43,7 +45,7 @@ size_t at_jail_memory(const at_decode_limits *limits)
     if (f)
         fclose(f);
     if (!pages || !at_mul(limits->pixels, BYTES_A_PIXEL, SIZE_MAX / 4, &need))
-        return 0;
+        return RLIM_INFINITY;
     return need + BYTES_BESIDES + pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
@@ -52,12 +54,12 @@ int at_jail_first_unused(void)
     return SANITIZED ? STDERR_FILENO + 1 : AT_JAIL_WORK + 1;
 }
 
-static bool set_limits(size_t memory)
+static bool set_limits(rlim_t memory)
 {
     const struct {
         __rlimit_resource_t resource;
         rlim_t most;
-    } limits[] = {{RLIMIT_AS, memory ? memory : RLIM_INFINITY},
+    } limits[] = {{RLIMIT_AS, memory},
                   {RLIMIT_CORE, 0},
                   {RLIMIT_FSIZE, 0},
                   {RLIMIT_NOFILE, 0},
@@ -158,10 +160,10 @@ static bool load_filter(void)
     return loaded;
 }
 
-bool at_jail_enter(size_t memory, bool *filtered)
+bool at_jail_enter(const at_decode_limits *limits, bool *filtered)
 {
     offer_to_oom_killer();
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || !set_limits(memory))
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || !set_limits(memory_for(limits)))
         return false;
     *filtered = load_filter();
     return true;

@@ -121,6 +121,7 @@ encoded encode_png(const png_spec *spec, const uint8_t *rows, size_t stride)
     png_infop info = png_create_info_struct(lib);
     assert_non_null(info);
     png_set_write_fn(lib, &out, on_write, on_flush);
+    png_set_user_limits(lib, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
     png_set_IHDR(lib, info, (png_uint_32)spec->width, (png_uint_32)spec->height, spec->depth,
                  spec->type, spec->interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Decoding in processes of their own: a decoder's crash, hang or hunger costs one picture; what a
- * worker that was taken over tells is not believed; nobody stays behind. */
+ * worker that was taken over tells is not believed; nobody stays behind.
+ * ctest: timeout=600 */
 #include "../../datasets/sandbox.h"
 
 #include "dataset_text.h"
@@ -34,13 +35,15 @@ int seccomp_load(const scmp_filter_ctx filter)
     return no_filters ? -EINVAL : real(filter);
 }
 
+#ifndef __SANITIZE_THREAD__ /* which needs its own */
 void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
     void *p = (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset); /* NOLINT */
     if (size == sizeof(at_answers) && (flags & MAP_SHARED))
-        spoilt_answers(p, size);
+        spoilt_answers(p, offsetof(at_answers, exif) + 4096);
     return p;
 }
+#endif
 
 /* ---- among good pictures --------------------------------------------------------------------- */
 
@@ -137,11 +140,11 @@ static void test_a_crash_costs_one_picture(void **state)
 
 /* ---- one sandbox ----------------------------------------------------------------------------- */
 
-static at_sandbox *start(bool filtered)
+static at_sandbox *start(const at_decode_limits *within, bool filtered)
 {
     at_error err = {0};
     bool has_filter = !filtered;
-    at_sandbox *s = at_sandbox_new(&limits, &err);
+    at_sandbox *s = at_sandbox_new(within, &err);
     if (!s || at_sandbox_await(s, &has_filter, &err))
         fail_msg("%s", err.message);
     assert_int_equal(has_filter, filtered);
@@ -184,7 +187,7 @@ static void test_the_innocent_are_not_blamed(void **state)
     enum { COUNT = sizeof kinds / sizeof *kinds };
     at_item items[COUNT];
     make_items(items, kinds, COUNT);
-    at_sandbox *s = start(true);
+    at_sandbox *s = start(&limits, true);
     for (int again = 0; again < 3; again++) {
         examine(s, items, COUNT);
         for (int i = 0; i < COUNT; i++) {
@@ -205,7 +208,7 @@ static void test_results_are_those_of_decoding_here(void **state)
         kinds[i] = i % 2 ? SPOILT_GOOD : SPOILT_SLOW;
     make_items(items, kinds, AT_CHUNK_ITEMS);
     make_items(here, kinds, AT_CHUNK_ITEMS);
-    at_sandbox *s = start(true);
+    at_sandbox *s = start(&limits, true);
     examine(s, items, AT_CHUNK_ITEMS);
     at_decoder *decoder = at_decoder_new();
     for (int i = 0; i < AT_CHUNK_ITEMS; i++) {
@@ -230,7 +233,10 @@ static void test_noise_for_answers_is_not_believed(void **state)
     static const spoilt_kind kinds[COUNT] = {SPOILT_GOOD, SPOILT_ANSWERS, SPOILT_GOOD};
     at_item items[COUNT];
     int refused = 0;
-    at_sandbox *s = start(true);
+#ifdef __SANITIZE_THREAD__
+    skip();
+#endif
+    at_sandbox *s = start(&limits, true);
     for (int round = 0; round < ROUNDS; round++) {
         make_items(items, kinds, COUNT);
         encoded noise = encode_spoilt(SPOILT_ANSWERS, (uint64_t)round);
@@ -248,7 +254,7 @@ static void test_noise_for_answers_is_not_believed(void **state)
     }
     at_sandbox_free(s);
     print_message("%d answers of noise, %d pictures refused\n", ROUNDS, refused);
-    assert_true(refused >= ROUNDS / 2);
+    assert_true(refused > ROUNDS / 2 && refused <= COUNT * ROUNDS / 2);
 }
 
 /* Then nothing but limits holds the worker; without a file it can do little. */
@@ -260,7 +266,7 @@ static void test_a_system_without_filters(void **state)
     at_item items[COUNT];
     make_items(items, kinds, COUNT);
     no_filters = true;
-    at_sandbox *s = start(false);
+    at_sandbox *s = start(&limits, false);
     examine(s, items, COUNT);
     for (int i = 0; i < COUNT; i++)
         assert_int_equal(items[i].bad, kinds[i] == SPOILT_SEGV);
@@ -275,13 +281,40 @@ static void test_a_file_beyond_the_limit(void **state)
     at_item item = {0}, *pointer = &item;
     uint8_t *bytes = calloc(1, limits.bytes + 1);
     assert_true(bytes && at_buffer_set(&item.bytes, bytes, limits.bytes + 1));
-    at_sandbox *s = start(true);
+    at_sandbox *s = start(&limits, true);
     assert_int_equal(at_sandbox_examine(s, &pointer, 1, NULL), 0);
     assert_int_equal(item.reason, AT_REASON_TOO_LARGE);
     assert_non_null(strstr(item.detail, "--max-bytes"));
     at_sandbox_free(s);
     free(bytes);
     at_item_fini(&item);
+}
+
+/* What the limits allow, the worker's memory must suffice for, whatever form is the hungriest. */
+static void test_the_largest_pictures_have_room(void **state)
+{
+    (void)state;
+    static const at_decode_limits usual = {.seconds = 300};
+    enum { SIDE = 4096, COUNT = 3 };
+    uint8_t *black = calloc((size_t)SIDE * SIDE, 8);
+    assert_non_null(black);
+    at_image image = {SIDE, SIDE, 3, black};
+    encoded files[COUNT] = {
+        encode_jpeg(&image, &(jpeg_spec){.quality = 50, .progressive = true, .cmyk = true}),
+        encode_png(&(png_spec){SIDE, SIDE, 16, 6, .interlaced = true}, black, (size_t)SIDE * 8),
+        encode_png(&(png_spec){1, SIDE * SIDE, 8, 4}, black, 2)};
+    free(black);
+    at_item items[COUNT] = {0};
+    at_sandbox *s = start(&usual, true);
+    for (int i = 0; i < COUNT; i++) {
+        items[i].bytes = (at_buffer){files[i].bytes, files[i].size, files[i].size};
+        examine(s, &items[i], 1);
+        if (items[i].bad)
+            fail_msg("%d: %s", i, items[i].detail);
+        assert_int_equal((int64_t)items[i].seen.width * items[i].seen.height, SIDE * SIDE);
+    }
+    at_sandbox_free(s);
+    free_items(items, COUNT);
 }
 
 /* ---- scans ----------------------------------------------------------------------------------- */
@@ -469,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_noise_for_answers_is_not_believed),
         cmocka_unit_test(test_a_system_without_filters),
         cmocka_unit_test(test_a_file_beyond_the_limit),
+        cmocka_unit_test(test_the_largest_pictures_have_room),
         cmocka_unit_test_setup_teardown(test_ten_thousand_scans, place_set_up, place_tear_down),
         cmocka_unit_test_setup_teardown(test_nobody_outlives_a_killed_ingest, place_set_up,
                                         place_tear_down),
