@@ -27,6 +27,7 @@ struct ingest {
     bool waited;          /* for another of them, which has done it */
     bool cut_short;       /* by an item that an interruption kept from coming */
     at_source *source;
+    at_pipeline *pipeline;
     at_catalog *catalog;
     at_shard_writer *shards;
     at_keys *done;
@@ -77,17 +78,17 @@ static void describe(const struct ingest *g, char note[80])
 }
 
 /* Takes what the pipeline has examined, to its end. */
-static int write_all(struct ingest *g, at_pipeline *p, at_error *err)
+static int write_all(struct ingest *g, at_error *err)
 {
     at_progress *progress = at_progress_new("ingest", g->source->total, g->source->unit);
     char note[80] = "";
     at_chunk *k;
     int code = 0;
-    while (code == 0 && (k = at_pipeline_next(p))) {
+    while (code == 0 && (k = at_pipeline_next(g->pipeline))) {
         code = write_chunk(g, k, err);
         describe(g, note);
         at_progress_update(progress, k->done, note);
-        at_pipeline_give_back(p, k);
+        at_pipeline_give_back(g->pipeline, k);
     }
     at_progress_end(progress, note);
     return code;
@@ -95,12 +96,12 @@ static int write_all(struct ingest *g, at_pipeline *p, at_error *err)
 
 static int run_pipeline(struct ingest *g, at_error *err)
 {
-    at_pipeline *p = at_pipeline_start(g->source, g->options->jobs, err);
-    if (!p)
-        return err->code;
-    int code = write_all(g, p, err);
+    int code = at_pipeline_start(g->pipeline, err);
+    if (code == 0)
+        code = write_all(g, err);
     at_error reader = {0};
-    int stopped = at_pipeline_stop(p, &reader);
+    int stopped = at_pipeline_stop(g->pipeline, &reader);
+    g->pipeline = NULL;
     if (code == 0)
         code = commit(g, err); /* what was read stays, whatever ended the reading */
     if (code == 0 && stopped < 0)
@@ -223,7 +224,8 @@ static int open_all(struct ingest *g, at_error *err)
     if (!g->source)
         return err->code;
     g->source->limits = at_limits_resolved(g->options->limits);
-    if (take_partial(g, err) < 0 || outside_source(g, err) < 0)
+    g->pipeline = at_pipeline_new(g->source, g->options->jobs, err);
+    if (!g->pipeline || take_partial(g, err) < 0 || outside_source(g, err) < 0)
         return err->code;
     if (g->options->append && at_append_begin(g->out, g->partial, err) < 0)
         return err->code;
@@ -390,6 +392,7 @@ static void end_turn(struct ingest *g)
 
 static void ingest_fini(struct ingest *g)
 {
+    at_pipeline_stop(g->pipeline, NULL);
     at_shard_writer_close(g->shards);
     at_catalog_close(g->catalog);
     at_source_close(g->source);

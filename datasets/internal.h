@@ -325,7 +325,10 @@ typedef struct at_chunk {
     bool examined;
 } at_chunk;
 typedef struct at_pipeline at_pipeline;
-at_pipeline *at_pipeline_start(at_source *source, int jobs, at_error *err); /* jobs 0: one a CPU */
+/* Forks, so that it comes before threads, locks and databases, which are no business of the decoding
+ * processes. jobs 0: one a CPU. */
+at_pipeline *at_pipeline_new(at_source *source, int jobs, at_error *err);
+int at_pipeline_start(at_pipeline *p, at_error *err);
 /* The next examined items in the source's order; NULL: the end, see at_pipeline_stop for its
  * reason. */
 at_chunk *at_pipeline_next(at_pipeline *p);

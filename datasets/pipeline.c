@@ -168,7 +168,7 @@ static void pipeline_free(at_pipeline *p)
     free(p);
 }
 
-static at_pipeline *pipeline_new(at_source *source, int jobs)
+static at_pipeline *allocate(at_source *source, int jobs)
 {
     at_pipeline *p = calloc(1, sizeof *p);
     if (!p)
@@ -191,19 +191,37 @@ static at_pipeline *pipeline_new(at_source *source, int jobs)
     return p;
 }
 
-/* Before there are threads, since it forks; fewer than wanted do, too. */
-static int start_sandboxes(at_pipeline *p, int jobs, at_error *err)
+/* Fewer than wanted do, too. */
+static int fork_sandboxes(at_pipeline *p, int jobs, at_error *err)
 {
-    bool filtered = true;
+    at_error local = {0};
     while (p->hand_count < jobs) {
         struct hand *h = &p->hands[p->hand_count];
         h->pipeline = p;
-        h->sandbox = at_sandbox_new(&p->source->limits, err);
+        h->sandbox = at_sandbox_new(&p->source->limits, &local);
         if (!h->sandbox)
             break;
         p->hand_count++;
     }
-    int code = p->hand_count ? 0 : err->code;
+    return p->hand_count ? 0 : at_fail(err, local.code, "%s", local.message);
+}
+
+at_pipeline *at_pipeline_new(at_source *source, int jobs, at_error *err)
+{
+    jobs = jobs <= 0 ? at_cpu_count() : jobs > MAX_JOBS ? MAX_JOBS : jobs;
+    at_pipeline *p = allocate(source, jobs);
+    if (!p)
+        at_nomem(err);
+    else if (fork_sandboxes(p, jobs, err) == 0)
+        return p;
+    at_pipeline_stop(p, NULL);
+    return NULL;
+}
+
+static int await_sandboxes(at_pipeline *p, at_error *err)
+{
+    bool filtered = true;
+    int code = 0;
     for (int i = 0; i < p->hand_count && code == 0; i++)
         code = at_sandbox_await(p->hands[i].sandbox, &filtered, err);
     if (code == 0 && !filtered)
@@ -212,8 +230,11 @@ static int start_sandboxes(at_pipeline *p, int jobs, at_error *err)
     return code;
 }
 
-static int start_threads(at_pipeline *p, at_error *err)
+int at_pipeline_start(at_pipeline *p, at_error *err)
 {
+    int code = await_sandboxes(p, err);
+    if (code < 0)
+        return code;
     int failed = pthread_create(&p->reader, NULL, reader_main, p);
     p->reading = !failed;
     while (p->thread_count < p->hand_count && !failed) {
@@ -223,25 +244,6 @@ static int start_threads(at_pipeline *p, at_error *err)
     }
     return p->thread_count ? 0
                            : at_fail(err, AT_EFAIL, "cannot start a thread: %s", strerror(failed));
-}
-
-at_pipeline *at_pipeline_start(at_source *source, int jobs, at_error *err)
-{
-    at_error local = {0};
-    jobs = jobs <= 0 ? at_cpu_count() : jobs > MAX_JOBS ? MAX_JOBS : jobs;
-    at_pipeline *p = pipeline_new(source, jobs);
-    if (!p) {
-        at_nomem(err);
-        return NULL;
-    }
-    int code = start_sandboxes(p, jobs, &local);
-    if (code == 0)
-        code = start_threads(p, &local);
-    if (code == 0)
-        return p;
-    at_pipeline_stop(p, NULL);
-    at_fail(err, code, "%s", local.message);
-    return NULL;
 }
 
 at_chunk *at_pipeline_next(at_pipeline *p)
@@ -263,6 +265,8 @@ void at_pipeline_give_back(at_pipeline *p, at_chunk *chunk)
 
 int at_pipeline_stop(at_pipeline *p, at_error *err)
 {
+    if (!p)
+        return 0;
     atomic_store(&p->stop, true);
     at_queue_close(p->empty);
     at_queue_close(p->ordered);
