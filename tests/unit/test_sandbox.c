@@ -457,7 +457,7 @@ static void test_nobody_outlives_a_killed_ingest(void **state)
         int left = 0;
         while (waitpid(-1, NULL, 0) > 0) /* returns when there is none */
             left++;
-        assert_int_equal(left, 2 * o.jobs);
+        assert_true(left >= 2 && left <= 2 * o.jobs); /* as many as there were by then */
     }
     prctl(PR_SET_CHILD_SUBREAPER, 0);
     print_message("%d ingests killed, nobody left\n", ROUNDS);
