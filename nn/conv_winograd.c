@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Tiles at a time: as many as the second-level cache takes, and so many that the filters are not read
- * for a few. */
-enum { USUAL_CACHE = 512 << 10, LEAST_TILES = 56, TILES_STEP = 28 };
+/* Tiles at a time: as many as the second-level cache takes, or, where the filters alone are more than
+ * that, as many as take the filters' memory, so that these are not read for a few. */
+enum { USUAL_CACHE = 512 << 10, LEAST_TILES = 56, MOST_TILES = 224, TILES_STEP = 28 };
 enum { SUMS_FREE = 4 << 20 }; /* floats */
 
 struct conv_winograd {
@@ -82,19 +82,25 @@ static int64_t cache_bytes(void)
     return (bytes > 0 ? bytes : USUAL_CACHE) / 8 * 5;
 }
 
+static int64_t within(int64_t n, int64_t least, int64_t most)
+{
+    return n < least ? least : n > most ? most : n;
+}
+
 static void set_sizes(conv_winograd *c)
 {
     const nn_winograd *s = &c->shape;
     int64_t lanes = c->plan->kernels->lanes, points = NN_WINOGRAD_POINTS;
-    int64_t fit = cache_bytes() / (points * (s->ins + s->outs) * lanes * 4);
+    int64_t tile = points * (s->ins + s->outs) * lanes;
+    int64_t fit = cache_bytes() / (tile * 4);
+    c->sums_floats = points * s->ins * s->outs * lanes * lanes;
     c->tiles = c->spec.n * s->th * s->tw;
-    c->room = fit / TILES_STEP * TILES_STEP;
-    c->room = c->room > LEAST_TILES ? c->room : LEAST_TILES;
+    c->room = within(c->sums_floats / tile, LEAST_TILES, MOST_TILES);
+    c->room = (fit > c->room ? fit : c->room) / TILES_STEP * TILES_STEP;
     c->room = c->room < c->tiles ? c->room : c->tiles;
     c->chunks = (c->tiles + c->room - 1) / c->room;
     c->v_floats = points * nn_winograd_step(c->room, s->ins, lanes);
     c->m_floats = points * nn_winograd_step(c->room, s->outs, lanes);
-    c->sums_floats = points * s->ins * s->outs * lanes * lanes;
 }
 
 conv_winograd *conv_winograd_new(at_plan *p, const dnn_conv_spec *spec, at_error *err)

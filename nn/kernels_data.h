@@ -6,10 +6,6 @@
 
 #include "kernels_math.h"
 
-#if VF >= 8
-#include <immintrin.h>
-#endif
-
 /* A number of 32 random bits for an element under a key; "lowbias32" by Chris Wellons, keyed. */
 INLINE uint32_t element_hash(uint64_t key, uint32_t element)
 {

@@ -13,6 +13,9 @@
 
 #include <math.h>
 #include <string.h>
+#if VF >= 8
+#include <immintrin.h>
+#endif
 
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wpsabi" /* no vector crosses a call: everything is inlined */

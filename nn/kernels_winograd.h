@@ -24,6 +24,7 @@ enum {
     TILES_BY_ONE = VF == 16 ? 28 : 12,
     INS_BY_TWO = VF == 16 ? 8 : 4, /* channels in by two vectors of channels out */
     INS_BY_ONE = VF == 16 ? 16 : 8,
+    AT_ONCE = 8, /* channels in, of whose filters the points are read and written in runs */
 };
 
 /* ---- where a tile lies ---- */
@@ -270,29 +271,30 @@ static void winograd_multiply(const nn_winograd *s, const float *u, const float 
     }
 }
 
-/* `ins` channels in by `outs` vectors of channels out, summed over the tiles. */
-INLINE void wino_accumulate(const float *v, const float *z, float *m, int64_t v_step,
-                            int64_t z_step, int64_t tiles, int64_t ins, int64_t outs)
+/* `ins` channels in by `outs` vectors of channels out, summed over the tiles. There are so many channels
+ * in and out. */
+INLINE void wino_accumulate(const float *v, const float *z, float *m, int64_t channels_in,
+                            int64_t channels_out, int64_t tiles, int64_t ins, int64_t outs)
 {
     vf sum[INS_BY_ONE]; /* twice INS_BY_TWO */
 #pragma GCC unroll 16
     for (int64_t i = 0; i < ins * outs; i++)
-        sum[i] = plain(m + i / outs * z_step + i % outs * VF);
+        sum[i] = plain(m + (i % outs * channels_in + i / outs) * VF);
     for (int64_t t = 0; t < tiles; t++) {
         vf g[2];
 #pragma GCC unroll 2
         for (int64_t o = 0; o < outs; o++)
-            g[o] = plain(z + t * z_step + o * VF);
+            g[o] = plain(z + t * channels_out + o * VF);
 #pragma GCC unroll 16
         for (int64_t i = 0; i < ins * outs; i++)
-            sum[i] += g[i % outs] * v[t * v_step + i / outs];
+            sum[i] += g[i % outs] * v[t * channels_in + i / outs];
     }
 #pragma GCC unroll 16
     for (int64_t i = 0; i < ins * outs; i++)
-        put(m + i / outs * z_step + i % outs * VF, sum[i]);
+        put(m + (i % outs * channels_in + i / outs) * VF, sum[i]);
 }
 
-/* sums [36][channels in][channels out] += v . z, summed over the tiles. */
+/* sums [36][blocks out][channels in][VF] += v . z, summed over the tiles. */
 static void winograd_accumulate(const nn_winograd *s, const float *v, const float *z, float *sums,
                                 int64_t room, int64_t tiles)
 {
@@ -304,11 +306,11 @@ static void winograd_accumulate(const nn_winograd *s, const float *v, const floa
         int64_t b = 0;
         for (; b + 2 <= s->outs; b += 2)
             for (int64_t i = 0; i < ins; i += INS_BY_TWO)
-                wino_accumulate(a + i, g + b * VF, to + i * outs + b * VF, ins, outs, tiles,
+                wino_accumulate(a + i, g + b * VF, to + (b * ins + i) * VF, ins, outs, tiles,
                                 INS_BY_TWO, 2);
         for (int64_t i = 0; i < ins && b < s->outs; i += INS_BY_ONE)
-            wino_accumulate(a + i, g + b * VF, to + i * outs + b * VF, ins, outs, tiles, INS_BY_ONE,
-                            1);
+            wino_accumulate(a + i, g + b * VF, to + (b * ins + i) * VF, ins, outs, tiles,
+                            INS_BY_ONE, 1);
     }
 }
 
@@ -381,21 +383,61 @@ static void winograd_output(const nn_winograd *s, const nn_winograd_end *e, cons
 
 /* ---- filters ---- */
 
+/* A number from each of `lanes` windows that lie `step` apart; zeros behind them. */
+INLINE vf wino_gather(const float *w, int64_t step, int64_t lanes)
+{
+#ifdef __AVX512F__
+    if (lanes == VF) {
+        const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        return (vf)_mm512_i32gather_ps((__m512i)(lane * (int32_t)step), w, sizeof *w);
+    }
+#endif
+    float some[VF] = {0};
+    for (int64_t l = 0; l < lanes; l++)
+        some[l] = w[l * step];
+    return plain(some);
+}
+
+/* Past the caches, for what is read much later; wino_streamed() when all is written. */
+INLINE void wino_stream(float *to, const float *from, int64_t vectors)
+{
+    for (int64_t i = 0; i < vectors * VF; i += VF)
+#ifdef __AVX512F__
+        _mm512_stream_ps(to + i, (__m512)plain(from + i));
+#else
+        put(to + i, plain(from + i));
+#endif
+}
+
+INLINE void wino_streamed(void)
+{
+#ifdef __AVX512F__
+    _mm_sfence();
+#endif
+}
+
 INLINE void wino_filters(const nn_winograd *s, const nn_winograd_filters *f, float *u,
                          int64_t begin, int64_t end, int64_t tile)
 {
     const int64_t side = NN_WINOGRAD_SIDES - tile, taps = side * side;
     int64_t channels = s->ins * VF, step = s->outs * channels * VF;
-    for (int64_t b = begin; b < end; b++)
-        for (int64_t c = 0; c < channels; c++) {
-            float g[25 * VF] = {0};
-            for (int64_t l = 0; l < VF && b * VF + l < f->outs && c < f->ins; l++) {
-                const float *w = f->weights + (b * VF + l) * f->out_step + c * f->in_step;
+    for (int64_t b = begin; b < end; b++) {
+        int64_t lanes = f->outs - b * VF < VF ? f->outs - b * VF : VF;
+        const float *from = f->weights + b * VF * f->out_step;
+        for (int64_t c = 0; c < channels; c += AT_ONCE) {
+            float g[25 * VF], some[NN_WINOGRAD_POINTS * AT_ONCE * VF];
+            for (int64_t i = 0; i < AT_ONCE; i++) {
+                const float *w = from + (c + i) * f->in_step;
                 for (int64_t k = 0; k < taps; k++)
-                    g[k * VF + l] = w[f->turned ? taps - 1 - k : k];
+                    put(g + (f->turned ? taps - 1 - k : k) * VF,
+                        c + i < f->ins ? wino_gather(w + k, f->out_step, lanes) : (vf){0});
+                wino_put(g, side * VF, side, some + i * VF, AT_ONCE * VF);
             }
-            wino_put(g, side * VF, side, u + (b * channels + c) * VF, step);
+            for (int64_t p = 0; p < NN_WINOGRAD_POINTS; p++)
+                wino_stream(u + p * step + (b * channels + c) * VF, some + p * AT_ONCE * VF,
+                            AT_ONCE);
         }
+    }
 }
 
 /* u [36][blocks out][channels in][VF] of the blocks out [begin, end). */
@@ -403,6 +445,20 @@ static void winograd_filters(const nn_winograd *s, const nn_winograd_filters *f,
                              int64_t begin, int64_t end)
 {
     BY_TILE(s, wino_filters, s, f, u, begin, end);
+    wino_streamed();
+}
+
+/* Of one block out and the channels in [c, c + n): the sums of all parts, [n][36][VF]. */
+INLINE void wino_total(const float *sums, int64_t parts, int64_t part_floats, int64_t step,
+                       int64_t n, float *total)
+{
+    for (int64_t p = 0; p < NN_WINOGRAD_POINTS; p++)
+        for (int64_t i = 0; i < n; i++) {
+            vf sum = {0};
+            for (int64_t part = 0; part < parts; part++)
+                sum += plain(sums + part * part_floats + p * step + i * VF);
+            put(total + (i * NN_WINOGRAD_POINTS + p) * VF, sum);
+        }
 }
 
 INLINE void wino_filters_back(const nn_winograd *s, const nn_winograd_filters *f, const float *sums,
@@ -410,21 +466,19 @@ INLINE void wino_filters_back(const nn_winograd *s, const nn_winograd_filters *f
                               int64_t end, int64_t tile)
 {
     const int64_t side = NN_WINOGRAD_SIDES - tile, taps = side * side;
-    int64_t outs = s->outs * VF, step = s->ins * VF * outs;
-    for (int64_t c = begin; c < end; c++)
-        for (int64_t b = 0; b < s->outs; b++) {
-            float total[NN_WINOGRAD_POINTS * VF];
-            vf g[25];
-            for (int64_t i = 0; i < NN_WINOGRAD_POINTS; i++) {
-                vf sum = {0};
-                for (int64_t part = 0; part < parts; part++)
-                    sum += plain(sums + part * part_floats + i * step + c * outs + b * VF);
-                put(total + i * VF, sum);
+    int64_t ins = s->ins * VF, step = ins * s->outs * VF;
+    float total[AT_ONCE * NN_WINOGRAD_POINTS * VF];
+    for (int64_t b = 0; b < s->outs; b++)
+        for (int64_t c = begin; c < end; c += AT_ONCE) {
+            int64_t n = end - c < AT_ONCE ? end - c : AT_ONCE;
+            wino_total(sums + (b * ins + c) * VF, parts, part_floats, step, n, total);
+            for (int64_t i = 0; i < n; i++) {
+                vf g[25];
+                wino_tile_out(total + i * NN_WINOGRAD_POINTS * VF, VF, g, side);
+                for (int64_t l = 0; l < VF && b * VF + l < f->outs; l++)
+                    for (int64_t k = 0; k < taps; k++)
+                        gradients[(b * VF + l) * f->out_step + (c + i) * f->in_step + k] = g[k][l];
             }
-            wino_tile_out(total, VF, g, side);
-            for (int64_t l = 0; l < VF && b * VF + l < f->outs; l++)
-                for (int64_t k = 0; k < taps; k++)
-                    gradients[(b * VF + l) * f->out_step + c * f->in_step + k] = g[k][l];
         }
 }
 
