@@ -451,3 +451,17 @@ at_node *at_options_to_node(const at_option *table, const void *config)
     }
     return map;
 }
+
+int at_parse_bytes(const char *key, const char *text, double *out, at_error *err)
+{
+    static const char units[] = "KMGT";
+    char *end = NULL;
+    *out = strtod(text, &end);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    for (const char *u = units; unit && u <= unit; u++)
+        *out *= 1024;
+    if (*text && (end == text || *(unit ? end + 1 : end) || !(*out >= 1 << 20) || *out > 1e18))
+        return at_fail(err, AT_EINPUT, "%s: expected at least 1M, as in 800M or 1.5G; got \"%s\"",
+                       key, text);
+    return 0;
+}

@@ -185,6 +185,11 @@ at_form at_cache_form(const at_cache *c)
     return (at_form)c->file[AT_TRAIN].header.form;
 }
 
+int at_cache_loader_threads(const at_cache *c, int threads)
+{
+    return at_cache_form(c) == AT_FORM_ENCODED && threads > 1 ? threads : 1;
+}
+
 const int32_t *at_cache_labels(const at_cache *c, at_split split)
 {
     return c->file[split].labels;

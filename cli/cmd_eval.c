@@ -10,7 +10,7 @@
 #include <string.h>
 
 typedef struct args {
-    char *data, *split, *tta, *dir, *fit;
+    char *data, *split, *tta, *dir, *limit, *fit, *form;
     bool json;
     int64_t threads;
 } args;
@@ -22,7 +22,10 @@ static const at_option options[] = {
      .choices = "none|flip|shift"},
     {"threads", AT_OPT_INT, offsetof(args, threads), "0", "0: one a CPU", "N", .min = 0, .max = 4096},
     CLI_FIT_OPTION(offsetof(args, fit)),
+    {"form", AT_OPT_CHOICE, offsetof(args, form), "auto", "of its cache; auto: as in the model's training",
+     .choices = "auto|" AT_FORM_CHOICES},
     {"cache.dir", AT_OPT_STRING, offsetof(args, dir), "", "where its cache is made; empty: as training's", "DIR"},
+    {"cache.limit", AT_OPT_STRING, offsetof(args, limit), "20G", "of all caches there: those used longest ago go", "BYTES"},
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
 
@@ -33,6 +36,22 @@ static int check_classes(const at_cache *cache, const at_model_info *info, const
             return at_fail(err, AT_EINPUT, "class %zu is \"%s\" in the model and \"%s\" in %s", i, info->classes[i],
                            at_cache_class_name(cache, i), data);
     return 0;
+}
+
+/* The cache that the model was trained with, where it still is. */
+static int read_spec(const args *a, const at_model_info *info, const char *path, at_cache_spec *out, at_error *err)
+{
+    double limit = 0;
+    const char *trained = at_node_string(at_node_get(info->training, "form"), "auto");
+    const char *form = strcmp(a->form, "auto") != 0 ? a->form : trained;
+    int code = cli_read_fit(a->fit, info, path, &out->frame.fit, err);
+    if (code == 0 && strcmp(form, "auto") != 0)
+        code = at_form_parse(form, &out->form, err);
+    if (code == 0)
+        code = at_parse_bytes("cache.limit", a->limit, &limit, err);
+    out->limit_bytes = (uint64_t)limit;
+    out->dir = a->dir;
+    return code;
 }
 
 static at_node *evaluate(const args *a, const char *path, at_error *err)
@@ -47,9 +66,9 @@ static at_node *evaluate(const args *a, const char *path, at_error *err)
     if (!net)
         return NULL;
     int threads = a->threads ? (int)a->threads : at_cpu_count();
-    at_cache_spec spec = {.threads = threads, .dir = a->dir};
+    at_cache_spec spec = {.threads = threads};
     at_net_input_shape(net, &spec.frame.channels, &spec.frame.height, &spec.frame.width);
-    if (cli_read_fit(a->fit, &info, path, &spec.frame.fit, err) == 0)
+    if (read_spec(a, &info, path, &spec, err) == 0)
         cache = at_cache_open(a->data, &spec, err);
     if (cache && check_classes(cache, &info, a->data, err) == 0)
         result = at_evaluate(net, cache, split, a->tta, threads, NULL, err);

@@ -94,6 +94,8 @@ static void add_head(onnx *x, const at_net *net, const at_model_info *info)
     x->model.producer_version = onnx_text(x, "%s", ATOLL_VERSION);
     x->model.graph = &x->graph;
     onnx_metadata(x, "atoll_model", info->model);
+    if (info->fit)
+        onnx_metadata(x, "fit", info->fit);
     add_classes(x, info);
 }
 

@@ -142,7 +142,8 @@ static int evaluation_begin(evaluation *e, at_net *net, at_cache *cache, at_spli
         .split = split,
         .sampler = {.ranks = comm ? (size_t)at_comm_size(comm) : 1, .batch = e->batch},
         .rank = comm ? (size_t)at_comm_rank(comm) : 0,
-        .epochs = 1};
+        .epochs = 1,
+        .threads = at_cache_loader_threads(cache, threads)};
     e->loader = at_loader_new(&spec, err);
     return e->loader ? 0 : err->code;
 }

@@ -150,8 +150,6 @@ void at_announce_end(at_training *t, bool whole);
 /* ---- compute threads (threads.c) ------------------------------------------------------------- */
 /* How many this rank should have: as configured, or an equal share of the CPUs that it may run on.
  * Collective. More than the CPUs: AT_EINPUT. */
-/* "800M", "1.5G", "2000000000"; empty: 0. AT_EINPUT names the key. */
-int at_parse_bytes(const char *key, const char *text, double *out, at_error *err);
 int at_thread_share(const at_train_config *c, at_comm *comm, int *threads, at_error *err);
 
 /* ---- memory (memory.c): AT_EINPUT with what fits ----------------------------------------------- */

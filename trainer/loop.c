@@ -362,7 +362,8 @@ static at_loader *new_loader(const at_training *t, at_error *err)
                            .augment = c->augment,
                            .first_epoch = t->at.epoch,
                            .first_step = t->at.step,
-                           .epochs = (uint64_t)c->epochs};
+                           .epochs = (uint64_t)c->epochs,
+                           .threads = at_cache_loader_threads(t->cache, t->threads)};
     return at_loader_new(&spec, err);
 }
 

@@ -100,6 +100,8 @@ size_t at_cache_classes(const at_cache *c);
 const char *at_cache_class_name(const at_cache *c, size_t label);
 /* Per-channel mean and deviation (at least 1/255) of the train split in 0..1; [channels]. */
 void at_cache_statistics(const at_cache *c, float *mean, float *deviation);
+/* How many of a rank's threads its loader takes: one, or all of them where it decodes. */
+int at_cache_loader_threads(const at_cache *c, int threads);
 /* All labels of a split, [count], checked when the cache was opened. */
 const int32_t *at_cache_labels(const at_cache *c, at_split split);
 

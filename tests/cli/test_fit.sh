@@ -33,6 +33,8 @@ scores() { "$ATOLL" predict "$@" picture.raw --json | sed 's/.*"scores"//'; }
 
 "$ATOLL" train "${keys[@]}" --fit crop --form encoded --out encoded --quiet >/dev/null
 [ "$(loss_of encoded)" = "$(loss_of crop)" ] || die "the forms of a cache train differently"
+[ "$(ls -d caches/*crop* | wc -l)" = 2 ] || die "eval made another cache: $(ls caches)"
+[ "$(loss_of encoded --form uint8)" = "$(loss_of crop)" ] || die "eval with the other form is another"
 ls caches | grep -q 'crop-encoded-v3' || die "the cache's name does not tell: $(ls caches)"
 
 # A cache that is named: what is told must be what it has, what is not told is its own.
