@@ -36,8 +36,8 @@ void at_report_cell(struct at_report *r, const char *text);
 /* ---- report_pictures.c ----------------------------------------------------------------------- */
 /* The content as an <img> of at most 56 pixels a side; one that cannot be read as a gap. */
 void at_report_picture(struct at_report *r, const char *hash, const char *title);
-/* Decodes the content whose shard, offset, bytes and crc are the row's columns; the view lasts until
- * the next one. */
+/* Decodes the content whose shard, offset, bytes and crc are the row's columns, large ones at a part
+ * of their size; the view lasts until the next one. */
 int at_report_decode(struct at_report *r, const at_stmt *place, at_image *view, at_error *err);
 void at_report_sheets(struct at_report *r);
 void at_report_duplicates(struct at_report *r);

@@ -45,6 +45,7 @@ int at_report_decode(struct at_report *r, const at_stmt *place, at_image *view, 
 {
     const uint8_t *bytes = NULL;
     size_t size = 0;
+    at_decoder_reduce(r->decoder, (at_reduction){SIDE, SIDE, 0});
     int code = read_content(r, place, &bytes, &size, err);
     return code < 0 ? code
                     : at_decoder_decode(r->decoder, bytes, size, &r->limits, view, NULL, err);
