@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sources of one file: tar and zip archives (compressed ones too), idx and CIFAR binary, which are found by their names.
- * The first byte chooses the name.
+ * Sources of one file: tar and zip archives (compressed ones too), idx and CIFAR binary, which are found by their names,
+ * lists of addresses. The first byte chooses the name.
  */
 #include "../../datasets/internal.h"
 #include "fuzz.h"
@@ -11,7 +11,7 @@
 enum { MOST_ITEMS = 2000 };
 
 static const char *const names[] = {"images.tar", "images.zip", "train-images-idx3-ubyte", "train-labels-idx1-ubyte",
-                                    "data_batch_1.bin", "train.bin"};
+                                    "data_batch_1.bin", "train.bin", "addresses.csv"};
 enum { NAMES = sizeof names / sizeof *names };
 
 static void read_all(const char *path)
@@ -38,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     size_t name = data[0] % NAMES;
     const char *path = fuzz_file(names[name], data + 1, size - 1);
-    read_all(name < 2 ? path : fuzz_folder());
+    bool alone = name < 2 || name == NAMES - 1; /* the file itself is the source, else its folder */
+    read_all(alone ? path : fuzz_folder());
     unlink(fuzz_file(names[name], NULL, 0));
     return 0;
 }
