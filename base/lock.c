@@ -56,6 +56,16 @@ void at_lock_release(at_lock *lock)
     free(lock);
 }
 
+bool at_lock_is_held(const char *path)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    bool held = fd >= 0 && fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+    if (fd >= 0)
+        close(fd);
+    return held;
+}
+
 int at_lock_descriptor(const at_lock *lock)
 {
     return lock->fd;

@@ -48,6 +48,9 @@ char *cli_model_path(const char *run_or_file, at_error *err);
 /* The value of --size, "224x224", into height and width; else AT_EUSAGE. */
 int cli_parse_size(const char *text, int *height, int *width, at_error *err);
 
+/* As mpirun or srun tell it; 1 and 0 where they did not start this. */
+int cli_ranks(void);
+int cli_rank(void);
 /* Whether mpirun or srun started this command as one of several processes. */
 bool cli_is_one_of_many(void);
 /* Whether it is the one of them that prints what all of them did; true where it is alone. */

@@ -51,6 +51,7 @@ static void print_json(const at_ingest_result *r, double rate)
     at_set_int(n, "bytes", (int64_t)r->bytes);
     at_set_int(n, "resumed", (int64_t)r->resumed);
     at_set_int(n, "added", (int64_t)r->added);
+    at_set_int(n, "shared", (int64_t)r->shared);
     at_set_real(n, "seconds", r->seconds);
     at_set_real(n, "images_per_second", rate);
     at_set_int(n, "peak_rss_bytes", (int64_t)at_peak_rss());
@@ -84,6 +85,8 @@ static int ingest(const char *source, const args *a, at_error *err)
                            .jobs = (int)a->jobs,
                            .resume = a->resume,
                            .together = cli_is_one_of_many(),
+                           .rank = cli_rank(),
+                           .ranks = cli_ranks(),
                            .allow_missing_classes = a->allow_missing_classes};
     if (!a->out[0])
         return at_fail(err, AT_EUSAGE, "--out DATASET is missing");
@@ -140,7 +143,10 @@ const cli_command cmd_ingest = {
         "last step DATASET is the\n"
         "old one; a path that is there already is passed over if the picture is the same, "
         "else nothing is added.\n"
-        "Under mpirun or srun one process makes the data set, the others wait for it.\n"
+        "Under mpirun or srun all processes decode, each a part, and one writes the data set; "
+        "where "
+        "they do not see\n"
+        "the same folders, each node makes its own.\n"
         "\n"
         "  atoll ingest photos/ --out data/photos --val-fraction 0.1\n"
         "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a "

@@ -7,23 +7,33 @@
 
 #include <stdlib.h>
 
-static bool is_many(const char *variable)
+static int number_in(const char *variable)
 {
     const char *text = getenv(variable);
-    return text && atol(text) > 1;
+    return text ? (int)strtol(text, NULL, 10) : 0;
+}
+
+int cli_ranks(void)
+{
+    int of_mpirun = number_in("OMPI_COMM_WORLD_SIZE");
+    int of_srun = getenv("PMIX_RANK") ? number_in("SLURM_STEP_NUM_TASKS") : 0;
+    return of_mpirun > 1 ? of_mpirun : of_srun > 1 ? of_srun : 1;
+}
+
+int cli_rank(void)
+{
+    int rank = number_in(getenv("OMPI_COMM_WORLD_RANK") ? "OMPI_COMM_WORLD_RANK" : "PMIX_RANK");
+    return rank >= 0 && rank < cli_ranks() ? rank : 0;
 }
 
 bool cli_is_one_of_many(void)
 {
-    return is_many("OMPI_COMM_WORLD_SIZE") ||
-           (getenv("PMIX_RANK") && is_many("SLURM_STEP_NUM_TASKS"));
+    return cli_ranks() > 1;
 }
 
 bool cli_is_first(void)
 {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    rank = rank ? rank : getenv("PMIX_RANK");
-    return !cli_is_one_of_many() || !rank || atol(rank) == 0;
+    return cli_rank() == 0;
 }
 
 int cli_refuse_many(at_error *err)

@@ -7,12 +7,11 @@
  * All happens in <out>.partial, which a lock protects against a second ingest, and which is renamed
  * to <out> when it is complete. Stopped at any point, killed even, the next ingest with `resume`
  * goes on behind the last commit. An append works in <out>/append.partial (append.c). */
-#include "internal.h"
+#include "share.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* A transaction ends with whatever comes first: few where much comes, and little is lost where not. */
@@ -32,6 +31,7 @@ struct ingest {
     at_shard_writer *shards;
     at_keys *done;
     size_t resumed;
+    uint64_t shared; /* pictures that other ranks decoded */
     uint64_t images, errors, pending, pending_bytes;
     double committed; /* when */
 };
@@ -129,14 +129,6 @@ static int clear_partial(const struct ingest *g, at_error *err)
     return g->options->append ? 0 : at_remove_tree(g->shards_folder, err);
 }
 
-/* Whoever ended meanwhile has removed the lock's file: then it protects from nobody. */
-static bool is_named(const at_lock *lock, const char *path)
-{
-    struct stat held, named;
-    return fstat(at_lock_descriptor(lock), &held) == 0 && stat(path, &named) == 0 &&
-           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
-}
-
 static int take_partial(struct ingest *g, at_error *err)
 {
     int code = at_make_dirs(g->partial, err);
@@ -147,7 +139,7 @@ static int take_partial(struct ingest *g, at_error *err)
         return at_nomem(err);
     at_error local = {0};
     g->lock = at_lock_take(path, false, &local);
-    if (g->lock && !is_named(g->lock, path)) {
+    if (g->lock && !at_lock_is_named(g->lock, path)) {
         at_lock_release(g->lock);
         g->lock = NULL;
         local.code = AT_EPEER;
@@ -299,13 +291,32 @@ static int count_all(at_db *db, int64_t after, at_ingest_result *result, at_erro
     return code < 0 ? code : 0;
 }
 
+static int begin_share(struct ingest *g, at_error *err)
+{
+    const at_ingest_options *o = g->options;
+    if (o->ranks < 2 || g->source->kind->remote)
+        return 0;
+    g->source->share = at_share_new(g->out, o->rank, o->ranks, g->resumed, err);
+    return g->source->share ? 0 : err->code;
+}
+
+static void end_share(struct ingest *g)
+{
+    g->shared = at_share_taken(g->source->share);
+    at_share_free(g->source->share);
+    g->source->share = NULL;
+}
+
 static int fill(struct ingest *g, at_error *err)
 {
     g->shards = at_catalog_shards(g->catalog, g->shards_folder, g->tuning->shard_bytes, err);
     if (!g->shards)
         return err->code;
     g->committed = at_now();
+    if (begin_share(g, err) < 0)
+        return err->code;
     int code = run_pipeline(g, err);
+    end_share(g);
     at_catalog_forget_seen(g->catalog);
     at_keys_free(g->done);
     g->done = NULL;
@@ -323,6 +334,7 @@ static int ingest(struct ingest *g, at_ingest_result *result, at_error *err)
     if (code == 0)
         code = count_all(at_catalog_db(g->catalog), at_catalog_after(g->catalog), result, err);
     result->resumed = g->resumed;
+    result->shared = g->shared;
     return code < 0 ? code : publish(g, err);
 }
 
@@ -341,53 +353,20 @@ static void explain(struct ingest *g, at_error *err)
             message, (unsigned long long)(g->images + g->resumed), g->partial);
 }
 
-static char *turn_path(const struct ingest *g)
-{
-    return at_format("%s.lock", g->out);
-}
-
 static bool is_made(const struct ingest *g)
 {
     return at_file_exists(g->out) || at_dir_exists(g->out);
 }
 
-/* Whether the process that was waited for has reached its end. */
-static bool is_done(const struct ingest *g)
-{
-    return g->options->append ? !at_dir_exists(g->partial) : is_made(g);
-}
-
-/* The first to come makes the data set. Who had to wait finds it made, or fails: its lock may be of
- * a file that is no longer there, so it must not take over. */
+/* What was waited for is there: an append's folder goes with its end. */
 static int take_turn(struct ingest *g, at_error *err)
 {
-    char *path = turn_path(g);
-    at_error local = {0};
-    if (!path)
-        return at_nomem(err);
-    int code = 0;
-    if (!(g->turn = at_lock_take(path, false, &local)))
-        code = local.code;
-    if (code == AT_EPEER) {
-        at_lock *end = at_lock_take(path, true, &local);
-        code = !end ? local.code
-               : is_done(g)
-                   ? 0
-                   : at_fail(&local, AT_EPEER, "another process was making %s and failed", g->out);
-        at_lock_release(end);
-        g->waited = true;
-    }
-    free(path);
-    return code < 0 ? at_fail(err, code, "%s", local.message) : 0;
-}
-
-static void end_turn(struct ingest *g)
-{
-    char *path = g->turn ? turn_path(g) : NULL;
-    if (path)
-        unlink(path);
-    free(path);
-    at_lock_release(g->turn);
+    int code = at_turn_take(g->options, g->out, &g->turn, err);
+    g->waited = code == 0 && !g->turn;
+    bool done = g->options->append ? !at_dir_exists(g->partial) : is_made(g);
+    return g->waited && !done
+               ? at_fail(err, AT_EPEER, "another process was making %s and failed", g->out)
+               : code;
 }
 
 static void ingest_fini(struct ingest *g)
@@ -398,7 +377,7 @@ static void ingest_fini(struct ingest *g)
     at_source_close(g->source);
     at_keys_free(g->done);
     at_lock_release(g->lock);
-    end_turn(g);
+    at_turn_end(g->out, g->turn);
     free(g->shards_folder);
     free(g->partial);
     free(g->out);

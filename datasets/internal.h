@@ -243,9 +243,11 @@ int at_label_file_missing(at_label_file *f, const at_keys *skip, at_item *item);
 
 /* ---- sources (source.c, source_*.c by sources.def) ------------------------------------------- */
 typedef struct at_source at_source;
+typedef struct at_share at_share;
 typedef struct at_source_kind {
     const char *name;
     bool own_labels;                     /* it has no files that a label file could name */
+    bool remote;                         /* its items are fetched */
     bool (*recognise)(const char *path); /* by content */
     int (*open)(at_source *s, at_error *err);
     /* 1: *item is filled, 0: the end, negative: error. Items of s->skip are passed over. */
@@ -255,7 +257,11 @@ typedef struct at_source_kind {
 struct at_source {
     const at_source_kind *kind;
     char *path;
-    const at_keys *skip;     /* paths to pass over; borrowed, may be NULL */
+    const at_keys *skip; /* paths to pass over; borrowed, may be NULL */
+    /* Where ranks share the work (share.h): */
+    int rank, ranks;         /* this rank's share is wanted alone; ranks 0: all */
+    uint64_t passed;         /* so many items are done, too */
+    at_share *share;         /* what the others tell; borrowed, may be NULL */
     at_decode_limits limits; /* of a file and its picture; the defaults unless set after opening */
     at_label_file *labels;   /* or NULL */
     bool ended;              /* of a source with labels: all files came */
@@ -270,6 +276,7 @@ struct at_source {
 /* labels: a label file, or NULL. */
 at_source *at_source_open(const char *path, const char *labels, at_error *err);
 int at_source_next(at_source *s, at_item *item, at_error *err);
+bool at_source_passes(at_source *s, const char *path); /* the item of this path is not wanted */
 void at_source_close(at_source *s);
 /* Copies n names into s->names. */
 bool at_source_name(at_source *s, const char *const *names, size_t n);

@@ -8,6 +8,7 @@
  * decode (sandbox.h); the writer takes the chunks in the source's order. Chunks are reused: memory is
  * bounded, and a picture costs no allocation. */
 #include "sandbox.h"
+#include "share.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -109,6 +110,15 @@ static void examine(struct hand *h, at_item *const items[], size_t count)
         items[i]->dropped = true;
 }
 
+/* Whether another rank has decoded the same bytes. */
+static bool was_told(struct hand *h, at_item *item)
+{
+    at_share *share = h->pipeline->source->share;
+    if (share)
+        at_item_hash(item);
+    return share && at_share_take(share, item);
+}
+
 static void examine_chunk(struct hand *h, at_chunk *k)
 {
     at_item *items[AT_CHUNK_ITEMS];
@@ -116,7 +126,7 @@ static void examine_chunk(struct hand *h, at_chunk *k)
     for (size_t i = 0; i < k->count; i++) {
         at_item *item = &k->items[i];
         bring(h, item);
-        if (item->bad || item->dropped)
+        if (item->bad || item->dropped || was_told(h, item))
             continue;
         if (count && bytes + item->bytes.size > CHUNK_BYTES) {
             examine(h, items, count);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Sources: finds the one that recognises a path, and what they share (the layout of folders, names
  * of splits, labels, paths as valid UTF-8). A source yields its items in one fixed order. */
-#include "internal.h"
+#include "share.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -111,6 +111,11 @@ int at_source_next(at_source *s, at_item *item, at_error *err)
     if (code == 1 && (item->path.failed || item->file.failed || item->class_name.failed))
         return at_nomem(err);
     return code;
+}
+
+bool at_source_passes(at_source *s, const char *path)
+{
+    return at_keys_has_path(s->skip, path) || at_share_passes(s, path);
 }
 
 void at_source_close(at_source *s)

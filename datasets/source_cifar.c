@@ -309,7 +309,7 @@ static int next(at_source *s, at_item *item, at_error *err)
         s->done = c->archive ? at_archive_position(c->archive) : s->done + code;
         if (code < 0)
             return code;
-        if (code == 1 && !item->path.failed && at_keys_has_path(s->skip, item->path.data))
+        if (code == 1 && !item->path.failed && at_source_passes(s, item->path.data))
             continue;
         if (code == 1)
             return 1;

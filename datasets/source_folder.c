@@ -203,7 +203,7 @@ static int next(at_source *s, at_item *item, at_error *err)
         at_text_add_utf8(&item->path, w->path.data + w->root);
         if (item->path.failed)
             return at_nomem(err);
-        if (at_keys_has_path(s->skip, item->path.data))
+        if (at_source_passes(s, item->path.data))
             continue;
         if (w->trouble)
             at_item_fail(item, AT_REASON_UNREADABLE, "%s", w->trouble);

@@ -286,7 +286,7 @@ static int next(at_source *s, at_item *item, at_error *err)
         at_text_add(&item->path, "%s/%05zu", at_split_name(item->split), p->next);
         at_text_add(&item->class_name, "%u", p->labels[p->next++]);
         s->done++;
-        if (!item->path.failed && at_keys_has_path(s->skip, item->path.data))
+        if (!item->path.failed && at_source_passes(s, item->path.data))
             continue;
         return 1;
     }

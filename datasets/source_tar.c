@@ -129,7 +129,7 @@ int at_members_next(at_source *s, at_item *item, at_error *err)
         at_text_add_utf8(&item->path, name);
         if (item->path.failed)
             return at_nomem(err);
-        if (at_keys_has_path(s->skip, item->path.data) ||
+        if (at_source_passes(s, item->path.data) ||
             !strcmp(item->path.data, at_source_label_file))
             continue;
         code = fill_item(s, name, size, item, err);

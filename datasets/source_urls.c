@@ -88,6 +88,7 @@ static void close_urls(at_source *s)
 
 const at_source_kind at_source_urls = {.name = "urls",
                                        .own_labels = true,
+                                       .remote = true,
                                        .recognise = recognise,
                                        .open = open_urls,
                                        .next = next,

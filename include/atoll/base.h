@@ -143,6 +143,8 @@ void at_atomic_abort(at_atomic *f);
  * by fcntl locks, so it works on NFS. wait=false: AT_EPEER where another process holds it. */
 typedef struct at_lock at_lock;
 at_lock *at_lock_take(const char *path, bool wait, at_error *err);
+/* Whether somebody holds it, by another descriptor than the caller's. */
+bool at_lock_is_held(const char *path);
 void at_lock_release(at_lock *lock);
 /* For a child process to inherit: the lock is held until both have let go of it. */
 int at_lock_descriptor(const at_lock *lock);

@@ -103,11 +103,13 @@ typedef struct at_ingest_options {
     bool allow_missing_classes; /* a class that is in one split only is an error otherwise */
     bool together; /* with others at the same ingest: the first makes the data set, the others wait
                     * for it and take what it made */
+    int rank, ranks; /* of those; ranks > 1: while they wait, they decode their share for it */
 } at_ingest_options;
 typedef struct at_ingest_result {
     uint64_t images, errors, bytes; /* of the whole data set; bytes: of contents, each once */
     uint64_t added;                 /* images that an append, or else the data set, brought */
     uint64_t resumed;               /* of images + errors, found done by an earlier run */
+    uint64_t shared;                /* of this run's pictures, decoded by other ranks */
     bool found;                     /* it was there, whole, before this process had its turn */
     double seconds;                 /* of this run */
 } at_ingest_result;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # ctest: timeout=300
-# Commands without ranks of their own, started by mpirun: `atoll ingest` is done once and told once, however the
+# Commands without ranks of their own, started by mpirun: `atoll ingest` is done once, by all, and told once, however the
 # processes meet; `atoll run` and `tune` are refused. And caches without a folder that can be written.
 source "$ATOLL_SOURCE/tests/support/training.sh"
 cd "$scratch"
@@ -10,7 +10,7 @@ take train 300 photos
 take t10k 60 photos
 "$ATOLL" ingest photos --out alone --quiet >/dev/null
 
-rows() { "$ATOLL" sql "$1" 'SELECT path, split, label, hash FROM images ORDER BY 1' --csv; }
+files() { (cd "$1" && find . -type f | sort | xargs sha256sum); }
 
 rounds=0
 for ranks in 2 3 4 8; do
@@ -18,12 +18,46 @@ for ranks in 2 3 4 8; do
         "${mpirun[@]}" -np $ranks "$ATOLL" ingest photos --out many$ranks --quiet --json >out.json
         [ "$(grep -c '"images"' out.json || true)" = "$([ $again = first ] && echo 1 || echo 0)" ] ||
             die "$ranks processes, the $again time, said: $(cat out.json)"
-        cmp <(rows alone) <(rows many$ranks) || die "$ranks processes made another data set"
+        cmp <(files alone) <(files many$ranks) || die "$ranks processes made another data set"
         rounds=$((rounds + 1))
     done
 done
-left=$(find . -name '*.lock' -o -name '*.partial')
+left=$(find . -name '*.lock' -o -name '*.partial' -o -name '*.shared')
 [ -z "$left" ] || die "left behind: $left"
+
+# JPEGs: each rank decodes a part, and whoever is killed, the same again goes on
+jpegs=$ATOLL_SHARED/datasets/cifar10-jpeg.tar.gz
+if [ -e "$jpegs" ]; then
+    mkdir cifar
+    tar xzf "$jpegs" -C cifar --wildcards '*test/*'
+    "$ATOLL" ingest cifar --out one --quiet >/dev/null
+    for ((i = 0; i < 20; i++)); do
+        rm -rf three
+        "${mpirun[@]}" -np 3 "$ATOLL" ingest cifar --out three --jobs 1 --quiet --json >out.json
+        cmp <(files one) <(files three) || die "three ranks made another data set of JPEGs"
+        shared=$(sed -n 's/.*"shared": *\([0-9]*\).*/\1/p' out.json)
+        [ "$shared" = 0 ] || break # a rank that starts late decodes in vain
+    done
+    [ "$shared" -gt 0 ] || die "no rank decoded for another in $i ingests"
+    killed=0
+    for ((i = 0; i < 12 && killed < 5; i++)); do
+        rm -rf three
+        "${mpirun[@]}" -np 3 "$ATOLL" ingest cifar --out three --jobs 1 --quiet >/dev/null 2>&1 &
+        job=$!
+        sleep 0.$((i % 8 + 2))
+        # one of the ranks of this job: their parent is the shell's child
+        rank=$(pgrep -P "$(pgrep -P $job -f mpirun || echo $job)" -f 'ingest cifar' | sed -n "$((i % 3 + 1))p" || true)
+        [ -z "$rank" ] || kill -9 "$rank" 2>/dev/null || true
+        if wait $job; then :; else killed=$((killed + 1)); fi
+        "${mpirun[@]}" -np 2 "$ATOLL" ingest cifar --out three --jobs 1 --quiet --resume >/dev/null
+        cmp <(files one) <(files three) || die "killed and resumed, ranks made another data set"
+        [ -z "$(find . -name '*.lock' -o -name '*.partial' -o -name '*.shared')" ] || die "left behind: $(ls)"
+    done
+    [ $killed -gt 0 ] || die "no job was killed"
+    echo "$shared of 10000 JPEGs decoded by other ranks; $killed jobs killed and resumed to the same bytes"
+else
+    echo "skipped: JPEGs of several ranks, for there is no $jpegs"
+fi
 
 "${mpirun[@]}" -np 3 "$ATOLL" cache build alone --size 8x8 --out cached --quiet --json >out.json
 [ "$(grep -c '"dataset_hash"' out.json)" = 1 ] || die "three builders of one cache said: $(cat out.json)"
