@@ -3,19 +3,22 @@
  *
  * What is no picture by its first bytes, or too large, is not read to its end. What fails in passing
  * is tried again; an item that an interruption kept from coming is neither picture nor error: it is
- * dropped, and asked for when the ingest is resumed. */
+ * dropped, and asked for when the ingest is resumed. A server that lets the bytes of a picture drip
+ * would keep a thread for days: it is given up like one that says nothing. */
 #include "http.h"
 #include "internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRIES = 3, FIRST_BYTES = 1 << 16 };
+enum { TRIES = 3, FIRST_BYTES = 1 << 16, LEAST_RATE = 1024 /* bytes a second */ };
 
 struct at_fetcher {
     CURL *curl;
     at_item *item; /* at work */
     size_t limit;
+    double patience, begun; /* seconds; at_now() */
+    bool too_slow;
     bool enough; /* what came so far tells what is wrong with it */
     bool no_memory;
     char message[CURL_ERROR_SIZE];
@@ -53,12 +56,13 @@ static size_t on_data(char *data, size_t size, size_t count, void *context)
 static int on_progress(void *context, curl_off_t total, curl_off_t now, curl_off_t up_total,
                        curl_off_t up_now)
 {
-    (void)context;
+    at_fetcher *f = context;
+    double taken = at_now() - f->begun;
     (void)total;
-    (void)now;
     (void)up_total;
     (void)up_now;
-    return at_interrupted();
+    f->too_slow = taken > f->patience && (double)now < LEAST_RATE * taken;
+    return at_interrupted() || f->too_slow;
 }
 
 static void set_options(at_fetcher *f)
@@ -69,6 +73,7 @@ static void set_options(at_fetcher *f)
     curl_easy_setopt(f->curl, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(f->curl, CURLOPT_WRITEDATA, f);
     curl_easy_setopt(f->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(f->curl, CURLOPT_XFERINFODATA, f);
     curl_easy_setopt(f->curl, CURLOPT_NOPROGRESS, 0L);
 }
 
@@ -78,7 +83,8 @@ static bool try_once(at_fetcher *f, bool last)
     at_item *item = f->item;
     long http = 0, modified = -1;
     item->bytes.size = 0;
-    f->enough = f->no_memory = false;
+    f->enough = f->no_memory = f->too_slow = false;
+    f->begun = at_now();
     f->message[0] = 0;
     set_options(f);
     CURLcode status = curl_easy_perform(f->curl);
@@ -90,7 +96,11 @@ static bool try_once(at_fetcher *f, bool last)
     item->dropped = at_interrupted();
     if (item->dropped || (!last && at_http_passing(status, http)))
         return item->dropped;
-    if (f->no_memory)
+    if (f->too_slow)
+        at_item_fail(item, AT_REASON_TIMEOUT,
+                     "the server sends less than %d bytes a second, for %g s", (int)LEAST_RATE,
+                     f->patience);
+    else if (f->no_memory)
         at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
     else if (status == CURLE_HTTP_RETURNED_ERROR)
         at_item_fail(item, AT_REASON_UNREADABLE, "the server answers %ld", http);
@@ -117,7 +127,7 @@ void at_fetcher_free(at_fetcher *f)
     free(f);
 }
 
-void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit)
+void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit, double patience)
 {
     at_fetcher *f = *fetcher ? *fetcher : (*fetcher = fetcher_new());
     if (!f) {
@@ -126,6 +136,7 @@ void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit)
     }
     f->item = item;
     f->limit = limit;
+    f->patience = patience;
     item->dropped = at_interrupted();
     for (int i = 0; !item->dropped && !try_once(f, i == TRIES - 1); i++)
         at_http_pause(i);

@@ -210,9 +210,11 @@ void at_item_fail_for_size(at_item *item, size_t bytes, size_t limit);
 void at_item_fail_for_time(at_item *item, double limit);
 /* Reads .file into .bytes; what is wrong with it is recorded in the item. */
 void at_item_load(at_item *item, size_t limit);
-/* The same from the address .file; *fetcher is made where it is NULL. */
+/* The same from the address .file; *fetcher is made where it is NULL. A server that is slower than
+ * 1 KB/s after so many seconds of patience is given up. */
 typedef struct at_fetcher at_fetcher;
-void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit);
+void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit, double patience);
+enum { AT_FETCH_PATIENCE = 30 };
 void at_item_hash(at_item *item); /* fills hash and crc */
 /* Decodes .bytes, checking them, and fills .seen and .exif. */
 void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits);

@@ -96,7 +96,7 @@ static void bring(struct hand *h, at_item *item)
 {
     size_t limit = h->pipeline->source->limits.bytes;
     if (item->remote && !item->bad)
-        at_item_fetch(item, &h->fetcher, limit);
+        at_item_fetch(item, &h->fetcher, limit, AT_FETCH_PATIENCE);
     else if (item->file.length && !item->bad)
         at_item_load(item, limit);
 }

@@ -79,6 +79,23 @@ static void send_file(http_server *s, int fd, const char *path, long long begin)
     free(file);
 }
 
+/* Until the other side has had enough. */
+static void drip(int fd, const char *text)
+{
+    const char *p = text;
+    while (send_all(fd, p, 1)) {
+        p = p[1] ? p + 1 : text;
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+}
+
+static void say_nothing(int fd)
+{
+    char c;
+    while (recv(fd, &c, 1, 0) > 0)
+        ;
+}
+
 static void answer(http_server *s, int fd, const char *request)
 {
     char path[200] = "", head[400];
@@ -90,7 +107,11 @@ static void answer(http_server *s, int fd, const char *request)
     s->ranges += range != NULL;
     bool fail = s->habits.failures > 0 && s->habits.failures--;
     pthread_mutex_unlock(&s->mutex);
-    if (fail) {
+    if (s->habits.mute) {
+        say_nothing(fd);
+    } else if (s->habits.drip) {
+        drip(fd, s->habits.drip);
+    } else if (fail) {
         send_all(fd, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", 55);
     } else if (s->habits.redirect) {
         int n = snprintf(head, sizeof head,

@@ -18,6 +18,8 @@ typedef struct http_habits {
     int failures;         /* answers 503 to so many requests at first */
     const char *redirect; /* Location of every answer (302), NULL: none */
     int pause_ms;         /* after every 4 KiB */
+    bool mute;            /* never answers */
+    const char *drip;     /* sends this, byte by byte for ever, instead of an answer; NULL: none */
 } http_habits;
 typedef struct http_server http_server;
 http_server *http_server_start(const char *dir, const http_habits *habits);

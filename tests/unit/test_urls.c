@@ -270,6 +270,31 @@ static int ingest(const struct place *p, bool resume, at_ingest_result *r)
 }
 
 /* Pictures of some size from a slow server, and a signal on the way. */
+/* Nobody who says nothing, or next to nothing, is waited for long. */
+static void test_servers_that_take_their_time(void **state)
+{
+    struct place *p = *state;
+    static const http_habits habits[] = {
+        {.mute = true},
+        {.drip = "HTTP/1.1 200 OK\r\n"}, /* heads without end */
+        {.drip = "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n\x89PNG\r\n\x1A\n picture"}};
+    at_item item = {0};
+    at_fetcher *fetcher = NULL;
+    for (int i = 0; i < 3; i++) {
+        start(p, &habits[i]);
+        char *address = http_server_url(p->server, "train/dog/0.png");
+        at_item_reset(&item);
+        at_text_add(&item.file, "%s", address);
+        at_item_fetch(&item, &fetcher, 1 << 20, 0.2);
+        assert_true(item.bad);
+        assert_int_equal(item.reason, AT_REASON_TIMEOUT);
+        assert_non_null(strstr(item.detail, "bytes a second"));
+        free(address);
+    }
+    at_fetcher_free(fetcher);
+    at_item_fini(&item);
+}
+
 static void test_interrupted_it_asks_for_the_rest(void **state)
 {
     struct place *p = *state;
@@ -320,9 +345,13 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(test_every_form),           CASE(test_what_comes_is_what_is_there),
-        CASE(test_trouble_is_set_aside), CASE(test_what_was_gone_is_appended),
-        CASE(test_lists_that_are_none),  CASE(test_interrupted_it_asks_for_the_rest),
+        CASE(test_every_form),
+        CASE(test_what_comes_is_what_is_there),
+        CASE(test_trouble_is_set_aside),
+        CASE(test_what_was_gone_is_appended),
+        CASE(test_lists_that_are_none),
+        CASE(test_interrupted_it_asks_for_the_rest),
+        CASE(test_servers_that_take_their_time),
     };
 #undef CASE
     at_log_set_level(AT_LOG_ERROR);
