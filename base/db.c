@@ -360,6 +360,12 @@ const char *at_stmt_text(const at_stmt *s, int column)
     return (const char *)sqlite3_column_text(s->handle, column);
 }
 
+const char *at_stmt_word(const at_stmt *s, int column)
+{
+    const char *text = at_stmt_text(s, column);
+    return text ? text : "";
+}
+
 const void *at_stmt_blob(const at_stmt *s, int column, size_t *bytes)
 {
     const void *data = sqlite3_column_blob(s->handle, column);

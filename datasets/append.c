@@ -115,7 +115,7 @@ int at_append_meet(at_db *db, const at_item *item, int64_t id, at_error *err)
     at_stmt_bind(s, "i", id);
     int code = at_stmt_step(s, err);
     if (code == 1)
-        code = strcmp(at_stmt_text(s, 0), item->hash)
+        code = strcmp(at_stmt_word(s, 0), item->hash)
                    ? at_fail(err, AT_EINPUT,
                              "%s: the data set has another picture under this path: rename the new "
                              "one, or put the new ones into a folder of their own, like new-1/%s",

@@ -71,7 +71,7 @@ static int load_meta(at_dataset *d, at_db *db, at_error *err)
     int code = s ? 1 : err->code;
     d->limits = at_limits_before();
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
-        int failed = set_meta(d, at_stmt_text(s, 0), at_stmt_text(s, 1), err);
+        int failed = set_meta(d, at_stmt_word(s, 0), at_stmt_word(s, 1), err);
         code = failed < 0 ? failed : 1;
     }
     at_stmt_free(s);
@@ -89,7 +89,7 @@ static int load_classes(at_dataset *d, at_db *db, at_error *err)
         char **classes = realloc(d->classes, (d->class_count + 1) * sizeof *classes);
         if (classes)
             d->classes = classes;
-        char *name = classes ? strdup(at_stmt_text(s, 1)) : NULL;
+        char *name = classes ? strdup(at_stmt_word(s, 1)) : NULL;
         if (!name)
             code = at_nomem(err);
         else
@@ -119,7 +119,7 @@ static int load_row(at_dataset *d, const at_stmt *s, at_error *err)
 {
     at_split split;
     at_entry entry;
-    const char *path = at_stmt_text(s, 1);
+    const char *path = at_stmt_word(s, 1);
     int code = at_entry_read(s, d->path, &split, &entry, err);
     if (code < 0)
         return code;

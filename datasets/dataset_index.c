@@ -58,12 +58,12 @@ int at_entry_read(const at_stmt *s, const char *dataset, at_split *split, at_ent
 {
     int64_t label = at_stmt_int(s, 3), shard = at_stmt_int(s, 4), offset = at_stmt_int(s, 5),
             bytes = at_stmt_int(s, 6);
-    if (at_split_parse(at_stmt_text(s, 2), split, err) < 0)
-        return at_fail_in(err, "%s: image %s", dataset, at_stmt_text(s, 1));
+    if (at_split_parse(at_stmt_word(s, 2), split, err) < 0)
+        return at_fail_in(err, "%s: image %s", dataset, at_stmt_word(s, 1));
     if (label < 0 || label > INT32_MAX || shard < 0 || shard > INT32_MAX || bytes < 0 ||
         bytes > UINT32_MAX || offset < 0)
         return at_fail(err, AT_EINPUT, "%s: image %s: label, shard or size is out of range",
-                       dataset, at_stmt_text(s, 1));
+                       dataset, at_stmt_word(s, 1));
     *out = (at_entry){.id = at_stmt_int(s, 0),
                       .offset = (uint64_t)offset,
                       .bytes = (uint32_t)bytes,
@@ -109,7 +109,7 @@ static int measure(at_db *db, struct head *h, at_error *err)
         db, "SELECT value FROM meta WHERE key = 'dataset_hash' AND length(value) = 64", err);
     int code = s ? at_stmt_step(s, err) : err->code;
     if (code == 1)
-        memcpy(h->hash, at_stmt_text(s, 0), sizeof h->hash);
+        memcpy(h->hash, at_stmt_word(s, 0), sizeof h->hash);
     at_stmt_free(s);
     if (code <= 0)
         return code < 0 ? code : at_fail(err, AT_EINPUT, "the catalog has no hash");
@@ -120,7 +120,7 @@ static int measure(at_db *db, struct head *h, at_error *err)
     code = s ? 1 : err->code;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
         at_split split;
-        if (at_split_parse(at_stmt_text(s, 0), &split, err) < 0)
+        if (at_split_parse(at_stmt_word(s, 0), &split, err) < 0)
             code = AT_EINPUT;
         else
             h->counts[split] = (uint64_t)at_stmt_int(s, 1);
@@ -139,7 +139,7 @@ static int fill(at_db *db, const char *folder, at_index *index, at_error *err)
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
         at_split split = AT_TRAIN;
         at_entry entry;
-        const char *path = at_stmt_text(s, 1);
+        const char *path = at_stmt_word(s, 1);
         size_t bytes = strlen(path) + 1;
         if (at_entry_read(s, folder, &split, &entry, err) < 0)
             code = AT_EINPUT;

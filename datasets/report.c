@@ -71,7 +71,7 @@ static void draw_head(struct at_report *r)
     at_stmt *s = at_report_ask(r, "SELECT value FROM meta WHERE key = 'source'");
     while (at_report_row(r, &s)) {
         at_text_add(&r->page, "<p class=note>Ingested from ");
-        at_html_text(&r->page, at_stmt_text(s, 0));
+        at_html_text(&r->page, at_stmt_word(s, 0));
         at_text_add(&r->page, "</p>\n");
     }
 }
@@ -88,10 +88,10 @@ static void draw_classes(struct at_report *r)
     if (s)
         at_stmt_bind(s, "i", (int64_t)CLASS_ROWS);
     while (at_report_row(r, &s)) {
-        at_text_add(&r->page, "\n<tr><td>%s", at_stmt_text(s, 0));
-        at_report_cell(r, at_stmt_text(s, 1));
+        at_text_add(&r->page, "\n<tr><td>%s", at_stmt_word(s, 0));
+        at_report_cell(r, at_stmt_word(s, 1));
         for (int i = 2; i < 6; i++)
-            at_text_add(&r->page, "<td>%s", at_stmt_text(s, i));
+            at_text_add(&r->page, "<td>%s", at_stmt_word(s, i));
         at_text_add(&r->page, "<td class=meter><span style=\"width:%.1f%%\"></span>",
                     most > 0 ? 100 * at_stmt_real(s, 5) / most : 0);
     }
@@ -99,7 +99,7 @@ static void draw_classes(struct at_report *r)
     while (at_report_row(r, &s)) {
         at_text_add(&r->page, "\n<tr><td><td class=text><b>all</b>");
         for (int i = 0; i < 4; i++)
-            at_text_add(&r->page, "<td><b>%s</b>", at_stmt_text(s, i));
+            at_text_add(&r->page, "<td><b>%s</b>", at_stmt_word(s, i));
         at_text_add(&r->page, "<td>");
     }
     at_text_add(&r->page, "</table>\n");
@@ -129,15 +129,15 @@ static void draw_cameras(struct at_report *r)
     while (at_report_row(r, &s))
         for (int i = 0; i < 2 && at_stmt_text(s, i); i++) {
             at_text_add(&r->page, "\n<tr><td class=text>%s", i ? "latest" : "earliest");
-            at_report_cell(r, at_stmt_text(s, i));
+            at_report_cell(r, at_stmt_word(s, i));
         }
     at_text_add(&r->page, "</table>\n<table><tr><th>camera<th>contents");
     s = at_report_ask(r, "SELECT value, count(*) FROM exif WHERE tag = 'camera' GROUP BY value"
                          " ORDER BY 2 DESC, 1 LIMIT 12");
     while (at_report_row(r, &s)) {
         at_text_add(&r->page, "\n<tr>");
-        at_report_cell(r, at_stmt_text(s, 0));
-        at_text_add(&r->page, "<td>%s", at_stmt_text(s, 1));
+        at_report_cell(r, at_stmt_word(s, 0));
+        at_text_add(&r->page, "<td>%s", at_stmt_word(s, 1));
     }
     at_text_add(&r->page, "</table></div></section>\n");
 }
@@ -158,10 +158,10 @@ static void draw_errors(struct at_report *r)
         any = true;
         if (at_stmt_int(s, 4) > 5)
             continue;
-        at_text_add(&r->page, "\n<tr><td class=text>%s<td>%s", first ? at_stmt_text(s, 0) : "",
-                    first ? at_stmt_text(s, 1) : "");
-        at_report_cell(r, at_stmt_text(s, 2));
-        at_report_cell(r, at_stmt_text(s, 3));
+        at_text_add(&r->page, "\n<tr><td class=text>%s<td>%s", first ? at_stmt_word(s, 0) : "",
+                    first ? at_stmt_word(s, 1) : "");
+        at_report_cell(r, at_stmt_word(s, 2));
+        at_report_cell(r, at_stmt_word(s, 3));
     }
     at_text_add(&r->page, "%s</section>\n", any ? "</table>" : "<p class=note>none</p>");
 }

@@ -52,7 +52,7 @@ static void ask_places(struct at_report *r, at_stmt *s, const struct member *mem
         int code;
         at_stmt_bind(s, "i", members[g->first + i].blob);
         while ((code = at_stmt_step(s, r->err)) == 1) {
-            const char *in = at_stmt_text(s, 0);
+            const char *in = at_stmt_word(s, 0);
             g->splits = g->splits || (split[0] && strcmp(split, in));
             g->classes = g->classes || (label >= 0 && label != at_stmt_int(s, 1));
             snprintf(split, sizeof split, "%s", in);
@@ -75,11 +75,11 @@ static void draw_group(struct at_report *r, const struct member *members,
             at_stmt_bind(s, "i", members[g->first + i].blob);
         while (at_report_row(r, &s)) {
             at_text_add(&r->page, "<figure class=%s>", g->splits || g->classes ? "miss" : "hit");
-            at_report_picture(r, at_stmt_text(s, 3), at_stmt_text(s, 0));
+            at_report_picture(r, at_stmt_word(s, 3), at_stmt_word(s, 0));
             at_text_add(&r->page, "<figcaption>");
-            at_html_text(&r->page, at_stmt_text(s, 0));
-            at_text_add(&r->page, "<br><small>%s, ", at_stmt_text(s, 1));
-            at_html_text(&r->page, at_stmt_text(s, 2));
+            at_html_text(&r->page, at_stmt_word(s, 0));
+            at_text_add(&r->page, "<br><small>%s, ", at_stmt_word(s, 1));
+            at_html_text(&r->page, at_stmt_word(s, 2));
             at_text_add(&r->page, "</small></figcaption></figure>\n");
         }
     }

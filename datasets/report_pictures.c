@@ -106,7 +106,7 @@ static void draw_sheet(struct at_report *r, int64_t label, const char *name, int
         if (s)
             at_stmt_bind(s, "ii", label, i * images / shown);
         while (at_report_row(r, &s))
-            at_report_picture(r, at_stmt_text(s, 0), at_stmt_text(s, 1));
+            at_report_picture(r, at_stmt_word(s, 0), at_stmt_word(s, 1));
     }
     at_text_add(&r->page, "</div>\n");
 }
@@ -123,7 +123,7 @@ void at_report_sheets(struct at_report *r)
         at_stmt_bind(s, "i", sheets);
     while (at_report_row(r, &s)) {
         int64_t images = at_stmt_int(s, 2);
-        draw_sheet(r, at_stmt_int(s, 0), at_stmt_text(s, 1), images, images < each ? images : each);
+        draw_sheet(r, at_stmt_int(s, 0), at_stmt_word(s, 1), images, images < each ? images : each);
     }
     if (classes > sheets)
         at_text_add(&r->page, "<p class=note>The first %lld of %lld classes.</p>\n",
@@ -140,7 +140,7 @@ static void draw_figures(struct at_report *r, at_stmt **s, const char *kind)
     char last[65] = "";
     at_text_add(&r->page, "<div class=gallery>\n");
     while (at_report_row(r, s)) {
-        const char *hash = at_stmt_text(*s, 0), *path = at_stmt_text(*s, 1);
+        const char *hash = at_stmt_word(*s, 0), *path = at_stmt_word(*s, 1);
         if (strcmp(last, hash)) {
             at_text_add(&r->page, "%s<figure class=%s>", last[0] ? "</figcaption></figure>\n" : "",
                         kind);
@@ -152,7 +152,7 @@ static void draw_figures(struct at_report *r, at_stmt **s, const char *kind)
         }
         at_html_text(&r->page, path);
         at_text_add(&r->page, "<br><small>");
-        at_html_text(&r->page, at_stmt_text(*s, 2));
+        at_html_text(&r->page, at_stmt_word(*s, 2));
         at_text_add(&r->page, "</small>");
     }
     at_text_add(&r->page, "%s</div>\n", last[0] ? "</figcaption></figure>\n" : "");
@@ -168,7 +168,7 @@ void at_report_duplicates(struct at_report *r)
         at_text_add(&r->page, "<p class=note>");
         if (contents > 0)
             at_text_add(&r->page, "%s contents lie in several places, %s in all.",
-                        at_stmt_text(s, 0), at_stmt_text(s, 1));
+                        at_stmt_word(s, 0), at_stmt_word(s, 1));
         at_text_add(&r->page, "%s</p>\n", contents > 0 ? "" : "none");
     }
     if (contents > 0) {
@@ -190,12 +190,12 @@ void at_report_suspects(struct at_report *r)
     bool any = false;
     while (at_report_row(r, &reasons)) {
         any = true;
-        at_text_add(&r->page, "<h3>%s <small>%s</small></h3>\n", at_stmt_text(reasons, 0),
-                    at_stmt_text(reasons, 1));
+        at_text_add(&r->page, "<h3>%s <small>%s</small></h3>\n", at_stmt_word(reasons, 0),
+                    at_stmt_word(reasons, 1));
         at_stmt *s = at_report_ask(r, "SELECT hash, path, detail FROM found_suspects"
                                       " WHERE reason = ? ORDER BY hash, path LIMIT ?");
         if (s)
-            at_stmt_bind(s, "si", at_stmt_text(reasons, 0), (int64_t)REASON_PICTURES);
+            at_stmt_bind(s, "si", at_stmt_word(reasons, 0), (int64_t)REASON_PICTURES);
         draw_figures(r, &s, "miss");
     }
     at_text_add(&r->page, "%s</section>\n", any ? "" : "<p class=note>none</p>\n");

@@ -166,7 +166,7 @@ static void draw_sizes(struct at_report *r, const struct spread *aspect)
         height[n] = at_stmt_real(s, 1);
         if (n++ < TOP_SIZES)
             at_text_add(&r->page, "\n<tr><td>%.0f x %.0f<td>%s<td>%s", width[n - 1], height[n - 1],
-                        at_stmt_text(s, 2), at_stmt_text(s, 3));
+                        at_stmt_word(s, 2), at_stmt_word(s, 3));
     }
     at_text_add(&r->page, "</table>\n");
     if (n > TOP_SIZES)

@@ -58,7 +58,7 @@ static int tell_rows(verification *v, const char *sql, at_error *err)
     at_stmt *s = at_db_prepare(v->db, sql, err);
     int code = s ? 1 : err->code;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
-        const char *image = at_stmt_text(s, 0), *what = at_stmt_text(s, 1);
+        const char *image = at_stmt_word(s, 0), *what = at_stmt_word(s, 1);
         if (strcmp(what, "ok") != 0)
             tell(v, "catalog.db", -1, image, what);
     }
@@ -134,8 +134,8 @@ static int tell_content(verification *v, const content *c, at_error *err)
     int code = at_stmt_step(s, err);
     if (code == 1 && at_stmt_text(s, 0))
         image = at_stmt_int(s, 1) > 0
-                    ? at_format("%s (and %" PRId64 " more)", at_stmt_text(s, 0), at_stmt_int(s, 1))
-                    : at_format("%s", at_stmt_text(s, 0));
+                    ? at_format("%s (and %" PRId64 " more)", at_stmt_word(s, 0), at_stmt_int(s, 1))
+                    : at_format("%s", at_stmt_word(s, 0));
     snprintf(file, sizeof file, "shards/%05" PRId64 ".atb", c->shard);
     tell(v, file, c->offset, image, c->what);
     free(image);
@@ -173,7 +173,7 @@ static int check_contents(verification *v, at_pool *pool, at_error *err)
                        .bytes = at_stmt_int(s, 3),
                        .crc = (uint32_t)at_stmt_int(s, 4)};
         if (at_stmt_kind(s, 5) != AT_NULL)
-            snprintf(c->hash, sizeof c->hash, "%s", at_stmt_text(s, 5));
+            snprintf(c->hash, sizeof c->hash, "%s", at_stmt_word(s, 5));
         if (n == CHUNK) {
             int failed = check_chunk(v, pool, n, err);
             code = failed < 0 ? failed : 1;

@@ -299,6 +299,8 @@ bool at_stmt_is_blob(const at_stmt *s, int column);
 int64_t at_stmt_int(const at_stmt *s, int column);
 double at_stmt_real(const at_stmt *s, int column);
 const char *at_stmt_text(const at_stmt *s, int column); /* valid until the next step; NULL for null */
+/* The same with "" for null: a database of strangers may have nulls where ours has none. */
+const char *at_stmt_word(const at_stmt *s, int column);
 const void *at_stmt_blob(const at_stmt *s, int column, size_t *bytes);
 void at_stmt_free(at_stmt *s);
 /* prepare + bind + step to the end + free. */
