@@ -123,9 +123,9 @@ int at_cache_mend(at_cache *c, at_split split, size_t batch, at_error *err)
 done:
     if (!rc)
         return 0;
-    at_cache_mark(c->path, true);
     if (why.code == AT_EINTERRUPTED)
         return at_fail(err, why.code, "%s", why.message);
+    at_cache_mark(c->path, true);
     return at_fail(err, AT_EINPUT, "%s%s%s: `atoll cache repair %s --data DATASET` makes it again",
                    damage.message, why.code ? "; not mended: " : "", why.message, c->path);
 }

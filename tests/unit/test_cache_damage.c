@@ -325,6 +325,54 @@ static void test_a_reader_mends_what_it_meets(void **state)
     print_message("%d damaged batches mended by who met them\n", CASES);
 }
 
+typedef struct crowd {
+    at_cache *cache;
+    const uint8_t *good;
+} crowd;
+
+static void read_train(void *context, size_t thread)
+{
+    const crowd *k = context;
+    at_error err = {0};
+    at_reader *r = at_reader_new(k->cache, &err);
+    assert_non_null(r);
+    for (size_t i = 0, n = at_cache_count(k->cache, AT_TRAIN); i < n; i++) {
+        const uint8_t *pixels;
+        int32_t label;
+        size_t at = (i + thread * 5) % n;
+        if (at_reader_sample(r, AT_TRAIN, at, &pixels, &label, &err))
+            fail_msg("%s", err.message);
+        assert_memory_equal(pixels, k->good + at * 6 * 5 * 3, 6 * 5 * 3);
+    }
+    at_reader_free(r);
+}
+
+/* Several threads meet the same damage at once. */
+static void test_threads_mend_together(void **state)
+{
+    (void)state;
+    enum { CASES = 10, THREADS = 4 };
+    at_error err = {0};
+    at_pool *pool = at_pool_new(THREADS, &err);
+    assert_non_null(pool);
+    for (int form = 0; form < AT_FORMS; form++) {
+        fixture *f = fixture_new((at_form)form);
+        uint8_t *good = all_pixels(f);
+        for (int i = 0; i < CASES; i++) {
+            cache_flip(f->path, "train.atc", 8192 + 3 * i, 1);
+            cache_flip(f->path, "train.atc", (off_t)f->size[0] - 1 - 3 * i, 1);
+            crowd k = {cache_must_open(f->path), good};
+            cache_must(at_cache_set_source(k.cache, f->dataset, &err), &err);
+            at_pool_run(pool, THREADS, read_train, &k);
+            at_cache_close(k.cache);
+        }
+        check_bytes(f);
+        free(good);
+        fixture_free(f);
+    }
+    at_pool_free(pool);
+}
+
 static void test_a_bad_batch_without_its_data_set_fails_on_use_only(void **state)
 {
     (void)state;
@@ -371,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_repair_gives_the_bytes_of_a_fresh_build),
         cmocka_unit_test(test_what_cannot_be_repaired_is_left),
         cmocka_unit_test(test_a_reader_mends_what_it_meets),
+        cmocka_unit_test(test_threads_mend_together),
         cmocka_unit_test(test_a_bad_batch_without_its_data_set_fails_on_use_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

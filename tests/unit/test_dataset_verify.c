@@ -266,7 +266,7 @@ static void test_a_catalog_that_was_changed_is_told(void **state)
         "UPDATE blobs SET shard = 99 WHERE id = 2",
     };
     const struct place *p = *state;
-    enum { CHANGES = sizeof changes / sizeof *changes };
+    enum { CHANGES = sizeof changes / sizeof *changes, PAGE = 4096 };
     char *path = at_path_join(p->out, "catalog.db"), *bytes;
     size_t size;
     at_error err = {0};
@@ -278,22 +278,23 @@ static void test_a_catalog_that_was_changed_is_told(void **state)
             fail_msg("not found: %s", changes[i]);
         assert_int_equal(at_file_write(path, bytes, size, &err), 0);
     }
-    size_t torn_found = 0;
-    for (size_t i = 1; i < 8; i++) { /* torn pages */
+    size_t torn = 0, found = 0; /* pages; those that SQLite does not use may hold anything */
+    for (size_t at = 0; at + PAGE <= size; at += PAGE, torn++) {
         told t = {0};
         at_dataset_checked c;
-        char *torn = malloc(size);
-        memcpy(torn, bytes, size);
-        memset(torn + i * size / 9, (int)i, 3000);
-        assert_int_equal(at_file_write(path, torn, size, &err), 0);
+        char *page = malloc(size);
+        memcpy(page, bytes, size);
+        memset(page + at, 0x5a, PAGE);
+        assert_int_equal(at_file_write(path, page, size, &err), 0);
         int code = at_dataset_verify(p->out, 1, take, &t, &c, &err);
-        assert_true(code == 0 || code == AT_EINPUT); /* 0: of what was derived from pictures */
-        torn_found += code != 0;
-        free(torn);
+        assert_true(code == 0 || code == AT_EINPUT);
+        found += code != 0;
+        free(page);
     }
-    assert_true(torn_found >= 5);
+    assert_true(2 * found > torn);
     assert_int_equal(at_file_write(path, bytes, size, &err), 0);
-    print_message("%d changes of a catalog, all found\n", CHANGES);
+    print_message("%d changes of a catalog, all found, and %zu of %zu torn pages\n", CHANGES, found,
+                  torn);
     free(bytes);
     free(path);
 }
