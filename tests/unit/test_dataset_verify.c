@@ -291,7 +291,7 @@ static void test_a_catalog_that_was_changed_is_told(void **state)
         found += code != 0;
         free(page);
     }
-    assert_true(2 * found > torn);
+    assert_true(4 * found > torn);
     assert_int_equal(at_file_write(path, bytes, size, &err), 0);
     print_message("%d changes of a catalog, all found, and %zu of %zu torn pages\n", CHANGES, found,
                   torn);
