@@ -130,32 +130,35 @@ static size_t split_choices(char *text, const char **choices)
     return n;
 }
 
-static int read_choice(const at_option *o, char **out, const char *label, const char *value,
-                       at_error *err)
+int at_choice_parse(const char *choices, const char *label, const char *word, at_error *err)
 {
-    const char *choices[MAX_CHOICES];
-    char *names = strdup(o->choices ? o->choices : "");
+    const char *all[MAX_CHOICES];
+    char *names = strdup(choices);
     if (!names)
         return at_nomem(err);
-    size_t n = split_choices(names, choices);
-    int status = 0;
-    size_t i = 0;
-    while (i < n && strcmp(choices[i], value) != 0)
+    size_t n = split_choices(names, all), i = 0;
+    while (i < n && strcmp(all[i], word) != 0)
         i++;
-    if (i < n) {
-        status = read_string(out, value, err);
-    } else {
-        const char *near = at_nearest(value, choices, n);
+    int found = (int)i;
+    if (i == n) {
+        const char *near = at_nearest(word, all, n);
         at_text list = {0};
         for (size_t k = 0; k < n; k++)
-            at_text_add(&list, "%s%s", k ? ", " : "", choices[k]);
-        status = at_fail(err, AT_EINPUT, "%s: \"%s\" is not one of %s%s%s%s", label, value,
-                         list.data ? list.data : "", near ? "; did you mean \"" : "",
-                         near ? near : "", near ? "\"?" : "");
+            at_text_add(&list, "%s%s", k ? ", " : "", all[k]);
+        found = at_fail(err, AT_EINPUT, "%s: \"%s\" is not one of %s%s%s%s", label, word,
+                        list.data ? list.data : "", near ? "; did you mean \"" : "",
+                        near ? near : "", near ? "\"?" : "");
         at_text_fini(&list);
     }
     free(names);
-    return status;
+    return found;
+}
+
+static int read_choice(const at_option *o, char **out, const char *label, const char *value,
+                       at_error *err)
+{
+    int choice = at_choice_parse(o->choices ? o->choices : "", label, value, err);
+    return choice < 0 ? choice : read_string(out, value, err);
 }
 
 /* Appends to a list of pairs; value may be NULL to make an empty list. */

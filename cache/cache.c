@@ -207,12 +207,11 @@ const char *at_form_name(at_form form)
 
 int at_form_parse(const char *name, at_form *out, at_error *err)
 {
-    for (int i = 0; i < AT_FORMS; i++)
-        if (!strcmp(at_form_name((at_form)i), name)) {
-            *out = (at_form)i;
-            return 0;
-        }
-    return at_fail(err, AT_EINPUT, "form: \"%s\" is neither uint8 nor encoded", name);
+    int form = at_choice_parse(AT_FORM_CHOICES, "form", name, err);
+    if (form < 0)
+        return form;
+    *out = (at_form)form;
+    return 0;
 }
 
 size_t at_cache_count(const at_cache *c, at_split split)

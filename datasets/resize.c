@@ -262,12 +262,11 @@ const char *at_fit_name(at_fit fit)
 
 int at_fit_parse(const char *name, at_fit *out, at_error *err)
 {
-    for (int i = 0; i < AT_FITS; i++)
-        if (!strcmp(at_fit_name((at_fit)i), name)) {
-            *out = (at_fit)i;
-            return 0;
-        }
-    return at_fail(err, AT_EINPUT, "fit: \"%s\" is neither stretch nor crop nor letterbox", name);
+    int fit = at_choice_parse(AT_FIT_CHOICES, "fit", name, err);
+    if (fit < 0)
+        return fit;
+    *out = (at_fit)fit;
+    return 0;
 }
 
 /* side * of / to, rounded, at least 1. */

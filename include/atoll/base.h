@@ -247,6 +247,8 @@ int at_options_from_node(const at_option *table, void *config, const at_node *ma
 at_node *at_options_to_node(const at_option *table, const void *config); /* everything resolved, nested */
 /* An option's bytes: "800M", "1.5G", "2000000000", at least 1M; empty: 0. AT_EINPUT names the key. */
 int at_parse_bytes(const char *key, const char *text, double *out, at_error *err);
+/* Which of "one|two|three" the word is, from 0; none of them: AT_EINPUT naming the label, all words and the nearest. */
+int at_choice_parse(const char *choices, const char *label, const char *word, at_error *err);
 /* The nearest of the n names by edit distance, NULL where none is near. */
 const char *at_nearest(const char *word, const char *const *names, size_t n);
 /* Command line: --name VALUE, --name=VALUE, --flag, --no-flag, -x VALUE, -- . Operands are moved to argv[0..],

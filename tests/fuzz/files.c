@@ -42,3 +42,14 @@ const char *fuzz_file(const char *name, const uint8_t *data, size_t size)
         abort();
     return path;
 }
+
+void fuzz_sealed_file(const char *name, const uint8_t *data, size_t size, void (*seal)(uint8_t *file, size_t size))
+{
+    uint8_t *file = malloc(size);
+    if (!file)
+        abort();
+    memcpy(file, data, size);
+    seal(file, size);
+    fuzz_file(name, file, size);
+    free(file);
+}

@@ -14,6 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* A file of this name in the process's own folder, which is removed at exit; the path lasts until the next call.
  * Aborts where it cannot be written. */
 const char *fuzz_file(const char *name, const uint8_t *data, size_t size);
+/* The same of a copy in which seal() has made right what a checksum would refuse. */
+void fuzz_sealed_file(const char *name, const uint8_t *data, size_t size, void (*seal)(uint8_t *file, size_t size));
 const char *fuzz_folder(void);
 
 #endif

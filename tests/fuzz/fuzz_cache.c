@@ -44,13 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < AT_CACHE_PAGE || size > MOST_BYTES)
         return 0;
-    uint8_t *file = malloc(size);
-    if (!file)
-        return 0;
-    memcpy(file, data, size);
-    seal(file, size);
-    fuzz_file("train.atc", file, size);
-    free(file);
+    fuzz_sealed_file("train.atc", data, size, seal);
     use(fuzz_folder());
     return 0;
 }

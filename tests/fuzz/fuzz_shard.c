@@ -34,13 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < AT_SHARD_HEADER || size > MOST_BYTES)
         return 0;
-    uint8_t *file = malloc(size);
-    if (!file)
-        return 0;
-    memcpy(file, data, size);
-    seal(file, size);
-    fuzz_file("00000.atb", file, size);
-    free(file);
+    fuzz_sealed_file("00000.atb", data, size, seal);
     at_shard shard;
     at_error err = {0};
     if (at_shard_map(fuzz_folder(), 0, &shard, &err) == 0)

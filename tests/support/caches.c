@@ -2,7 +2,6 @@
  * What the tests of caches share. */
 #include "caches.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -53,20 +52,6 @@ ino_t cache_inode(const char *folder, const char *name)
     assert_int_equal(stat(path, &st), 0);
     free(path);
     return st.st_ino;
-}
-
-/* Inverts the bits of mask in a byte of folder/name; again: as it was. */
-void cache_flip(const char *folder, const char *name, off_t offset, uint8_t mask)
-{
-    uint8_t byte;
-    char *path = cache_file_path(folder, name);
-    int fd = open(path, O_RDWR);
-    assert_true(fd >= 0);
-    assert_int_equal(pread(fd, &byte, 1, offset), 1);
-    byte ^= mask;
-    assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
-    close(fd);
-    free(path);
 }
 
 typedef struct moments {

@@ -21,8 +21,6 @@ at_cache *cache_must_make(const char *dataset,
 char *cache_build_small(const char *dir);
 char *cache_file_path(const char *folder, const char *name); /* free it */
 ino_t cache_inode(const char *folder, const char *name);
-/* Inverts the bits of mask in a byte of folder/name; again: as it was. */
-void cache_flip(const char *folder, const char *name, off_t offset, uint8_t mask);
 /* Every sample, label, class name and the statistics, against decoding anew. */
 void cache_check_contents(const char *dataset, at_cache *c);
 

@@ -2,6 +2,7 @@
  * Damaged versions are written beside the file and read one by one. */
 #include "damage.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -67,4 +68,17 @@ void damage_flip(damage *d, size_t cases, uint64_t seed)
     free(copy);
     free(path);
     free(data);
+}
+
+void damage_bits(const char *folder, const char *name, off_t offset, uint8_t mask)
+{
+    uint8_t byte;
+    char *path = at_path_join(folder, name);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, offset), 1);
+    byte ^= mask;
+    assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
+    close(fd);
+    free(path);
 }

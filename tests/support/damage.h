@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <atoll/base.h>
 
@@ -28,5 +29,8 @@ void damage_truncate(damage *d, size_t points);
 /* `cases` versions with 1 to 8 bytes changed, the same ones for the same seed; any answer will do,
  * no crash. */
 void damage_flip(damage *d, size_t cases, uint64_t seed);
+
+/* Inverts the bits of mask in a byte of folder/name; again: as it was. */
+void damage_bits(const char *folder, const char *name, off_t offset, uint8_t mask);
 
 #endif

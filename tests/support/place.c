@@ -3,6 +3,7 @@
  */
 #include "place.h"
 
+#include "../../datasets/internal.h"
 #include "scratch.h"
 #include "sources.h"
 
@@ -22,6 +23,20 @@ int place_set_up(void **state)
     p->source = at_path_join(p->dir, "source");
     p->out = at_path_join(p->dir, "out");
     *state = p;
+    return 0;
+}
+
+int place_set_up_dataset(void **state)
+{
+    place_set_up(state);
+    struct place *p = *state;
+    put_pictures(p->source, "train", 3, 20, 0);
+    put_pictures(p->source, "test", 3, 5, 1000);
+    at_ingest_options o = {.source = p->source, .out = p->out, .val_fraction = 0.1};
+    at_error err = {0};
+    if (at_ingest_tuned(&o, &(at_ingest_tuning){.shard_bytes = 8192, .commit_images = 10}, NULL,
+                        &err))
+        fail_msg("%s", err.message);
     return 0;
 }
 

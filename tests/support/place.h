@@ -14,6 +14,9 @@ struct place {
     char *file;               /* another path of the test's, or NULL */
 };
 int place_set_up(void **state);
+/* And p->out is a data set of several shards: 60 images of 3 classes in train, 6 of them moved to val,
+ * 15 in test. */
+int place_set_up_dataset(void **state);
 /* p->file becomes dir/name. Returns 0, as a set-up ends. */
 int place_name_file(struct place *p, const char *name);
 int place_tear_down(void **state);

@@ -3,6 +3,7 @@
  * made again, byte for byte.
  * ctest: timeout=600 */
 #include "caches.h"
+#include "damage.h"
 #include "scratch.h"
 
 #include <setjmp.h>
@@ -82,7 +83,7 @@ static bit draw_bit(const fixture *f, at_rng *rng)
 
 static void flip(const fixture *f, bit b)
 {
-    cache_flip(f->path, b.file, b.offset, b.mask);
+    damage_bits(f->path, b.file, b.offset, b.mask);
 }
 
 /* ---- finding -------------------------------------------------------------------------------- */
@@ -183,8 +184,8 @@ static void test_verify_counts_bad_batches(void **state)
     cache_must(at_cache_verify(path, dataset, 2, &found, &err), &err);
     assert_int_equal(found.batches, 4 + 0 + 1);
     assert_int_equal(found.bad, 0);
-    cache_flip(path, "train.atc", 2 * 4096 + 2 * 4096 + 5, 1); /* in the third batch */
-    cache_flip(path, "test.atc", 2 * 4096, 1);
+    damage_bits(path, "train.atc", 2 * 4096 + 2 * 4096 + 5, 1); /* in the third batch */
+    damage_bits(path, "test.atc", 2 * 4096, 1);
     assert_int_equal(at_cache_verify(path, NULL, 2, &found, &err), AT_EINPUT);
     assert_int_equal(found.bad, 2);
     assert_non_null(strstr(err.message, "train.atc: batch 2 "));
@@ -207,12 +208,12 @@ static void test_another_data_set_is_told(void **state)
     assert_non_null(strstr(err.message, "another data set"));
     assert_int_equal(at_cache_repair(f->path, dataset, 1, &found, &err), AT_EINPUT);
     assert_non_null(strstr(err.message, "another data set"));
-    cache_flip(f->path, "train.atc", 20, 1); /* now only test.atc tells whose it is */
-    cache_flip(f->path, "val.atc", 20, 1);
+    damage_bits(f->path, "train.atc", 20, 1); /* now only test.atc tells whose it is */
+    damage_bits(f->path, "val.atc", 20, 1);
     assert_int_equal(at_cache_repair(f->path, dataset, 1, &found, &err), AT_EINPUT);
     assert_non_null(strstr(err.message, "another data set"));
-    cache_flip(f->path, "train.atc", 20, 1);
-    cache_flip(f->path, "val.atc", 20, 1);
+    damage_bits(f->path, "train.atc", 20, 1);
+    damage_bits(f->path, "val.atc", 20, 1);
     check_bytes(f);
     free(dataset);
     fixture_free(f);
@@ -301,7 +302,7 @@ static void test_a_reader_mends_what_it_meets(void **state)
         for (int i = 0; i < CASES / AT_FORMS; i++) {
             size_t data = form == AT_FORM_ENCODED ? 8192 : 8192 + at_rng_below(&rng, 2000);
             bool refused;
-            cache_flip(f->path, files[at_rng_below(&rng, 3)], (off_t)data, 4);
+            damage_bits(f->path, files[at_rng_below(&rng, 3)], (off_t)data, 4);
             assert_true(read_all(f->path, good, &refused) < 36 &&
                         refused); /* no source, no mending */
             at_cache *c = cache_must_open(f->path);
@@ -359,8 +360,8 @@ static void test_threads_mend_together(void **state)
         fixture *f = fixture_new((at_form)form);
         uint8_t *good = all_pixels(f);
         for (int i = 0; i < CASES; i++) {
-            cache_flip(f->path, "train.atc", 8192 + 3 * i, 1);
-            cache_flip(f->path, "train.atc", (off_t)f->size[0] - 1 - 3 * i, 1);
+            damage_bits(f->path, "train.atc", 8192 + 3 * i, 1);
+            damage_bits(f->path, "train.atc", (off_t)f->size[0] - 1 - 3 * i, 1);
             crowd k = {cache_must_open(f->path), good};
             cache_must(at_cache_set_source(k.cache, f->dataset, &err), &err);
             at_pool_run(pool, THREADS, read_train, &k);
@@ -383,7 +384,7 @@ static void test_a_bad_batch_without_its_data_set_fails_on_use_only(void **state
     at_cache *c = cache_must_make(dataset, dir);
     char *path = strdup(at_cache_path(c));
     at_cache_close(c);
-    cache_flip(path, "train.atc", 2 * 4096 + 4096, 0x10); /* the second batch's first pixel */
+    damage_bits(path, "train.atc", 2 * 4096 + 4096, 0x10); /* the second batch's first pixel */
     c = cache_must_make(dataset, dir);
     at_reader *r = at_reader_new(c, &err);
     const uint8_t *pixels;

@@ -4,6 +4,7 @@
 #include "../../cache/internal.h"
 
 #include "caches.h"
+#include "damage.h"
 #include "scratch.h"
 
 #include <setjmp.h>
@@ -51,7 +52,7 @@ static void test_a_broken_one_is_made_again(void **state)
     for (int i = 0; i < 4; i++) {
         char *file = cache_file_path(path, i == 3 ? "meta.json" : "val.atc");
         if (i == 0)
-            cache_flip(path, "test.atc", 20, 1);
+            damage_bits(path, "test.atc", 20, 1);
         else if (i == 1)
             assert_int_equal(truncate(file, 5000), 0);
         else
@@ -260,7 +261,7 @@ static void test_a_damaged_data_set_leaves_nothing(void **state)
     struct stat st;
     char *shard = cache_file_path(shards, "00000.atb");
     assert_int_equal(stat(shard, &st), 0);
-    cache_flip(shards, "00000.atb", st.st_size / 2, 0xff);
+    damage_bits(shards, "00000.atb", st.st_size / 2, 0xff);
     at_error err = {0};
     assert_int_equal(at_cache_build(dataset, &(at_cache_spec){0}, out, &err), AT_EINPUT);
     assert_non_null(strstr(err.message, ".atb"));

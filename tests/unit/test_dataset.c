@@ -14,20 +14,6 @@
 
 #include <cmocka.h>
 
-static int set_up(void **state)
-{
-    place_set_up(state);
-    struct place *p = *state;
-    put_pictures(p->source, "train", 3, 20, 0);
-    put_pictures(p->source, "test", 3, 5, 1000);
-    at_ingest_options o = {.source = p->source, .out = p->out, .val_fraction = 0.1};
-    at_error err = {0};
-    if (at_ingest_tuned(&o, &(at_ingest_tuning){.shard_bytes = 8192, .commit_images = 10}, NULL,
-                        &err))
-        fail_msg("%s", err.message);
-    return 0;
-}
-
 static at_dataset *open_it(const struct place *p)
 {
     at_error err = {0};
@@ -301,7 +287,7 @@ static void test_splits_by_name(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, place_tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, place_set_up_dataset, place_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(test_samples_are_the_files),
         CASE(test_identity),

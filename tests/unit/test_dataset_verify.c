@@ -3,6 +3,7 @@
  * over what is damaged.
  * ctest: timeout=300 */
 #include "../../datasets/internal.h"
+#include "damage.h"
 #include "place.h"
 #include "scratch.h"
 #include "sources.h"
@@ -15,20 +16,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static int set_up(void **state)
-{
-    place_set_up(state);
-    struct place *p = *state;
-    put_pictures(p->source, "train", 3, 20, 0);
-    put_pictures(p->source, "test", 3, 5, 1000);
-    at_ingest_options o = {.source = p->source, .out = p->out, .val_fraction = 0.1};
-    at_error err = {0};
-    if (at_ingest_tuned(&o, &(at_ingest_tuning){.shard_bytes = 8192, .commit_images = 10}, NULL,
-                        &err))
-        fail_msg("%s", err.message);
-    return 0;
-}
 
 /* One told damage. */
 typedef struct told {
@@ -59,19 +46,6 @@ static int verify(const struct place *p, told *t)
         assert_non_null(strstr(err.message, t->what));
     }
     return code;
-}
-
-static void flip(const struct place *p, const char *name, off_t offset, uint8_t mask)
-{
-    uint8_t byte;
-    char *path = at_path_join(p->out, name);
-    int fd = open(path, O_RDWR);
-    assert_true(fd >= 0);
-    assert_int_equal(pread(fd, &byte, 1, offset), 1);
-    byte ^= mask;
-    assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
-    close(fd);
-    free(path);
 }
 
 static off_t size_of(const struct place *p, const char *name)
@@ -179,7 +153,7 @@ static void test_every_flip_in_a_shard_is_found(void **state)
         off_t offset = (off_t)at_rng_below(&rng, (uint64_t)w.size[shard]);
         uint8_t mask = (uint8_t)(1 << at_rng_below(&rng, 8));
         shard_name(shard, name);
-        flip(p, name, offset, mask);
+        damage_bits(p->out, name, offset, mask);
         if (!damage_found(p, d, &w, shard))
             fail_msg("bit %02x at %ld of %s: not found", mask, (long)offset, name);
         if (i % WHOLE == 0) {
@@ -187,7 +161,7 @@ static void test_every_flip_in_a_shard_is_found(void **state)
             assert_int_equal(verify(p, &t), AT_EINPUT);
             assert_string_equal(t.file, name);
         }
-        flip(p, name, offset, mask);
+        damage_bits(p->out, name, offset, mask);
     }
     told t;
     assert_int_equal(verify(p, &t), 0);
@@ -207,13 +181,13 @@ static void test_every_flip_in_the_index_is_found(void **state)
     for (int i = 0; i < CASES; i++) {
         off_t offset = (off_t)at_rng_below(&rng, (uint64_t)size);
         uint8_t mask = (uint8_t)(1 << at_rng_below(&rng, 8));
-        flip(p, "images.idx", offset, mask);
+        damage_bits(p->out, "images.idx", offset, mask);
         assert_true(at_index_is_damaged(p->out));
-        flip(p, "images.idx", offset, mask);
+        damage_bits(p->out, "images.idx", offset, mask);
     }
     assert_false(at_index_is_damaged(p->out));
     told t;
-    flip(p, "images.idx", size / 2, 1);
+    damage_bits(p->out, "images.idx", size / 2, 1);
     assert_int_equal(verify(p, &t), AT_EINPUT);
     assert_string_equal(t.file, "images.idx");
     print_message("%d flipped bits in images.idx, all found\n", CASES);
@@ -237,7 +211,7 @@ static void test_the_image_is_named(void **state)
 {
     const struct place *p = *state;
     told t;
-    flip(p, "shards/00000.atb", 32 + 48 + 3, 1); /* in the first content */
+    damage_bits(p->out, "shards/00000.atb", 32 + 48 + 3, 1); /* in the first content */
     place_expect(p, "SELECT offset FROM blobs WHERE shard = 0 ORDER BY offset", "80");
     assert_int_equal(verify(p, &t), AT_EINPUT);
     assert_int_equal(t.times, 1);
@@ -247,7 +221,7 @@ static void test_the_image_is_named(void **state)
                  "ORDER BY offset LIMIT 1)",
                  t.image);
     assert_non_null(strstr(t.what, "CRC"));
-    flip(p, "shards/00000.atb", 32 + 48 + 3, 1);
+    damage_bits(p->out, "shards/00000.atb", 32 + 48 + 3, 1);
     assert_int_equal(verify(p, &t), 0);
 }
 
@@ -325,15 +299,17 @@ int main(void)
     at_progress_silence(true);
     at_log_set_level(AT_LOG_ERROR);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_whole_one_is_whole, set_up, place_tear_down),
-        cmocka_unit_test_setup_teardown(test_every_flip_in_a_shard_is_found, set_up,
+        cmocka_unit_test_setup_teardown(test_a_whole_one_is_whole, place_set_up_dataset,
                                         place_tear_down),
-        cmocka_unit_test_setup_teardown(test_every_flip_in_the_index_is_found, set_up,
+        cmocka_unit_test_setup_teardown(test_every_flip_in_a_shard_is_found, place_set_up_dataset,
                                         place_tear_down),
-        cmocka_unit_test_setup_teardown(test_the_image_is_named, set_up, place_tear_down),
-        cmocka_unit_test_setup_teardown(test_a_catalog_that_was_changed_is_told, set_up,
+        cmocka_unit_test_setup_teardown(test_every_flip_in_the_index_is_found, place_set_up_dataset,
                                         place_tear_down),
-        cmocka_unit_test_setup_teardown(test_cut_and_missing_shards_are_named, set_up,
+        cmocka_unit_test_setup_teardown(test_the_image_is_named, place_set_up_dataset,
+                                        place_tear_down),
+        cmocka_unit_test_setup_teardown(test_a_catalog_that_was_changed_is_told,
+                                        place_set_up_dataset, place_tear_down),
+        cmocka_unit_test_setup_teardown(test_cut_and_missing_shards_are_named, place_set_up_dataset,
                                         place_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

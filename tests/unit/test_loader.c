@@ -2,6 +2,7 @@
  * The loader gives exactly what plan, cache and augmentation say, in order, for any threads and
  * depth; begins anywhere, stops at any time, passes errors on in their place, and does not grow. */
 #include "caches.h"
+#include "damage.h"
 #include "scratch.h"
 
 #include <math.h>
@@ -423,7 +424,7 @@ static void test_an_error_comes_in_its_place(void **state)
     const fixture *f = *state;
     bool decoded = at_cache_form(f->cache) == AT_FORM_UINT8;
     off_t place = place_of_sample(f, 256);
-    cache_flip(f->path, "train.atc", place, 0x40);
+    damage_bits(f->path, "train.atc", place, 0x40);
     for (int threads = 1; threads <= 4; threads++) {
         at_loader_spec spec = spec_of(f, 1, 16);
         spec.cache = cache_must_open(f->path); /* anew: what is checked once stays checked */
@@ -443,7 +444,7 @@ static void test_an_error_comes_in_its_place(void **state)
         at_loader_free(l);
         at_cache_close(spec.cache);
     }
-    cache_flip(f->path, "train.atc", place, 0x40);
+    damage_bits(f->path, "train.atc", place, 0x40);
 }
 
 /* Every way, over many epochs: what is resident after ten of them is all that it takes. */
