@@ -4,7 +4,8 @@
  *
  *   epoch-000003-step-000000120.h5   after 3 whole epochs and 120 steps of the fourth
  *     params, state, slot0, slot1   flat fp32 in the network's order, for any number of ranks
- *     attribute "progress"   JSON: epoch, step, consumed, sums, seconds, dataset, optimizer, updates
+ *     attribute "progress"   JSON: epoch, step, consumed, sums, seconds, dataset, fit, optimizer,
+ *                              updates
  *     attribute "rows"       the network's rows: a checkpoint of another network is refused
  *     attribute "crc32c"     of progress and all floats: a damaged file is passed over
  */
@@ -56,6 +57,7 @@ static char *progress_text(const at_progress_point *at, const at_optimizer *o)
     at_set_real(n, "seconds", at->seconds);
     at_set_real(n, "step_seconds", at->step_seconds);
     at_set_string(n, "dataset", at->dataset);
+    at_set_string(n, "fit", at->fit);
     at_set_string(n, "optimizer", at_optimizer_name(o));
     at_set_int(n, "updates", (int64_t)at_optimizer_steps(o));
     char *text = at_json_print(n, false);
@@ -188,6 +190,7 @@ static int parse_progress(const char *text, at_progress_point *at, at_optimizer 
                               .seconds = sum_of(n, "seconds"),
                               .step_seconds = sum_of(n, "step_seconds")};
     snprintf(at->dataset, sizeof at->dataset, "%s", at_node_string(at_node_get(n, "dataset"), ""));
+    snprintf(at->fit, sizeof at->fit, "%s", at_node_string(at_node_get(n, "fit"), ""));
     at_optimizer_set_steps(o, count_of(n, "updates"));
     at_node_free(n);
     return code;
@@ -198,7 +201,8 @@ static int check_rows(at_h5 *h, at_net *net, at_error *err)
     char *theirs = at_h5_read_text(h, "rows", err), *ours = at_graph_print(at_net_graph(net));
     int code = !theirs ? AT_EINPUT : !ours ? at_nomem(err) : 0;
     if (code == 0 && strcmp(theirs, ours) != 0)
-        code = at_fail(err, AT_EINPUT, "it is of another network than the one to be trained: resume with the same "
+        code = at_fail(err, AT_EINPUT,
+                       "it is of another network than the one to be trained: resume with the same "
                        "model, size and data set");
     free(theirs);
     free(ours);

@@ -71,6 +71,7 @@ typedef struct at_progress_point {
     double seconds;                    /* of training with its validation, over all sessions */
     double step_seconds;               /* of these, in training steps */
     char dataset[65];                  /* at_dataset_hash of its images; "": of an older checkpoint */
+    char fit[16];                      /* how they come to the network's size; "" as well */
 } at_progress_point;
 /* CHECKPOINTS/epoch-000003-step-000000120.h5, atomic; then removes all but the newest `keep`. */
 int at_checkpoint_save(const char *dir, at_net *net, at_optimizer *o, const at_progress_point *at,

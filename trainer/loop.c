@@ -206,6 +206,7 @@ static int save_checkpoint(at_training *t, epoch_clock *clock, at_error *err)
     if (is_root(t)) {
         char *dir = at_path_join(t->job->out, "checkpoints");
         at_cache_dataset(t->cache, t->at.dataset);
+        snprintf(t->at.fit, sizeof t->at.fit, "%s", at_fit_name(at_cache_frame(t->cache).fit));
         code = dir ? at_checkpoint_save(dir, t->net, t->optimizer, &t->at,
                                         t->job->config->checkpoint_keep, err)
                    : at_nomem(err);

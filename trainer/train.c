@@ -267,6 +267,17 @@ static int check_dataset(const at_training *t, at_error *err)
                    t->job->out, before, t->job->data, now);
 }
 
+static int check_fit(const at_training *t, at_error *err)
+{
+    const char *before = t->at.fit, *now = at_fit_name(at_cache_frame(t->cache).fit);
+    if (!before[0] || !strcmp(before, now))
+        return 0;
+    return at_fail(err, AT_EINPUT,
+                   "the checkpoint in %s has seen pictures with fit=%s, not %s: resume with --fit "
+                   "%s, or begin anew with another --out",
+                   t->job->out, before, now, before);
+}
+
 /* Rank 0 reads the checkpoint, share_start gives it to all: ranks may see different disks. */
 static int resume(at_training *t, at_error *err)
 {
@@ -281,6 +292,7 @@ static int resume(at_training *t, at_error *err)
         at_log(AT_LOG_INFO, "%s has no checkpoint yet: training begins", t->job->out);
     int code = found ? 0 : at_init_read(t, err);
     code = code < 0 ? code : check_dataset(t, err);
+    code = code < 0 ? code : check_fit(t, err);
     code = code < 0 ? code : place_in_epoch(t, err);
     return code < 0 ? code : at_run_trim_metrics(t->job->out, &t->at, &t->last_epoch, err);
 }

@@ -57,4 +57,10 @@ grep -q "was damaged: made again from data" err || die "nothing was mended: $(ca
 grep -q damaged err.2 && die "it was not mended for good: $(cat err.2)"
 same_model placed mended
 "$ATOLL" cache verify "$cache" --data data >/dev/null || die "the cache is still damaged"
+# a training does not go on with pictures that look otherwise, where nothing in the network shows it
+plain=(train "${keys[@]}" -s normalize=false -s train_limit=500 --out plain --quiet)
+"$ATOLL" "${plain[@]}" --fit crop >/dev/null
+status=0
+"$ATOLL" "${plain[@]}" --fit stretch --resume 2>log || status=$?
+[ $status = 3 ] && grep -q "fit=crop, not stretch" log || die "resumed with another fit: exit status $status, $(cat log)"
 echo "three fits, remembered by the model; two forms, one result; a damaged batch mended in training"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Appending: what is new comes in, what is there stays as it is, and a kill at any moment leaves a
- * whole data set. */
+ * whole data set.
+ * ctest: timeout=600 */
 #include "../../datasets/internal.h"
 #include "dataset_text.h"
 #include "place.h"
