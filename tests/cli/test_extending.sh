@@ -29,11 +29,11 @@ ninja -C copy/build atoll grad_test_layers >log 2>&1 || die "build: $(grep -E 'e
 copy/build/tests/grad_test_layers >log 2>&1 || die "gradients: $(tail -20 log)"
 grep -q "gain" log || die "the gradient test does not know the layer: $(cat log)"
 atoll=copy/build/atoll
-"$atoll" model describe mine --size 28x28 --channels 1 | grep -q gain || die "the model has no such row"
+prints gain "$atoll" model describe mine --size 28x28 --channels 1 || die "the model has no such row"
 "$atoll" train --data data --model mine --out run --quiet -s epochs=1 -s batch=50 -s augment.dim=0.5 >/dev/null
 grep -q "dim: 0.5" run/config.yaml || die "the key is not in config.yaml: $(cat run/config.yaml)"
-"$atoll" train --help | grep -q -- "--augment.dim" || die "--help does not know the key"
-"$atoll" eval run/model.h5 --data data --json | grep -q '"accuracy"' || die "the model file is not read"
+prints --augment.dim "$atoll" train --help || die "--help does not know the key"
+prints '"accuracy"' "$atoll" eval run/model.h5 --data data --json || die "the model file is not read"
 status=0
 "$atoll" export run/model.h5 --to onnx --out x.onnx 2>err || status=$?
 [ $status = 3 ] && grep -q gain err || die "ONNX has no such layer: exit $status, $(cat err)"

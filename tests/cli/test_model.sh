@@ -33,7 +33,7 @@ parameters 78954 "$ATOLL_SOURCE/examples/my-model.yaml"
 "$ATOLL" model describe lenet >out
 grep -qE '^c2 +conv +p1 +16x10x10 +2416 ' out || die "no row of c2 in: $(cat out)"
 for name in lenet lenet-wide airnet vgg11 vgg16-bn resnet20 resnet50; do
-    "$ATOLL" model list | grep -q "^$name " || die "$name is not listed"
+    prints "^$name " "$ATOLL" model list || die "$name is not listed"
     cases=$((cases + 1))
 done
 

@@ -99,8 +99,8 @@ for key in number wave state value params worker start_delay_ms seconds; do
 done
 grep -o '"start_delay_ms":[0-9.]*' trials.json | sed 's/.*://' | sort -n | tr '\n' ' ' | sed 's/^/start delays in ms: /'
 echo
-"$ATOLL" study trials quiet | head -n 1 | grep -q 'number  wave  state' || die "no table of trials"
-"$ATOLL" study best quiet | grep -q '^value' || die "no best trial"
+prints 'number  wave  state' "$ATOLL" study trials quiet || die "no table of trials"
+prints '^value' "$ATOLL" study best quiet || die "no best trial"
 
 # ---- data without validation or test images ----
 mkdir plain

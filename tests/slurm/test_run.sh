@@ -30,6 +30,6 @@ ATOLL_CACHE_DIR=$work/caches ATOLL=$ATOLL sbatch --wait --export=ALL -n 2 -o "$w
 tail -n 5 "$work/log"
 accuracy=$(sed -n 's/^test accuracy *\(0\.[0-9]*\)$/\1/p' "$work/log")
 awk -v a="$accuracy" 'BEGIN { exit !(a > 0.75) }' || { echo "test accuracy \"$accuracy\" is too low"; cat "$work/log"; exit 1; }
-"$ATOLL" study trials "$work/out/study" --json | grep -q '"COMPLETE"'
+grep -q '"COMPLETE"' <<<"$("$ATOLL" study trials "$work/out/study" --json)"
 grep -q '"ranks": *2' "$work/out/summary.json"
 echo "one allocation: waves on two workers and a training on two ranks, test accuracy $accuracy"

@@ -13,6 +13,14 @@ die() {
     exit 1
 }
 
+# prints PATTERN COMMAND...: whether the command ends well and its stdout has the pattern; `| grep -q` may close the pipe
+# while it still writes, which ends it
+prints() {
+    local pattern=$1 out
+    shift
+    out=$("$@") && grep -q -- "$pattern" <<<"$out"
+}
+
 u32() { # big-endian
     printf "\\x$(printf %02x $(($1 >> 24 & 255)))\\x$(printf %02x $(($1 >> 16 & 255)))"
     printf "\\x$(printf %02x $(($1 >> 8 & 255)))\\x$(printf %02x $(($1 & 255)))"
