@@ -29,11 +29,13 @@ status=0
 [ $status = 0 ] || die "resumed: exit status $status, $(cat log)"
 echo "3 killed ranks ended all others; the training went on"
 
-# a batch of the cache that is damaged behind its header: only the ranks that meet it fail
+# a batch of the cache that is damaged behind its header, and whose images are, too: only the ranks that meet it fail
 "$ATOLL" cache build data --size 28x28 --out cache --quiet >/dev/null
 big=$(ls -S cache | head -n 1)
 size=$(stat -c %s "cache/$big")
 printf 'damaged here' | dd of="cache/$big" bs=1 seek=$((size * 3 / 10)) conv=notrunc status=none
+shard=data/shards/00000.atb
+dd if=/dev/zero of="$shard" bs=1 seek=8192 count=$(($(stat -c %s "$shard") - 16384)) conv=notrunc status=none
 status=0
 timeout 60 "${mpirun[@]}" -np 3 \
     "${train[@]}" --out failed -s epochs=2 -s cache=cache >log 2>&1 || status=$?
