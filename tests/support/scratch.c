@@ -27,6 +27,12 @@ void scratch_free(char *dir)
     free(dir);
 }
 
+void scratch_in_memory(void)
+{
+    if (at_dir_exists("/dev/shm"))
+        setenv("TMPDIR", "/dev/shm", 0);
+}
+
 int scratch_caches(void **state)
 {
     *state = scratch_new();

@@ -12,6 +12,9 @@
 
 char *scratch_new(void);
 void scratch_free(char *dir);
+/* For tests of thousands of files or of killed processes, whose syncs cost nothing there: from now on
+ * folders are made in memory, where the system has such a place and $TMPDIR tells no other. */
+void scratch_in_memory(void);
 /* Of a group: a folder in *state, which is where atoll keeps its caches as long as the group runs. */
 int scratch_caches(void **state);
 int scratch_caches_gone(void **state);

@@ -348,8 +348,7 @@ int main(void)
 #undef CASE
     at_log_set_level(AT_LOG_ERROR);
     at_progress_silence(true);
-    if (at_dir_exists("/dev/shm")) /* a killed process needs no disk */
-        setenv("TMPDIR", "/dev/shm", 0);
+    scratch_in_memory();
     pthread_atfork(NULL, NULL, disarm);
     calls = mmap(NULL, sizeof *calls, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return calls == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, NULL, NULL);

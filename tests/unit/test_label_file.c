@@ -320,7 +320,6 @@ int main(void)
 #undef CASE
     at_log_set_level(AT_LOG_ERROR);
     at_progress_silence(true);
-    if (at_dir_exists("/dev/shm")) /* thousands of small files */
-        setenv("TMPDIR", "/dev/shm", 0);
+    scratch_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -303,8 +303,6 @@ int main(void)
 #undef CASE
     at_log_set_level(AT_LOG_WARN);
     at_progress_silence(true);
-    if (at_dir_exists(
-            "/dev/shm")) /* a killed process needs no disk: hundreds of syncs cost nothing there */
-        setenv("TMPDIR", "/dev/shm", 0);
+    scratch_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
