@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * atoll predict: classes of image files, from a model file alone. A bad image gets an error of its own; the others
- * are answered all the same, and the exit status is 3.
+ * atoll predict: classes of image files, from a model file alone. They are decoded in a process of their own. A bad
+ * image gets an error of its own; the others are answered all the same, and the exit status is 3.
  */
 #include "model_input.h"
 #include "cli.h"
@@ -16,6 +16,7 @@ enum { MAX_BATCH = 32, ALONE_FLOPS = 50000000 };
 typedef struct args {
     char *fit;
     bool json;
+    double max_seconds;
     int64_t top, threads, max_pixels, max_bytes, max_scans;
 } args;
 
@@ -30,6 +31,9 @@ static const at_option options[] = {
      "a file of more is refused", "N", .min = 1, .max = -1},
     {"max-scans", AT_OPT_INT, offsetof(args, max_scans), AT_STRING_OF(AT_MAX_SCANS),
      "a progressive JPEG of more is refused", "N", .min = 1, .max = -1},
+    {"max-seconds", AT_OPT_REAL, offsetof(args, max_seconds), "16",
+     "an image whose decoding takes more of a CPU's time is refused", "S", .min = 0.01,
+     .max = 86400},
     CLI_FIT_OPTION(offsetof(args, fit)),
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
@@ -39,7 +43,7 @@ typedef struct predictor {
     at_plan *plan;
     at_model_info info;
     at_frame frame;
-    at_decoder *decoder;
+    at_viewer *viewer;
     int batch, classes;
     uint8_t *pixels;
     at_decode_limits limits;
@@ -68,6 +72,9 @@ static int predictor_init(predictor *p, const args *a, const char *path, int ima
     at_net_input_shape(p->net, &p->frame.channels, &p->frame.height, &p->frame.width);
     if (cli_read_fit(a->fit, &p->info, path, &p->frame.fit, err) < 0)
         return err->code;
+    p->viewer = at_viewer_new(&p->frame, &p->limits, err); /* before there are threads */
+    if (!p->viewer)
+        return err->code;
     p->classes = at_net_classes(p->net);
     p->batch = images < MAX_BATCH ? images : MAX_BATCH;
     at_plan_options how = {
@@ -76,11 +83,7 @@ static int predictor_init(predictor *p, const args *a, const char *path, int ima
     if (!p->plan)
         return err->code;
     p->pixels = at_alloc_aligned((size_t)p->batch * sample_bytes(p));
-    p->decoder = at_decoder_new();
-    if (!p->pixels || !p->decoder)
-        return at_nomem(err);
-    at_decoder_reduce(p->decoder, (at_reduction){p->frame.height, p->frame.width, 0});
-    return 0;
+    return p->pixels ? 0 : at_nomem(err);
 }
 
 static void predictor_fini(predictor *p)
@@ -88,24 +91,8 @@ static void predictor_fini(predictor *p)
     at_plan_free(p->plan);
     at_net_free(p->net);
     at_model_info_fini(&p->info);
-    at_decoder_free(p->decoder);
+    at_viewer_free(p->viewer);
     at_free_aligned(p->pixels);
-}
-
-static int load_image(predictor *p, const char *path, uint8_t *out, at_error *err)
-{
-    char *data;
-    size_t bytes;
-    at_image view;
-    const char *reason = NULL;
-    int code = at_file_read(path, p->limits.bytes, &data, &bytes, err);
-    if (code < 0)
-        return code;
-    code = at_decoder_decode(p->decoder, data, bytes, &p->limits, &view, &reason, err);
-    if (code == 0)
-        code = at_image_frame(&view, &p->frame, out, err);
-    free(data);
-    return code;
 }
 
 static int likeliest(const float *scores, int n, const bool *taken)
@@ -146,30 +133,42 @@ static void fill_answer(const predictor *p, at_node *answer, const float *scores
         at_node_remove(answer, "top");
 }
 
-/* Up to p->batch images; returns how many were bad, or an error of the network's. */
-static int predict_batch(predictor *p, char **paths, int n, at_node *predictions, at_error *err)
+/* Sets "path" and, of a bad image, "error" of each answer; returns how many are bad, or why none can
+ * be seen. */
+static int see_batch(predictor *p, char **paths, int n, at_node *const answers[], at_error *err)
 {
-    at_node *answers[MAX_BATCH];
-    bool good[MAX_BATCH];
     int bad = 0;
     size_t bytes = sample_bytes(p);
     memset(p->pixels, 0, bytes * (size_t)p->batch);
     for (int i = 0; i < n; i++) {
         at_error why = {0};
-        answers[i] = at_node_add(predictions, at_node_new(AT_MAP));
         at_set_string(answers[i], "path", paths[i]);
-        good[i] = load_image(p, paths[i], p->pixels + (size_t)i * bytes, &why) == 0;
-        if (good[i])
+        int code = at_viewer_see(p->viewer, paths[i], p->pixels + (size_t)i * bytes, &why);
+        if (code == 0)
             continue;
+        if (code != AT_EINPUT)
+            return at_fail(err, code, "%s", why.message);
         bad++;
         at_set_string(answers[i], "error", why.message);
-        *err = why;
     }
-    if (bad == n)
+    return bad;
+}
+
+/* Up to p->batch images; returns how many were bad, or an error that is none's. */
+static int predict_batch(predictor *p, char **paths, int n, bool last, at_node *predictions,
+                         at_error *err)
+{
+    at_node *answers[MAX_BATCH];
+    for (int i = 0; i < n; i++)
+        answers[i] = at_node_add(predictions, at_node_new(AT_MAP));
+    int bad = see_batch(p, paths, n, answers, err);
+    if (last)
+        at_viewer_finish(p->viewer);
+    if (bad < 0 || bad == n)
         return bad;
     int code = at_plan_infer(p->plan, &(at_plan_input){.pixels = p->pixels}, NULL, err);
     for (int i = 0; i < n && code == 0; i++)
-        if (good[i])
+        if (!at_node_get(answers[i], "error"))
             fill_answer(p, answers[i], at_plan_scores(p->plan) + (size_t)i * (size_t)p->classes);
     return code < 0 ? code : bad;
 }
@@ -198,23 +197,21 @@ static int predict_all(const args *a, const char *model, char **paths, int n, at
     predictor p = {.top = a->top,
                    .limits = {.pixels = (size_t)a->max_pixels,
                               .bytes = (size_t)a->max_bytes,
+                              .seconds = a->max_seconds,
                               .scans = a->max_scans}};
     at_node *result = at_node_new(AT_MAP);
     at_node *predictions = at_node_set(result, "predictions", at_node_new(AT_LIST));
     int bad = 0, code = predictor_init(&p, a, model, n, err);
-    at_error why = {0};
     for (int at = 0; at < n && code >= 0; at += p.batch) {
-        code =
-            predict_batch(&p, paths + at, n - at < p.batch ? n - at : p.batch, predictions, &why);
+        bool last = n - at <= p.batch;
+        code = predict_batch(&p, paths + at, last ? n - at : p.batch, last, predictions, err);
         bad += code > 0 ? code : 0;
     }
     if (code >= 0 && a->json)
         cli_print_json(at_node_copy(result));
     else if (code >= 0)
         print_predictions(predictions);
-    if (code < 0 && why.code)
-        *err = why;
-    else if (bad)
+    if (code >= 0 && bad)
         code = at_fail(err, AT_EINPUT, "%d of %d images could not be read", bad, n);
     at_node_free(result);
     predictor_fini(&p);
@@ -239,7 +236,11 @@ const cli_command cmd_predict = {
     .name = "predict",
     .usage = "MODEL.h5|RUN IMAGE... [--top K] [--json]",
     .summary = "name what image files show",
-    .help = "Images of any size come to the network's input as in its training (train --fit).\n\n"
-            "  atoll predict runs/1/model.h5 new/*.jpg --top 3",
+    .help =
+        "Images of any size come to the network's input as in its training (train --fit). They are "
+        "decoded in a\nprocess that can do nothing else: one that makes it crash or hang, or is "
+        "over a limit, gets an error by\nits name, the others are answered, and the exit status is "
+        "3.\n\n"
+        "  atoll predict runs/1/model.h5 new/*.jpg --top 3",
     .options = options,
     .run = run};

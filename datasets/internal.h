@@ -117,6 +117,11 @@ enum { AT_RAW_HEADER = 16 };
 void at_raw_header(uint8_t out[AT_RAW_HEADER], uint32_t width, uint32_t height, uint32_t channels);
 int at_raw_decode(at_decoding *d);
 
+static inline size_t at_frame_bytes(const at_frame *f) /* of a picture in it */
+{
+    return (size_t)f->height * (size_t)f->width * (size_t)f->channels;
+}
+
 uint32_t at_get_u32(const uint8_t *p); /* little-endian */
 uint64_t at_get_u64(const uint8_t *p);
 void at_put_u32(uint8_t *p, uint32_t v);
@@ -216,6 +221,9 @@ typedef struct at_fetcher at_fetcher;
 void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit, double patience);
 enum { AT_FETCH_PATIENCE = 30 };
 void at_item_hash(at_item *item); /* fills hash and crc */
+/* Decodes .bytes, as at_decoder_decode does; false: what is wrong is recorded in the item. */
+bool at_item_decode(at_item *item, at_decoder *decoder, const at_decode_limits *limits,
+                    at_reduction reduction, at_image *view);
 /* Decodes .bytes, checking them, and fills .seen and .exif. */
 void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits);
 

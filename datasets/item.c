@@ -160,6 +160,20 @@ static at_reason reason_of(const char *text)
     return r;
 }
 
+bool at_item_decode(at_item *item, at_decoder *decoder, const at_decode_limits *limits,
+                    at_reduction reduction, at_image *view)
+{
+    at_error err = {0};
+    const char *reason = NULL;
+    at_decoder_reduce(decoder, reduction);
+    if (at_decoder_decode(decoder, item->bytes.data, item->bytes.size, limits, view, &reason,
+                          &err) == 0)
+        return true;
+    const char *text = strchr(err.message, ' '); /* behind "reason: " */
+    at_item_fail(item, reason_of(reason), "%s", text ? text + 1 : err.message);
+    return false;
+}
+
 /* Of large photographs the statistics are those of a part of their size: the file is read and
  * checked in full all the same. */
 static const at_reduction looked_at = {.height = 256, .width = 256, .over = 1 << 20};
@@ -167,15 +181,8 @@ static const at_reduction looked_at = {.height = 256, .width = 256, .over = 1 <<
 void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits)
 {
     at_image image;
-    at_error err = {0};
-    const char *reason = NULL;
-    at_decoder_reduce(decoder, looked_at);
-    if (at_decoder_decode(decoder, item->bytes.data, item->bytes.size, limits, &image, &reason,
-                          &err) < 0) {
-        const char *text = strchr(err.message, ' '); /* behind "reason: " */
-        at_item_fail(item, reason_of(reason), "%s", text ? text + 1 : err.message);
+    if (!at_item_decode(item, decoder, limits, looked_at, &image))
         return;
-    }
     at_stored stored = at_decoder_stored(decoder);
     item->seen = (at_seen){.format = at_format_sniff(item->bytes.data, item->bytes.size),
                            .width = stored.width,

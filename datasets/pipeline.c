@@ -208,7 +208,7 @@ static int fork_sandboxes(at_pipeline *p, int jobs, at_error *err)
     while (p->hand_count < jobs) {
         struct hand *h = &p->hands[p->hand_count];
         h->pipeline = p;
-        h->sandbox = at_sandbox_new(&p->source->limits, &local);
+        h->sandbox = at_sandbox_new(&p->source->limits, 0, &local);
         if (!h->sandbox)
             break;
         p->hand_count++;
@@ -235,8 +235,7 @@ static int await_sandboxes(at_pipeline *p, at_error *err)
     for (int i = 0; i < p->hand_count && code == 0; i++)
         code = at_sandbox_await(p->hands[i].sandbox, &filtered, err);
     if (code == 0 && !filtered)
-        at_log(AT_LOG_WARN, "this system does not let a process give up system calls (seccomp): "
-                            "pictures are decoded in processes with resource limits alone");
+        at_sandbox_warn();
     return code;
 }
 

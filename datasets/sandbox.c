@@ -7,6 +7,7 @@
  * it is at one picture, looked at every so often: a busy machine fails no picture. */
 #include "sandbox.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
@@ -37,6 +38,14 @@ struct mark {
     int looks;         /* since then */
 };
 
+/* What is asked for: pictures to be examined, or one to be seen. */
+struct wish {
+    at_item *const *items;
+    size_t count;
+    at_frame frame;
+    uint8_t *view; /* or NULL */
+};
+
 struct at_sandbox {
     at_decode_limits limits;
     at_cell cell;
@@ -62,13 +71,15 @@ static void *map_shared(size_t bytes)
 }
 
 /* Guards of other sandboxes do not get it. */
-static bool map_cell(at_cell *c, const at_decode_limits *limits)
+static bool map_cell(at_cell *c, const at_decode_limits *limits, size_t view_bytes)
 {
     size_t capacity = limits->bytes > LEAST_CAPACITY ? limits->bytes : LEAST_CAPACITY;
     c->orders_bytes = sizeof *c->orders + capacity;
     c->orders = map_shared(c->orders_bytes);
     c->answers = map_shared(sizeof *c->answers);
-    if (!c->orders || !c->answers)
+    c->view = view_bytes ? map_shared(view_bytes) : NULL;
+    c->view_bytes = view_bytes;
+    if (!c->orders || !c->answers || (view_bytes && !c->view))
         return false;
     c->orders->limits = *limits;
     c->orders->capacity = capacity;
@@ -79,6 +90,8 @@ static void keep_to_this_guard(const at_cell *c)
 {
     madvise(c->orders, c->orders_bytes, MADV_DONTFORK);
     madvise(c->answers, sizeof *c->answers, MADV_DONTFORK);
+    if (c->view)
+        madvise(c->view, c->view_bytes, MADV_DONTFORK);
 }
 
 static void unmap_cell(at_cell *c)
@@ -87,6 +100,8 @@ static void unmap_cell(at_cell *c)
         munmap(c->orders, c->orders_bytes);
     if (c->answers)
         munmap(c->answers, sizeof *c->answers);
+    if (c->view)
+        munmap(c->view, c->view_bytes);
 }
 
 static int start_guard(at_sandbox *s, at_error *err)
@@ -115,7 +130,7 @@ static int start_guard(at_sandbox *s, at_error *err)
     return 0;
 }
 
-at_sandbox *at_sandbox_new(const at_decode_limits *limits, at_error *err)
+at_sandbox *at_sandbox_new(const at_decode_limits *limits, size_t view_bytes, at_error *err)
 {
     at_sandbox *s = calloc(1, sizeof *s);
     if (!s) {
@@ -124,7 +139,7 @@ at_sandbox *at_sandbox_new(const at_decode_limits *limits, at_error *err)
     }
     s->limits = at_limits_resolved(*limits);
     s->work = s->guard = -1;
-    if (!map_cell(&s->cell, &s->limits))
+    if (!map_cell(&s->cell, &s->limits, view_bytes))
         at_fail(err, AT_EINPUT, "no address space for files of %zu bytes: a smaller --max-bytes",
                 s->limits.bytes);
     else if (start_guard(s, err) == 0)
@@ -134,14 +149,20 @@ at_sandbox *at_sandbox_new(const at_decode_limits *limits, at_error *err)
 }
 
 /* A worker that is asked for nothing ends when the last word to it can have been said. */
-void at_sandbox_free(at_sandbox *s)
+void at_sandbox_finish(at_sandbox *s)
 {
-    if (!s)
-        return;
     if (s->work >= 0)
         close(s->work);
     if (s->guard >= 0)
         close(s->guard);
+    s->work = s->guard = -1;
+}
+
+void at_sandbox_free(at_sandbox *s)
+{
+    if (!s)
+        return;
+    at_sandbox_finish(s);
     while (s->guard_pid > 0 && waitpid(s->guard_pid, NULL, 0) < 0 && errno == EINTR)
         ;
     unmap_cell(&s->cell);
@@ -228,6 +249,12 @@ int at_sandbox_await(at_sandbox *s, bool *filtered, at_error *err)
     return s->ready ? 0 : at_fail(err, AT_EFAIL, "a decoding process cannot be shut in");
 }
 
+void at_sandbox_warn(void)
+{
+    at_log(AT_LOG_WARN, "this system does not let a process give up system calls (seccomp): "
+                        "pictures are decoded in processes with resource limits alone");
+}
+
 /* ---- time ---- */
 
 static bool worker_cpu(const at_sandbox *s, double *seconds)
@@ -304,22 +331,36 @@ static void make_printable(char detail[static sizeof((at_answer *)0)->detail])
             *p = '?';
 }
 
-static void take_answer(at_sandbox *s, size_t i, at_item *item)
+static void fail_for_nonsense(at_item *item)
+{
+    at_item_fail(item, AT_REASON_CORRUPT, "what the decoder tells of it makes no sense");
+}
+
+static void take_seen(at_sandbox *s, size_t i, const at_answer *a, at_item *item)
+{
+    item->exif.length = 0;
+    if (a->exif && a->exif <= AT_EXIF_BYTES)
+        at_text_append(&item->exif, s->cell.answers->exif[i], a->exif);
+    item->seen = a->seen;
+    if (item->exif.failed)
+        at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
+    else if (!makes_sense(&a->seen, &s->limits) || !is_flat_object(&item->exif))
+        fail_for_nonsense(item);
+}
+
+static void take_answer(at_sandbox *s, size_t i, const struct wish *wish)
 {
     at_answer a = s->cell.answers->items[i]; /* a copy: the worker could still write */
+    at_item *item = wish->items[i];
     if (a.bad && (unsigned)a.reason < AT_REASON_COUNT) {
         make_printable(a.detail);
         at_item_fail(item, a.reason, "%s", a.detail);
-        return;
-    }
-    item->exif.length = 0;
-    if (a.exif && a.exif <= AT_EXIF_BYTES)
-        at_text_append(&item->exif, s->cell.answers->exif[i], a.exif);
-    item->seen = a.seen;
-    if (item->exif.failed)
-        at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
-    else if (a.bad || !makes_sense(&a.seen, &s->limits) || !is_flat_object(&item->exif))
-        at_item_fail(item, AT_REASON_CORRUPT, "what the decoder tells of it makes no sense");
+    } else if (a.bad)
+        fail_for_nonsense(item);
+    else if (wish->view)
+        memcpy(wish->view, s->cell.view, at_frame_bytes(&wish->frame)); /* any bytes are pixels */
+    else
+        take_seen(s, i, &a, item);
 }
 
 /* The worker ended at the first picture that it had. */
@@ -342,12 +383,13 @@ static void blame(const at_sandbox *s, at_item *item)
 /* ---- requests ---- */
 
 /* As many of the pictures as there is room for. */
-static size_t lay_out(at_sandbox *s, at_item *const items[], size_t count)
+static size_t lay_out(at_sandbox *s, const struct wish *wish)
 {
     at_orders *o = s->cell.orders;
     size_t used = 0;
-    for (o->count = 0; o->count < count && o->count < AT_ORDER_ITEMS; o->count++) {
-        const at_buffer *bytes = &items[o->count]->bytes;
+    o->frame = wish->frame;
+    for (o->count = 0; o->count < wish->count && o->count < AT_ORDER_ITEMS; o->count++) {
+        const at_buffer *bytes = &wish->items[o->count]->bytes;
         if (bytes->size > o->capacity - used)
             break;
         memcpy(o->bytes + used, bytes->data, bytes->size);
@@ -388,41 +430,54 @@ static int await_answers(at_sandbox *s, at_error *err)
 }
 
 /* Takes what there is of n answers; *done tells how many pictures are through. */
-static int take_answers(at_sandbox *s, at_item *const items[], size_t n, bool fresh, size_t *done,
+static int take_answers(at_sandbox *s, const struct wish *wish, size_t n, bool fresh, size_t *done,
                         at_error *err)
 {
     size_t finished = s->died ? atomic_load(&s->cell.answers->finished) : n;
     for (*done = 0; *done < n && *done < finished; ++*done)
-        take_answer(s, *done, items[*done]);
+        take_answer(s, *done, wish);
     if (!s->died)
         return 0;
     if (!s->ready)
         return at_fail(err, AT_EFAIL, "a decoding process cannot be shut in");
     if (*done == 0 && fresh)
-        blame(s, items[(*done)++]);
+        blame(s, wish->items[(*done)++]);
     return replace_worker(s, err);
 }
 
-int at_sandbox_examine(at_sandbox *s, at_item *const items[], size_t count, at_error *err)
+static int serve(at_sandbox *s, const struct wish *all, at_error *err)
 {
     int code = 0;
     size_t hashed = 0, done;
-    for (size_t at = 0; at < count && code == 0; at += done) {
-        size_t n = lay_out(s, items + at, count - at);
+    for (size_t at = 0; at < all->count && code == 0; at += done) {
+        struct wish wish = {all->items + at, all->count - at, all->frame, all->view};
+        size_t n = lay_out(s, &wish);
         done = 1;
         if (n == 0) {
-            at_item_fail_for_size(items[at], items[at]->bytes.size, s->limits.bytes);
+            at_item_fail_for_size(*wish.items, (*wish.items)->bytes.size, s->limits.bytes);
             continue;
         }
         bool fresh = s->fresh;
         s->fresh = false;
         ask(s);
-        for (; hashed < at + n; hashed++)
-            at_item_hash(items[hashed]);
+        for (; !wish.view && hashed < at + n; hashed++)
+            at_item_hash(all->items[hashed]);
         code = await_answers(s, err);
         if (code == 0)
-            code = take_answers(s, items + at, n, fresh, &done, err);
+            code = take_answers(s, &wish, n, fresh, &done, err);
         give_memory_back(s);
     }
     return code;
+}
+
+int at_sandbox_examine(at_sandbox *s, at_item *const items[], size_t count, at_error *err)
+{
+    return serve(s, &(struct wish){.items = items, .count = count}, err);
+}
+
+int at_sandbox_view(at_sandbox *s, at_item *item, const at_frame *frame, uint8_t *out,
+                    at_error *err)
+{
+    assert(at_frame_bytes(frame) <= s->cell.view_bytes);
+    return serve(s, &(struct wish){&item, 1, *frame, out}, err);
 }

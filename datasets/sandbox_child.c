@@ -44,6 +44,7 @@ static void die_with(pid_t parent)
 struct worker {
     const at_orders *orders;
     at_answers *answers;
+    uint8_t *view;
     at_decoder *decoder;
     at_item item; /* its bytes lie in the orders */
     bool used;    /* it has decoded a picture */
@@ -66,6 +67,18 @@ static void fail_for_memory(struct worker *w)
                  "it takes more memory than a picture of --max-pixels may");
 }
 
+static void view(struct worker *w)
+{
+    at_item *item = &w->item;
+    at_image image;
+    at_error err = {0};
+    if (at_item_decode(item, w->decoder, &w->orders->limits,
+                       (at_reduction){w->orders->frame.height, w->orders->frame.width, 0},
+                       &image) &&
+        at_image_frame(&image, &w->orders->frame, w->view, &err))
+        at_item_fail(item, AT_REASON_TOO_LARGE, "%s", err.message);
+}
+
 static void examine(struct worker *w, size_t i)
 {
     const at_orders *o = w->orders;
@@ -76,7 +89,9 @@ static void examine(struct worker *w, size_t i)
     item->exif.length = 0;
     item->exif.failed = false;
     errno = 0;
-    if (w->decoder)
+    if (w->decoder && o->frame.height)
+        view(w);
+    else if (w->decoder)
         at_item_examine(item, w->decoder, &o->limits);
     if (!w->decoder || item->exif.failed || (item->bad && errno == ENOMEM))
         fail_for_memory(w);
@@ -121,7 +136,7 @@ static void await_word(void)
 /* done: the last request that another worker had; a word may be about that one still. */
 static _Noreturn void work(const at_cell *cell, unsigned done)
 {
-    struct worker w = {.orders = cell->orders, .answers = cell->answers};
+    struct worker w = {.orders = cell->orders, .answers = cell->answers, .view = cell->view};
     w.decoder = at_decoder_new();
     w.cpu = cpu_seconds();
     for (;;) {
@@ -145,7 +160,7 @@ static _Noreturn void worker_main(const at_cell *cell, pid_t guard, unsigned don
     die_with(guard);
     close(GUARD);
     if (mprotect(cell->orders, cell->orders_bytes, PROT_READ) ||
-        !at_jail_enter(&cell->orders->limits, &filtered))
+        !at_jail_enter(&cell->orders->limits, cell->view_bytes, &filtered))
         _exit(1);
     tell(filtered ? AT_READY : AT_READY_UNFILTERED);
     work(cell, done);

@@ -30,23 +30,25 @@
 #define SANITIZED 0
 #endif
 
-/* Pixels with and without alpha, turned, a progressive JPEG's coefficients, pointers to the rows. */
-enum { BYTES_A_PIXEL = 24, BYTES_BESIDES = 128 << 20 };
+/* Pixels with and without alpha, turned, a progressive JPEG's coefficients, pointers to the rows;
+ * of a picture that is fitted also its rows as numbers. */
+enum { BYTES_A_PIXEL = 24, BYTES_A_VALUE = 16, BYTES_BESIDES = 128 << 20 };
 
-/* The address space that decoding within the limits may take; RLIM_INFINITY: unknown, or what the
- * sanitizers need. */
-static rlim_t memory_for(const at_decode_limits *limits)
+/* The address space that at_jail_enter tells of; RLIM_INFINITY: unknown, or what the sanitizers
+ * need. */
+static rlim_t memory_for(const at_decode_limits *limits, size_t view_bytes)
 {
     unsigned long pages = 0;
-    size_t need;
+    size_t need, fitting;
     FILE *f = SANITIZED ? NULL : fopen("/proc/self/statm", "re");
     if (f && fscanf(f, "%lu", &pages) != 1)
         pages = 0;
     if (f)
         fclose(f);
-    if (!pages || !at_mul(limits->pixels, BYTES_A_PIXEL, SIZE_MAX / 4, &need))
+    if (!pages || !at_mul(limits->pixels, BYTES_A_PIXEL, SIZE_MAX / 4, &need) ||
+        !at_mul(view_bytes, BYTES_A_VALUE, SIZE_MAX / 4, &fitting))
         return RLIM_INFINITY;
-    return need + BYTES_BESIDES + pages * (size_t)sysconf(_SC_PAGESIZE);
+    return need + fitting + BYTES_BESIDES + pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 int at_jail_first_unused(void)
@@ -160,10 +162,10 @@ static bool load_filter(void)
     return loaded;
 }
 
-bool at_jail_enter(const at_decode_limits *limits, bool *filtered)
+bool at_jail_enter(const at_decode_limits *limits, size_t view_bytes, bool *filtered)
 {
     offer_to_oom_killer();
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || !set_limits(memory_for(limits)))
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || !set_limits(memory_for(limits, view_bytes)))
         return false;
     *filtered = load_filter();
     return true;

@@ -87,6 +87,20 @@ int at_image_frame(const at_image *image, const at_frame *frame, uint8_t *out, a
 int at_image_fit(const at_image *image, int height, int width, int channels, uint8_t *out,
                  at_error *err);
 
+/* ---- pictures of strangers (viewer.c) -------------------------------------------------------- */
+/* Decodes files, and fits them into one frame, in a process that can do nothing else (sandbox.h): a
+ * decoder's crash or hang costs one picture. */
+typedef struct at_viewer at_viewer;
+/* Forks: best while the process is small and has few threads. limits NULL: defaults; its seconds
+ * count. NULL: no process could be started. */
+at_viewer *at_viewer_new(const at_frame *frame, const at_decode_limits *limits, at_error *err);
+/* out [H,W,C]. AT_EINPUT: a bad picture, why in err as "reason: detail"; the next ones can be seen all
+ * the same. Any other error: no more can be seen. One thread at a time. */
+int at_viewer_see(at_viewer *v, const char *path, uint8_t *out, at_error *err);
+/* Nothing is to be seen any more: its process ends while the caller goes on; free follows. */
+void at_viewer_finish(at_viewer *v);
+void at_viewer_free(at_viewer *v);
+
 /* ---- ingest (ingest.c, append.c, source_*.c by sources.def, catalog.c, shard.c) -------------- */
 typedef struct at_ingest_options {
     const char *source; /* folder, tar(.gz), zip, idx folder, CIFAR binary, list of addresses:
@@ -173,8 +187,8 @@ const char *at_dataset_sample_path(const at_dataset *d, at_split split,
 size_t at_dataset_sample_bytes(const at_dataset *d, at_split split, size_t i); /* unread */
 /* What is damaged, and what was looked at. */
 typedef struct at_damage {
-    const char *file; /* in the data set's folder */
-    int64_t offset;   /* in it; -1: not known */
+    const char *file;         /* in the data set's folder */
+    int64_t offset;           /* in it; -1: not known */
     const char *image, *what; /* image: whose content it is, or NULL */
 } at_damage;
 typedef void (*at_damage_fn)(void *context, const at_damage *damage);

@@ -138,3 +138,33 @@ encoded encode_png(const png_spec *spec, const uint8_t *rows, size_t stride)
     assert_false(out.failed);
     return (encoded){(uint8_t *)out.data, out.length};
 }
+
+/* Behind position `at`, where a marker begins, the next that neither restarts nor stands for a byte. */
+static size_t next_marker(const encoded *jpeg, size_t at)
+{
+    do
+        at++;
+    while (jpeg->bytes[at] != 0xFF || jpeg->bytes[at + 1] == 0 ||
+           (jpeg->bytes[at + 1] & 0xF8) == 0xD0);
+    return at;
+}
+
+encoded encode_scans(int width, size_t times)
+{
+    at_image image = paint_image(width, width, 1, 3);
+    encoded jpeg = encode_jpeg(&image, &(jpeg_spec){.quality = 80, .progressive = true});
+    at_image_fini(&image);
+    size_t begin = 2, end;
+    while (jpeg.bytes[begin + 1] != 0xDA)
+        begin += 2 + (size_t)(jpeg.bytes[begin + 2] << 8 | jpeg.bytes[begin + 3]);
+    end = next_marker(&jpeg, begin);
+    encoded many = {malloc(jpeg.size + (end - begin) * times), begin};
+    assert_non_null(many.bytes);
+    memcpy(many.bytes, jpeg.bytes, begin);
+    for (size_t i = 0; i < times; i++, many.size += end - begin)
+        memcpy(many.bytes + many.size, jpeg.bytes + begin, end - begin);
+    memcpy(many.bytes + many.size, jpeg.bytes + end, jpeg.size - end);
+    many.size += jpeg.size - end;
+    free(jpeg.bytes);
+    return many;
+}

@@ -25,6 +25,8 @@ typedef struct jpeg_spec {
     int restart; /* rows of blocks between restart markers, 0: none */
 } jpeg_spec;
 encoded encode_jpeg(const at_image *image, const jpeg_spec *spec);
+/* A progressive JPEG, width x width and grey, whose first scan is there so many times more. */
+encoded encode_scans(int width, size_t times);
 
 typedef struct png_spec {
     int width, height, depth, type; /* type: libpng's PNG_COLOR_TYPE_... */

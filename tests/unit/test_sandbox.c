@@ -6,6 +6,7 @@
 
 #include "dataset_text.h"
 #include "place.h"
+#include "processes.h"
 #include "sources.h"
 #include "spoilt_jpeg.h"
 
@@ -144,7 +145,7 @@ static at_sandbox *start(const at_decode_limits *within, bool filtered)
 {
     at_error err = {0};
     bool has_filter = !filtered;
-    at_sandbox *s = at_sandbox_new(within, &err);
+    at_sandbox *s = at_sandbox_new(within, 0, &err);
     if (!s || at_sandbox_await(s, &has_filter, &err))
         fail_msg("%s", err.message);
     assert_int_equal(has_filter, filtered);
@@ -319,37 +320,6 @@ static void test_the_largest_pictures_have_room(void **state)
 
 /* ---- scans ----------------------------------------------------------------------------------- */
 
-/* Behind position `at`, where a marker begins, the next that neither restarts nor stands for a byte. */
-static size_t next_marker(const encoded *jpeg, size_t at)
-{
-    do
-        at++;
-    while (jpeg->bytes[at] != 0xFF || jpeg->bytes[at + 1] == 0 ||
-           (jpeg->bytes[at + 1] & 0xF8) == 0xD0);
-    return at;
-}
-
-/* A progressive JPEG whose first scan is there so many times. */
-static encoded repeat_first_scan(int width, size_t times)
-{
-    at_image image = paint_image(width, width, 1, 3);
-    encoded jpeg = encode_jpeg(&image, &(jpeg_spec){.quality = 80, .progressive = true});
-    at_image_fini(&image);
-    size_t begin = 2, end;
-    while (jpeg.bytes[begin + 1] != 0xDA)
-        begin += 2 + (size_t)(jpeg.bytes[begin + 2] << 8 | jpeg.bytes[begin + 3]);
-    end = next_marker(&jpeg, begin);
-    encoded many = {malloc(jpeg.size + (end - begin) * times), begin};
-    assert_non_null(many.bytes);
-    memcpy(many.bytes, jpeg.bytes, begin);
-    for (size_t i = 0; i < times; i++, many.size += end - begin)
-        memcpy(many.bytes + many.size, jpeg.bytes + begin, end - begin);
-    memcpy(many.bytes + many.size, jpeg.bytes + end, jpeg.size - end);
-    many.size += jpeg.size - end;
-    free(jpeg.bytes);
-    return many;
-}
-
 /* Its images and the errors' reasons. */
 static void ingest_scans(const struct place *p, int64_t scans, double seconds, uint64_t images,
                          const char *error)
@@ -368,7 +338,7 @@ static void test_ten_thousand_scans(void **state)
 {
     struct place *p = *state;
     static const char too_many[] = "too-large: more than 100 scans, which --max-scans raises";
-    encoded small = repeat_first_scan(16, 10000), large = repeat_first_scan(400, 10000);
+    encoded small = encode_scans(16, 10000), large = encode_scans(400, 10000);
     put_picture(p->source, "a/good.png", 1);
     put_file(p->source, "a/scans.jpg", large.bytes, large.size);
     ingest_scans(p, 0, 0, 1, too_many);
@@ -397,28 +367,6 @@ static void test_ten_thousand_scans(void **state)
 
 /* ---- signals --------------------------------------------------------------------------------- */
 
-/* The processes whose parent this is. */
-static size_t children_of(pid_t parent, pid_t *out, size_t most)
-{
-    char path[60];
-    size_t n = 0;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
-    FILE *f = fopen(path, "r");
-    int pid;
-    while (f && n < most && fscanf(f, "%d", &pid) == 1)
-        out[n++] = pid;
-    if (f)
-        fclose(f);
-    return n;
-}
-
-/* Waits until the process has a guard with a worker. */
-static void await_worker(pid_t ingest, pid_t *guard, pid_t *worker)
-{
-    while (!children_of(ingest, guard, 1) || !children_of(*guard, worker, 1))
-        usleep(1000);
-}
-
 static pid_t start_ingest(const at_ingest_options *o)
 {
     pid_t pid = fork();
@@ -429,13 +377,6 @@ static pid_t start_ingest(const at_ingest_options *o)
     at_error err = {0};
     int code = at_ingest(o, NULL, &err);
     _exit(code < 0 ? at_error_exit_status(code) : 0);
-}
-
-static int status_of(pid_t pid)
-{
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
 /* Orphans come to this process, which learns of their end. */
