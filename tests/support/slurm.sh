@@ -30,7 +30,7 @@ slurm_daemon() {
 
 slurm_start() {
     local dir=$1 port=$((20000 + $$ % 20000))
-    mkdir -p "$dir"/{state,spool,log}
+    mkdir -p "$dir"/{state,spool,log,tmp}
     slurm_munge "$dir"
     cat > "$dir/slurm.conf" <<CONF
 ClusterName=atoll
@@ -46,6 +46,7 @@ SlurmdPort=$((port + 1))
 SlurmctldPidFile=$dir/slurmctld.own.pid
 SlurmdPidFile=$dir/slurmd.own.pid
 SlurmdSpoolDir=$dir/spool
+TmpFS=$dir/tmp
 StateSaveLocation=$dir/state
 SlurmctldLogFile=$dir/log/slurmctld.log
 SlurmdLogFile=$dir/log/slurmd.log
