@@ -13,7 +13,7 @@
 
 #include <atoll/nn.h>
 
-enum { NN_INPUTS = 32, NN_PARAMS = 2, NN_STATES = 2, NN_CHANNELS = 64, NN_PROBES = 8 };
+enum { NN_INPUTS = 32, NN_PARAMS = 2, NN_STATES = 2, NN_CHANNELS = 64, NN_PROBES = 9 };
 #define NN_LIMIT ((size_t)1 << 40) /* bytes of any one thing */
 
 typedef struct nn_shape { /* of one sample */

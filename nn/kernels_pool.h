@@ -142,10 +142,12 @@ INLINE void max_plane_halves(const pool_args *a, const pool_lanes *l, int64_t n)
     }
 }
 
+/* 2x2 side by side, none of them cut off by the border (as ceil=1 allows). */
 static bool is_halving(const nn_pool_shape *s)
 {
     const nn_window *w = &s->window;
-    return w->kh == 2 && w->kw == 2 && w->sh == 2 && w->sw == 2 && !w->ph && !w->pw;
+    return w->kh == 2 && w->kw == 2 && w->sh == 2 && w->sw == 2 && !w->ph && !w->pw &&
+           2 * s->oh <= s->h && 2 * s->ow <= s->w;
 }
 
 static void max_some(const pool_args *a, const pool_lanes *l, int64_t n)

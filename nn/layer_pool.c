@@ -220,7 +220,7 @@ static double bytes(const plan_op *op)
 
 const at_layer at_layer_pool = {
     .name = "pool",
-    .probes = {"kind=max k=2 stride=2", "kind=max k=3 stride=2 pad=1 ceil=1",
+    .probes = {"kind=max k=2 stride=2", "kind=max k=2 ceil=1", "kind=max k=3 stride=2 pad=1 ceil=1",
                "kind=max k=2x3 stride=3", "kind=max k=global", "kind=avg k=2 ceil=1",
                "kind=avg k=3 stride=1 pad=1", "kind=avg k=3 stride=2 pad=1 ceil=1 count_pad=0",
                "kind=avg out=3x4"},
