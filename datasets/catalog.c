@@ -74,6 +74,7 @@ struct class_row {
 struct at_catalog {
     at_db *db;
     at_stmt *image, *blob, *exif, *error, *class_row;
+    at_stmt *coarse;           /* NULL: no image of this ingest has had such a label */
     at_keys *contents, *paths; /* hash to id of blobs; path to id of images (errors: 0) */
     int64_t after;             /* images of before an append */
     struct class_row *classes; /* sorted by name */
@@ -281,6 +282,7 @@ void at_catalog_close(at_catalog *c)
     at_stmt_free(c->exif);
     at_stmt_free(c->error);
     at_stmt_free(c->class_row);
+    at_stmt_free(c->coarse);
     at_db_close(c->db);
     at_catalog_forget_seen(c);
     for (size_t i = 0; i < c->class_count; i++)
@@ -428,7 +430,10 @@ static int add_image(at_catalog *c, at_shard_writer *shards, const at_item *item
         return (int)blob;
     at_stmt_bind(c->image, "SSiSii", item->path.data, at_split_name(item->split), label, item->hash,
                  item->mtime, blob);
-    return at_stmt_step(c->image, err);
+    code = at_stmt_step(c->image, err);
+    if (code == 0 && item->coarse)
+        code = at_coarse_add(c->db, &c->coarse, at_db_last_id(c->db), item, err);
+    return code;
 }
 
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)

@@ -252,6 +252,8 @@ int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source
         code = make_indexes(db, err);
     if (code == 0)
         code = at_labels_assign(c, source, err);
+    if (code == 0)
+        code = at_coarse_name(db, source, err);
     if (code == 0 && !o->allow_missing_classes)
         code = at_labels_check(c, err);
     if (code == 0 && o->val_fraction > 0)
@@ -290,7 +292,7 @@ static int same_limits(at_db *db, at_decode_limits limits, at_error *err)
 int at_finish_matches(at_db *db, const at_ingest_options *o, at_error *err)
 {
     char *path = realpath(o->source, NULL);
-    at_label_file *labels = o->labels ? at_label_file_read(o->labels, err) : NULL;
+    at_label_file *labels = o->labels ? at_label_file_read(o->labels, o->source, err) : NULL;
     if (o->labels && !labels) {
         free(path);
         return err->code;

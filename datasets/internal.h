@@ -195,6 +195,7 @@ typedef struct at_item {
     at_text file;       /* where the bytes are to be read from; empty: they are in .bytes */
     bool remote;        /* file is an http(s) address */
     at_text class_name; /* with the source's own names: the label as a number */
+    int coarse;         /* 1 + its coarse label; 0: the source has none */
     at_split split;
     int64_t mtime; /* seconds since 1970 */
     at_buffer bytes;
@@ -238,7 +239,8 @@ typedef int (*at_label_fn)(void *context, const at_label_row *row, at_error *err
 int at_label_rows(const char *text, size_t bytes, const char *name, at_label_fn fn, void *context,
                   at_error *err);
 typedef struct at_label_file at_label_file; /* label_file.c */
-at_label_file *at_label_file_read(const char *path, at_error *err);
+/* path: on disk, else in the source, an archive. */
+at_label_file *at_label_file_read(const char *path, const char *source, at_error *err);
 void at_label_file_free(at_label_file *f);
 size_t at_label_file_count(const at_label_file *f);
 /* Path, class and split of row i; the item is a fresh one. */
@@ -252,6 +254,10 @@ bool at_label_file_apply(at_label_file *f, at_item *item);
 int at_label_file_missing(at_label_file *f, const at_keys *skip, at_item *item);
 
 /* ---- sources (source.c, source_*.c by sources.def) ------------------------------------------- */
+typedef struct at_names {
+    char **items;
+    size_t count;
+} at_names;
 typedef struct at_source at_source;
 typedef struct at_share at_share;
 typedef struct at_source_kind {
@@ -278,20 +284,21 @@ struct at_source {
     void *state;             /* the kind's own */
     double total, done;      /* progress in units; total 0: unknown */
     const char *unit;
-    /* The names of labels 0, 1, ... where the source defines them; complete at its end. NULL:
+    /* The names of labels 0, 1, ... where the source defines them; complete at its end. None:
      * classes are the layout's folder names. */
-    char **names;
-    size_t name_count;
+    at_names names;
+    at_names coarse; /* the same of its coarse labels, where it has such */
 };
 /* labels: a label file, or NULL. */
 at_source *at_source_open(const char *path, const char *labels, at_error *err);
 int at_source_next(at_source *s, at_item *item, at_error *err);
 bool at_source_passes(at_source *s, const char *path); /* the item of this path is not wanted */
 void at_source_close(at_source *s);
-/* Copies n names into s->names. */
-bool at_source_name(at_source *s, const char *const *names, size_t n);
+/* A copy of these instead of those that were there; false: out of memory. */
+bool at_names_set(at_names *names, const char *const *items, size_t n);
 /* "0", "1", ... n-1 */
-bool at_source_number(at_source *s, size_t n);
+bool at_names_number(at_names *names, size_t n);
+void at_names_fini(at_names *names);
 /* Whether it is, or a link leads to, a file that can be read from its beginning to its end: to open a
  * pipe may take for ever. */
 bool at_is_regular(const char *path);
@@ -418,6 +425,13 @@ int at_catalog_add_views(at_db *db, at_error *err);
 int at_catalog_add_indexes(at_db *db, at_error *err);
 /* Paths of all new images and errors (of an append: of new images); *count tells how many. */
 at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err);
+
+/* ---- coarse labels, a second class of each image (coarse.c) ----------------------------------- */
+/* Of an item with .coarse. *statement is made where it is NULL; the caller's. */
+int at_coarse_add(at_db *db, at_stmt **statement, int64_t image, const at_item *item,
+                  at_error *err);
+/* When all images are added: names the classes. */
+int at_coarse_name(at_db *db, const at_source *source, at_error *err);
 
 /* ---- the end of an ingest: labels and checks (labels.c), splits and identity (finish.c) ------ */
 /* Numbers the classes: by the source's own names, else by name. */

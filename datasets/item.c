@@ -19,6 +19,7 @@ void at_item_reset(at_item *item)
 {
     item->path.length = item->file.length = item->class_name.length = item->exif.length = 0;
     item->split = AT_TRAIN;
+    item->coarse = 0;
     item->mtime = 0;
     item->bytes.size = 0;
     item->bad = item->remote = item->dropped = false;

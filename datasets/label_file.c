@@ -4,7 +4,10 @@
  * The rows are read whole before the first picture, so that a mistake in them costs no work. A
  * file without a row is set aside, and so is, when the source has ended, a row without its file:
  * nothing is guessed and nothing is lost silently. Paths are compared in the form of images(path),
- * in which bytes that are no UTF-8 stand as \xNN; a row may have them in either form. */
+ * in which bytes that are no UTF-8 stand as \xNN; a row may have them in either form.
+ *
+ * The file lies on disk, or is a member of the archive that it tells of; then the archive is read up
+ * to it beforehand. Either way it is no picture of the source. */
 #include "internal.h"
 
 #include <errno.h>
@@ -25,6 +28,7 @@ struct at_label_file {
     char *path;
     const char *name; /* path's last part, for people */
     char hash[65];
+    at_text member; /* its path in the archive; empty: it lies on disk, as */
     dev_t device;
     ino_t inode;
     struct row *rows;
@@ -111,27 +115,81 @@ static int take_row(void *context, const at_label_row *in, at_error *err)
     return code;
 }
 
-static int read_rows(at_label_file *f, at_error *err)
+/* What the archive tells of the member that it is at. */
+static int read_member(at_archive *a, int64_t size, const char *name, at_text *out, at_error *err)
 {
-    char *text;
-    size_t bytes;
+    static const char *const kinds[] = {"a link", "encrypted"};
+    if (size < 0)
+        return at_fail(err, AT_EINPUT, "the label file %s is %s", name, kinds[-1 - size]);
+    char part[1 << 14];
+    int64_t n;
+    while ((n = at_archive_read(a, part, sizeof part, err)) > 0 && out->length <= FILE_LIMIT)
+        at_text_append(out, part, (size_t)n);
+    if (n < 0)
+        return (int)n;
+    if (out->length > FILE_LIMIT)
+        return at_fail(err, AT_EINPUT, "%s is larger than %d bytes", name, FILE_LIMIT);
+    return out->failed ? at_nomem(err) : 0;
+}
+
+/* 1: out is what the archive has under the label file's path; 0: it has no such member. */
+static int find_member(at_label_file *f, at_archive *a, at_text *out, at_error *err)
+{
+    const char *name;
+    int64_t size, mtime;
+    int code;
+    while ((code = at_archive_next(a, &name, &size, &mtime, err)) == 1)
+        if (!strcmp(plain(name), plain(f->path))) {
+            at_text_add_utf8(&f->member, name);
+            code = f->member.failed ? at_nomem(err) : read_member(a, size, f->path, out, err);
+            return code < 0 ? code : 1;
+        }
+    return code;
+}
+
+static int read_from_archive(at_label_file *f, const char *source, at_text *out, at_error *err)
+{
+    char *file = at_archive_find(source);
+    at_archive *a = file ? at_archive_open(file, err) : NULL;
+    int code = !file ? 0 : a ? find_member(f, a, out, err) : AT_EINPUT;
+    if (code == 0 && file)
+        code = at_fail(err, AT_ENOENT,
+                       "cannot read the label file %s: no such file, nor such a member of %s",
+                       f->path, file);
+    else if (code == 0)
+        code = at_fail_errno(err, ENOENT, "cannot read the label file %s", f->path);
+    at_archive_close(a);
+    free(file);
+    return code < 0 ? code : 0;
+}
+
+static int read_text(at_label_file *f, const char *source, at_text *out, at_error *err)
+{
     struct stat st;
     if (stat(f->path, &st))
-        return at_fail_errno(err, errno, "cannot read the label file %s", f->path);
+        return errno == ENOENT
+                   ? read_from_archive(f, source, out, err)
+                   : at_fail_errno(err, errno, "cannot read the label file %s", f->path);
     f->device = st.st_dev;
     f->inode = st.st_ino;
-    int code = at_file_read(f->path, FILE_LIMIT, &text, &bytes, err);
-    if (code < 0)
-        return code;
-    at_content_hash(text, bytes, f->hash);
-    code = at_label_rows(text, bytes, f->name, take_row, f, err);
-    free(text);
+    return at_file_read(f->path, FILE_LIMIT, &out->data, &out->length, err);
+}
+
+static int read_rows(at_label_file *f, const char *source, at_error *err)
+{
+    at_text text = {0};
+    int code = read_text(f, source, &text, err);
+    if (code == 0) {
+        at_content_hash(text.data, text.length, f->hash);
+        code = at_label_rows(text.data, text.length, f->name, take_row, f, err);
+    }
+    at_text_fini(&text);
     if (code == 0 && f->count == 0)
         code = at_fail(err, AT_EINPUT, "%s: it has no row", f->path);
     return code;
 }
 
-at_label_file *at_label_file_read(const char *path, at_error *err)
+at_label_file *at_label_file_read(const char *path, const char *source, at_error *err)
 {
     at_label_file *f = calloc(1, sizeof *f);
     if (!f || !(f->path = strdup(path)) || !(f->index = at_keys_new()) ||
@@ -141,7 +199,7 @@ at_label_file *at_label_file_read(const char *path, at_error *err)
     }
     const char *slash = strrchr(f->path, '/');
     f->name = slash && slash[1] ? slash + 1 : f->path;
-    if (read_rows(f, err) == 0)
+    if (read_rows(f, source, err) == 0)
         return f;
 fail_read:
     at_label_file_free(f);
@@ -155,6 +213,7 @@ void at_label_file_free(at_label_file *f)
     at_keys_free(f->index);
     at_keys_free(f->labels);
     at_text_fini(&f->pool);
+    at_text_fini(&f->member);
     free(f->rows);
     free(f->path);
     free(f);
@@ -183,6 +242,8 @@ const char *at_label_file_hash(const at_label_file *f)
 static bool is_itself(const at_label_file *f, const at_item *item)
 {
     struct stat st;
+    if (f->member.length)
+        return !strcmp(item->path.data, f->member.data);
     return item->file.length && stat(item->file.data, &st) == 0 && st.st_dev == f->device &&
            st.st_ino == f->inode;
 }

@@ -177,10 +177,10 @@ static void sort(struct classes *k)
 /* The name that the source gives a class, NULL: none. */
 static const char *name_of(const struct classes *k, size_t i, const at_source *source)
 {
-    if (!source->names)
+    if (!source->names.items)
         return k->items[i].name;
     size_t number = (size_t)atol(k->items[i].name);
-    return number < source->name_count ? source->names[number] : NULL;
+    return number < source->names.count ? source->names.items[number] : NULL;
 }
 
 /* All classes in the order of their labels: those of before, then the source's own or those that
@@ -189,14 +189,14 @@ static int list_all(struct classes *all, const struct classes *k, const at_sourc
                     at_error *err)
 {
     int code = 0;
-    if (source->names && all->count == 0)
-        for (size_t i = 0; code == 0 && i < source->name_count; i++)
-            code = add_class(all, source->names[i], 0, err);
+    if (source->names.items && all->count == 0)
+        for (size_t i = 0; code == 0 && i < source->names.count; i++)
+            code = add_class(all, source->names.items[i], 0, err);
     for (size_t i = 0; code == 0 && i < k->count; i++) {
         const char *name = name_of(k, i, source);
         if (!name)
             code = at_fail(err, AT_EINPUT, "%s: label %s has no name: there are %zu", source->path,
-                           k->items[i].name, source->name_count);
+                           k->items[i].name, source->names.count);
         else if (place_of(all, name) < 0)
             code = add_class(all, name, 0, err);
     }
@@ -242,7 +242,7 @@ int at_labels_assign(at_catalog *c, const at_source *source, at_error *err)
     int code = load_classes(db, "SELECT name, label FROM classes ORDER BY label", &k, err);
     if (code == 0 && after)
         code = load_classes(db, "SELECT name, label FROM append_classes ORDER BY label", &all, err);
-    if (code == 0 && !source->names && !source->labels)
+    if (code == 0 && !source->names.items && !source->labels)
         code = find_layout(db, after, &all, &k, err);
     if (code == 0) {
         sort(&k);

@@ -56,7 +56,7 @@ static int read_labels(at_source *s, const char *labels, at_error *err)
     if (s->kind->own_labels)
         return at_fail(err, AT_EINPUT, "%s: a source of kind %s has labels of its own", s->path,
                        s->kind->name);
-    s->labels = at_label_file_read(labels, err);
+    s->labels = at_label_file_read(labels, s->path, err);
     return s->labels ? 0 : err->code;
 }
 
@@ -124,39 +124,43 @@ void at_source_close(at_source *s)
         return;
     s->kind->close(s);
     at_label_file_free(s->labels);
-    for (size_t i = 0; i < s->name_count; i++)
-        free(s->names[i]);
-    free(s->names);
+    at_names_fini(&s->names);
+    at_names_fini(&s->coarse);
     free(s->path);
     free(s);
 }
 
-bool at_source_name(at_source *s, const char *const *names, size_t n)
+/* ---- names of labels ---- */
+
+bool at_names_set(at_names *names, const char *const *items, size_t n)
 {
-    char **copy = calloc(n, sizeof *copy);
-    bool there = copy != NULL;
+    at_names copy = {calloc(n, sizeof *copy.items), n};
+    bool there = copy.items != NULL;
     for (size_t i = 0; there && i < n; i++)
-        there = (copy[i] = strdup(names[i])) != NULL;
-    char **old = there ? s->names : copy;
-    for (size_t i = 0; old && i < (there ? s->name_count : n); i++)
-        free(old[i]);
-    free(old);
-    if (there) {
-        s->names = copy;
-        s->name_count = n;
-    }
+        there = (copy.items[i] = strdup(items[i])) != NULL;
+    at_names_fini(there ? names : &copy);
+    if (there)
+        *names = copy;
     return there;
 }
 
-bool at_source_number(at_source *s, size_t n)
+bool at_names_number(at_names *names, size_t n)
 {
     char text[256][4];
-    const char *names[256];
+    const char *items[256];
     for (size_t i = 0; i < n; i++) {
         snprintf(text[i], sizeof text[i], "%u", (unsigned)(uint8_t)i);
-        names[i] = text[i];
+        items[i] = text[i];
     }
-    return at_source_name(s, names, n);
+    return at_names_set(names, items, n);
+}
+
+void at_names_fini(at_names *names)
+{
+    for (size_t i = 0; names->items && i < names->count; i++)
+        free(names->items[i]);
+    free(names->items);
+    *names = (at_names){0};
 }
 
 /* ---- the layout of folders ---- */

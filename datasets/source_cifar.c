@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Source: the binary version of CIFAR-10 and CIFAR-100
- * (https://www.cs.toronto.edu/~kriz/cifar.html), a folder or its tar.gz: data_batch_<n>.bin,
- * test_batch.bin   label, then 1024 red, 1024 green, 1024 blue bytes train.bin, test.bin coarse
- * label, fine label, then the same; the fine one is ours batches.meta.txt, fine_label_names.txt
- * names of the labels, one a line In the tar the names may come behind the pictures: so they are
- * complete only at the end. Pictures become our raw form, named "train/data_batch_1/00000". */
+ * (https://www.cs.toronto.edu/~kriz/cifar.html), a folder or its tar.gz:
+ *
+ *   data_batch_<n>.bin, test_batch.bin    label, then 1024 red, 1024 green, 1024 blue bytes
+ *   train.bin, test.bin                   coarse label, fine label, then the same
+ *   batches.meta.txt, fine_label_names.txt, coarse_label_names.txt    names of labels, one a line
+ *
+ * The fine label is the class, the coarse one is kept beside it (coarse.c). In the tar the names may
+ * come behind the pictures: so they are complete only at the end. Pictures become our raw form, named
+ * "train/data_batch_1/00000". */
 #include "internal.h"
 
 #include <errno.h>
@@ -23,9 +27,9 @@ enum {
 };
 
 static const char *const candidates[] = {
-    "batches.meta.txt",     "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
-    "data_batch_4.bin",     "data_batch_5.bin", "test_batch.bin",   "train.bin",
-    "fine_label_names.txt", "test.bin"};
+    "batches.meta.txt",     "data_batch_1.bin",       "data_batch_2.bin", "data_batch_3.bin",
+    "data_batch_4.bin",     "data_batch_5.bin",       "test_batch.bin",   "train.bin",
+    "fine_label_names.txt", "coarse_label_names.txt", "test.bin"};
 enum { CANDIDATES = sizeof candidates / sizeof *candidates };
 
 struct cifar {
@@ -184,9 +188,8 @@ static int64_t read_some(struct cifar *c, uint8_t *out, size_t bytes, at_error *
 }
 
 /* The lines of a file of names; empty ones are none. */
-static int read_names(at_source *s, at_error *err)
+static int read_names(struct cifar *c, at_names *out, at_error *err)
 {
-    struct cifar *c = s->state;
     char *text = malloc(NAMES_LIMIT);
     if (!text)
         return at_nomem(err);
@@ -199,7 +202,7 @@ static int read_names(at_source *s, at_error *err)
     for (char *line = strtok_r(text, "\r\n", &rest); line && count < MAX_NAMES;
          line = strtok_r(NULL, "\r\n", &rest))
         names[count++] = line;
-    if (code == 0 && count && !at_source_name(s, names, count))
+    if (code == 0 && count && !at_names_set(out, names, count))
         code = at_nomem(err);
     free(text);
     return code;
@@ -211,11 +214,13 @@ static int enter(at_source *s, const char *path, at_error *err)
     const char *name = base_name(path);
     snprintf(c->member, sizeof c->member, "%s", name);
     if (!strcmp(name, "batches.meta.txt") || !strcmp(name, "fine_label_names.txt"))
-        return read_names(s, err);
+        return read_names(c, &s->names, err);
+    if (!strcmp(name, "coarse_label_names.txt"))
+        return read_names(c, &s->coarse, err);
     c->in_batch = is_batch(name, &c->split, &c->label_bytes);
     c->index = 0;
     size_t labels = c->label_bytes == 1 ? 10 : 100;
-    if (c->in_batch && !s->names && !at_source_number(s, labels))
+    if (c->in_batch && !s->names.items && !at_names_number(&s->names, labels))
         return at_nomem(err);
     char *dot = strrchr(c->member, '.');
     if (dot)
@@ -294,6 +299,7 @@ static int read_record(at_source *s, at_item *item, at_error *err)
     interleave(record + c->label_bytes, item->bytes.data + AT_RAW_HEADER);
     item->bytes.size = AT_RAW_HEADER + PIXELS;
     item->split = c->split;
+    item->coarse = c->label_bytes == 2 ? 1 + record[0] : 0;
     item->mtime = c->mtime;
     item->path.length = item->class_name.length = 0;
     at_text_add(&item->path, "%s/%s/%05zu", at_split_name(c->split), c->member, c->index++);

@@ -230,12 +230,12 @@ static bool is_fashion(const struct idx *x)
 static bool set_names(at_source *s, const struct idx *x)
 {
     if (is_fashion(x))
-        return at_source_name(s, fashion_names, sizeof fashion_names / sizeof *fashion_names);
+        return at_names_set(&s->names, fashion_names, sizeof fashion_names / sizeof *fashion_names);
     size_t n = 0;
     for (int i = 0; i < 2; i++)
         for (size_t k = 0; k < x->parts[i].count; k++)
             n = x->parts[i].labels[k] >= n ? x->parts[i].labels[k] + 1u : n;
-    return n == 0 || at_source_number(s, n);
+    return n == 0 || at_names_number(&s->names, n);
 }
 
 /* ---- the source ---- */

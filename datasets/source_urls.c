@@ -51,7 +51,7 @@ static int open_urls(at_source *s, at_error *err)
     if (!u)
         return at_nomem(err);
     s->state = u;
-    u->list = at_label_file_read(s->path, err);
+    u->list = at_label_file_read(s->path, s->path, err);
     if (!u->list)
         return err->code;
     s->total = (double)at_label_file_count(u->list);

@@ -189,7 +189,7 @@ void put_cifar(const char *dir, const char *name, int count, bool coarse, uint64
     at_rng rng = at_rng_stream(seed, "cifar", 0);
     for (int i = 0; i < count; i++) {
         if (coarse)
-            at_text_append(&t, &(uint8_t){1}, 1);
+            at_text_append(&t, &(uint8_t){(uint8_t)((i + 3) % 20)}, 1);
         at_text_append(&t, &(uint8_t){(uint8_t)(i % 10)}, 1);
         for (int k = 0; k < 3072; k++)
             at_text_append(&t, &(uint8_t){(uint8_t)at_rng_below(&rng, 256)}, 1);

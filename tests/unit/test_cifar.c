@@ -74,14 +74,17 @@ static void test_cifar10_tar(void **state)
 
 static void put_cifar100(const char *dir)
 {
-    at_text names = {0};
+    at_text names = {0}, coarse = {0};
     for (int i = 0; i < 100; i++)
         at_text_add(&names, "fine %02d\n", i);
+    for (int i = 0; i < 20; i++)
+        at_text_add(&coarse, "coarse %02d\n", i);
     put_cifar(dir, "train.bin", 20, true, 1);
     put_cifar(dir, "test.bin", 10, true, 2);
     put_text(dir, "fine_label_names.txt", names.data);
-    put_text(dir, "coarse_label_names.txt", "aquatic_mammals\nfish\n");
+    put_text(dir, "coarse_label_names.txt", coarse.data);
     at_text_fini(&names);
+    at_text_fini(&coarse);
 }
 
 /* A folder, and as it is downloaded. */
@@ -113,6 +116,116 @@ static void test_cifar100_has_fine_labels(void **state)
     }
     free(inner);
     free(tar);
+}
+
+/* Appends the records of split `split`, as the source has them, by what the data set holds. */
+static void add_records(const char *dataset, const char *split, at_text *out)
+{
+    at_error err = {0};
+    at_dataset *d = at_dataset_open(dataset, &err);
+    char *catalog = at_path_join(dataset, "catalog.db");
+    at_db *db = at_db_open(catalog, AT_DB_READ, &err);
+    at_stmt *s = at_db_prepare(db,
+                               "SELECT coarse_labels.label FROM images JOIN coarse_labels"
+                               " ON image = id WHERE path = ?",
+                               &err);
+    at_split of;
+    assert_true(d && s && at_split_parse(split, &of, &err) == 0);
+    for (size_t i = 0; i < at_dataset_count(d, of); i++) {
+        int32_t fine;
+        at_image image = place_pixels(dataset, of, i, &fine);
+        at_stmt_bind(s, "s", at_dataset_sample_path(d, of, i));
+        assert_int_equal(at_stmt_step(s, &err), 1);
+        uint8_t labels[2] = {(uint8_t)at_stmt_int(s, 0), (uint8_t)fine};
+        assert_int_equal(at_stmt_step(s, &err), 0);
+        at_text_append(out, labels, sizeof labels);
+        for (int plane = 0; plane < 3; plane++)
+            for (int k = 0; k < 1024; k++)
+                at_text_append(out, &image.pixels[3 * k + plane], 1);
+        at_image_fini(&image);
+    }
+    at_stmt_free(s);
+    at_db_close(db);
+    at_dataset_close(d);
+    free(catalog);
+}
+
+static void expect_file(const char *dir, const char *name, const at_text *wanted)
+{
+    char *path = at_path_join(dir, name), *data;
+    size_t size;
+    assert_int_equal(at_file_read(path, 1 << 24, &data, &size, NULL), 0);
+    assert_int_equal(size, wanted->length);
+    assert_memory_equal(data, wanted->data, size);
+    free(data);
+    free(path);
+}
+
+/* The source's files can be made again from the data set: nothing of them was lost. */
+static void test_cifar100_comes_back(void **state)
+{
+    struct place *p = *state;
+    static const char *const splits[] = {"train", "test"};
+    static const struct {
+        const char *name, *sql;
+    } names[] = {{"fine_label_names.txt", "SELECT group_concat(name || char(10), '') FROM "
+                                          "(SELECT name FROM classes ORDER BY label)"},
+                 {"coarse_label_names.txt", "SELECT group_concat(name || char(10), '') FROM "
+                                            "(SELECT name FROM coarse_classes ORDER BY label)"}};
+    size_t bytes = 0;
+    put_cifar100(p->source);
+    ingest_must(p->source, p->out, 0);
+    for (int i = 0; i < 2; i++) {
+        at_text file = {0}, text = {0};
+        char *name = at_format("%s.bin", splits[i]);
+        add_records(p->out, splits[i], &file);
+        expect_file(p->source, name, &file);
+        at_text_add(&text, "%s", query(p->out, names[i].sql));
+        expect_file(p->source, names[i].name, &text);
+        bytes += file.length + text.length;
+        at_text_fini(&file);
+        at_text_fini(&text);
+        free(name);
+    }
+    print_message("%zu bytes of CIFAR-100 in 4 files, all found in the data set\n", bytes);
+}
+
+static void test_coarse_labels_of_an_append(void **state)
+{
+    struct place *p = *state;
+    at_error err = {0};
+    at_ingest_result r;
+    put_cifar100(p->source);
+    put_text(p->source, "coarse_label_names.txt", "water\nfish\n"); /* of 20 two have a name */
+    ingest_must(p->source, p->out, 0);
+    place_expect(p, "SELECT count(*) FROM coarse_labels", "30");
+    place_expect(p, "SELECT group_concat(name) FROM coarse_classes WHERE label IN (0, 1, 3, 4)",
+                 "water,fish,3,4");
+    put_cifar(p->source, "train.bin", 35, true, 1); /* 15 more */
+    put_text(p->source, "coarse_label_names.txt", "water\nbirds\n");
+    at_ingest_options o = {.source = p->source, .out = p->out, .append = true};
+    assert_int_equal(at_ingest(&o, &r, &err), AT_EINPUT);
+    assert_non_null(
+        strstr(err.message, "coarse label 1 is \"birds\", in the data set it is \"fish\""));
+    place_expect(p, "SELECT count(*) FROM coarse_labels", "30");
+    put_text(p->source, "coarse_label_names.txt", "water\nfish\n");
+    o.resume = true;
+    if (at_ingest(&o, &r, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(r.added, 15);
+    place_expect(p,
+                 "SELECT count(*) FROM coarse_labels JOIN images ON id = image JOIN coarse_classes"
+                 " ON coarse_classes.label = coarse_labels.label"
+                 " WHERE coarse_labels.label = (substr(path, -5) + 3) % 20",
+                 "45");
+}
+
+static void test_others_have_no_coarse_labels(void **state)
+{
+    struct place *p = *state;
+    put_cifar10(p->source);
+    ingest_must(p->source, p->out, 0);
+    place_expect(p, "SELECT count(*) FROM sqlite_master WHERE name LIKE 'coarse%'", "0");
 }
 
 static void test_broken_cifar100(void **state)
@@ -154,9 +267,15 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, place_set_up, place_tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(test_cifar10_folder),  CASE(test_cifar10_without_names),
-        CASE(test_cifar10_tar),     CASE(test_cifar100_has_fine_labels),
-        CASE(test_broken_cifar100), CASE(test_broken_cifar),
+        CASE(test_cifar10_folder),
+        CASE(test_cifar10_without_names),
+        CASE(test_cifar10_tar),
+        CASE(test_cifar100_has_fine_labels),
+        CASE(test_cifar100_comes_back),
+        CASE(test_coarse_labels_of_an_append),
+        CASE(test_others_have_no_coarse_labels),
+        CASE(test_broken_cifar100),
+        CASE(test_broken_cifar),
     };
 #undef CASE
     at_log_set_level(AT_LOG_WARN);

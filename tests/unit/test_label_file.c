@@ -159,6 +159,54 @@ static void test_archives_with_a_label_file(void **state)
     }
 }
 
+/* The label file is a member, which is neither a picture nor an error; one on disk comes first. */
+static void test_archives_that_hold_their_label_file(void **state)
+{
+    struct place *p = *state;
+    static const char *const archives[] = {"a.tar.gz", "a.zip"};
+    static const char *const paths[] = {"meta/labels.csv", "./meta/labels.csv", "/meta/labels.csv"};
+    char hash[65] = "";
+    put_loose(p);
+    put_text(p->source, "meta/labels.csv",
+             "path,label\n1.png,a\n2.png,b\n3.png,a\n4.png,b\n5.png,b\n");
+    put_text(p->source, "meta/empty.csv", "path,label\n");
+    put_text(p->source, "meta/wrong.csv", "path,label\n1.png\n");
+    put_tar(p->dir, "source", "a.tar.gz", true, false);
+    put_zip(p->dir, "source", "a.zip", false);
+    for (int i = 0; i < 6; i++) {
+        char *source = at_path_join(p->dir, archives[i % 2]), *out = at_format("%s/%d", p->dir, i);
+        at_ingest_options o = {.source = source, .out = out, .labels = paths[i / 2]};
+        at_ingest_result r = ingest(&o);
+        assert_int_equal(r.images, 4);
+        assert_string_equal(query(out, "SELECT group_concat(path, ' ') FROM "
+                                       "(SELECT path FROM errors ORDER BY path)"),
+                            "5.png meta/empty.csv meta/wrong.csv");
+        const char *got = query(out, "SELECT value FROM meta WHERE key = 'dataset_hash'");
+        assert_true(i == 0 || strcmp(got, hash) == 0);
+        snprintf(hash, sizeof hash, "%s", got);
+        o.resume = true; /* it is there already */
+        ingest(&o);
+        free(source);
+        free(out);
+    }
+    static const struct {
+        const char *labels;
+        int code;
+        const char *message;
+    } wrong[] = {{"meta/none.csv", AT_ENOENT, "no such file, nor such a member of"},
+                 {"meta/empty.csv", AT_EINPUT, "it has no row"},
+                 {"meta/wrong.csv", AT_EINPUT, "wrong.csv:2"},
+                 {"meta/empty.csv/x", AT_ENOENT, "no such file"}};
+    for (int i = 0; i < 8; i++) {
+        char *source = at_path_join(p->dir, archives[i % 2]);
+        at_ingest_options o = {.source = source, .out = p->out, .labels = wrong[i / 2].labels};
+        assert_non_null(strstr(ingest_must_fail(&o, wrong[i / 2].code), wrong[i / 2].message));
+        free(source);
+    }
+    at_ingest_options o = {.source = p->source, .out = p->out, .labels = "meta/labels.csv"};
+    assert_non_null(strstr(ingest_must_fail(&o, AT_ENOENT), "meta/labels.csv"));
+}
+
 /* ---- nothing is lost ------------------------------------------------------------------------- */
 
 static void test_files_without_row_and_rows_without_file(void **state)
@@ -293,7 +341,7 @@ static void test_random_damage_does_no_harm(void **state)
             copy[at_rng_below(&rng, size)] = odd[at_rng_below(&rng, sizeof odd - 1)];
         put_file(p->dir, "labels.csv", copy, i % 5 ? size : at_rng_below(&rng, size));
         at_error err = {0};
-        at_label_file *f = at_label_file_read(p->file, &err);
+        at_label_file *f = at_label_file_read(p->file, p->source, &err);
         assert_true(f || (err.code == AT_EINPUT && strstr(err.message, "labels.csv")));
         refused += !f;
         at_label_file_free(f);
@@ -311,6 +359,7 @@ int main(void)
         CASE(test_numbers_are_labels_by_value),
         CASE(test_the_file_rules_over_folders),
         CASE(test_archives_with_a_label_file),
+        CASE(test_archives_that_hold_their_label_file),
         CASE(test_files_without_row_and_rows_without_file),
         CASE(test_other_labels_are_another_data_set),
         CASE(test_mistakes_are_told_with_their_line),
