@@ -99,6 +99,7 @@ int import_activation(importer *m, import_layer *l, const at_node *function, con
         if (strcmp(known[i].keras, name) != 0)
             continue;
         l->nonnegative = known[i].nonnegative;
+        l->activation = known[i].keras;
         return import_row(m, l, suffix, known[i].layer, NULL, err, "%s", "");
     }
     return import_refuse(l, err, "atoll has no activation '%.60s'", name);
@@ -107,13 +108,9 @@ int import_activation(importer *m, import_layer *l, const at_node *function, con
 /* ---- windows -------------------------------------------------------------------------------- */
 int import_window_of(const import_layer *l, const char *size_key, import_window *w, at_error *err)
 {
-    static const char *const formats[] = {"", "channels_last"};
-    const char *format = at_node_string(at_node_get(l->config, "data_format"), "channels_last");
     const char *padding = at_node_string(at_node_get(l->config, "padding"), "valid");
     bool same = strcmp(padding, "same") == 0, pool = strcmp(size_key, "pool_size") == 0;
     int64_t size[2] = {l->in.h, l->in.w};
-    if (strcmp(format, formats[1]) != 0)
-        return import_refuse(l, err, "data_format '%.40s'", format);
     if (!same && strcmp(padding, "valid") != 0)
         return import_refuse(l, err, "padding '%.40s'", padding);
     if (l->in.vector)
@@ -126,15 +123,14 @@ int import_window_of(const import_layer *l, const char *size_key, import_window 
         rc = import_pair(l, "strides", 1, w->stride, err);
     if (rc == AT_OK)
         rc = import_pair(l, "dilation_rate", 1, w->dilation, err);
-    if (rc == AT_OK && same && l->padded)
-        rc = import_refuse(l, err, "padding 'same' behind a padding layer");
     for (int i = 0; i < 2 && rc == AT_OK; i++) {
         int64_t wide = (w->k[i] - 1) * w->dilation[i] + 1;
-        int64_t steps = (size[i] + w->stride[i] - 1) / w->stride[i];
-        int64_t needed = (steps - 1) * w->stride[i] + wide - size[i];
+        int64_t padded = size[i] + l->pad[i][0] + l->pad[i][1];
+        int64_t steps = (padded + w->stride[i] - 1) / w->stride[i];
+        int64_t needed = same ? (steps - 1) * w->stride[i] + wide - padded : 0;
         needed = needed > 0 ? needed : 0;
-        w->before[i] = same ? needed / 2 : l->pad[i][0];
-        w->behind[i] = same ? needed - needed / 2 : l->pad[i][1];
+        w->before[i] = l->pad[i][0] + needed / 2;
+        w->behind[i] = l->pad[i][1] + needed - needed / 2;
         int64_t room = size[i] + w->before[i] + w->behind[i] - wide;
         if (room < 0)
             return import_refuse(l, err, "its window is larger than its input");
@@ -219,13 +215,18 @@ static int import_one(importer *m, const at_node *layer, at_error *err)
     l->rule = import_rule_for(l->class);
     if (!*l->name || !l->rule)
         return import_refuse(l, err, "atoll has no rows for such a layer");
+    const char *format = at_node_string(at_node_get(l->config, "data_format"), "channels_last");
+    if (strcmp(format, "channels_last") != 0)
+        return import_refuse(l, err, "data_format '%.40s'", format);
     int rc = find_inputs(m, l, layer, err);
     if (rc == AT_OK)
         rc = follow_inputs(m, l, err);
     if (rc == AT_OK)
         rc = l->rule->import(m, l, err);
-    if (rc == AT_OK && !*l->row && l->from_count > 0) /* it left no row: its input's stands */
+    if (rc == AT_OK && !*l->row && l->from_count > 0) { /* it left no row: its input's stands */
         memcpy(l->row, m->layers[l->from[0]].row, sizeof l->row);
+        l->activation = m->layers[l->from[0]].activation;
+    }
     m->done++;
     return rc;
 }
@@ -262,6 +263,11 @@ static int finish(importer *m, const at_node *config, at_error *err)
     }
     if (!last)
         return at_fail(err, AT_EINPUT, "a model without one output, which atoll's have");
+    if (!last->softmax && (last->activation || last->out.c == 1))
+        return import_refuse(last, err,
+                             "its output is %s: atoll's models end in a softmax or its "
+                             "logits, a score a class",
+                             last->activation ? last->activation : "one number");
     char name[IMPORT_NAME];
     row_name(last->name, "_loss", name);
     at_graph_add(m->graph, name, "softmax_loss", last->row, "%s", "");

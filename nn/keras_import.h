@@ -35,7 +35,8 @@ struct import_layer {
     size_t index; /* in the importer's list */
     size_t from_count, from[NN_INPUTS];
     nn_shape in, out;
-    char row[IMPORT_NAME]; /* the last row so far; "": none */
+    char row[IMPORT_NAME];  /* the last row so far; "": none */
+    const char *activation; /* that its last row is; NULL: none */
     bool nonnegative, softmax;
     bool
         scrambled; /* a map of more than a pixel, flattened: Keras has its values in another order */

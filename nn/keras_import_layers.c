@@ -187,6 +187,8 @@ static int add_pool(importer *m, import_layer *l, bool max, at_error *err)
         return rc;
     for (int i = 0; i < 2; i++)
         even &= w.before[i] == w.behind[i];
+    if (w.same && padded)
+        return import_refuse(l, err, "padding 'same' behind a padding layer");
     if (max && padded && !l->nonnegative)
         return import_refuse(l, err, "a maximum with padding's zeros among values below zero");
     if (!fits_border(l, &w, &ceil) || (!max && padded && !even))
@@ -315,6 +317,7 @@ static int import_relu(importer *m, import_layer *l, at_error *err)
         at_node_real(at_node_get(l->config, "threshold"), 0) != 0)
         return import_refuse(l, err, "with a slope, a threshold or a largest value");
     l->nonnegative = true;
+    l->activation = "relu";
     return import_row(m, l, "", "relu", NULL, err, "%s", "");
 }
 
