@@ -20,7 +20,7 @@ static void start_sodium(void)
 }
 
 /* Not by sodium_bin2hex, whose time must not tell what it converts: nothing here is a secret. */
-static void to_hex(const unsigned char digest[32], char hex[65])
+void at_digest_to_hex(const uint8_t digest[32], char hex[65])
 {
     static const char digits[] = "0123456789abcdef";
     for (int i = 0; i < 32; i++) {
@@ -28,6 +28,17 @@ static void to_hex(const unsigned char digest[32], char hex[65])
         hex[2 * i + 1] = digits[digest[i] & 15];
     }
     hex[64] = 0;
+}
+
+static int nibble(char c)
+{
+    return c <= '9' ? c - '0' : c - 'a' + 10;
+}
+
+void at_digest_of_hex(const char *hex, uint8_t digest[32])
+{
+    for (int i = 0; i < 32; i++)
+        digest[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
 }
 
 at_sha256 *at_sha256_new(void)
@@ -48,7 +59,7 @@ void at_sha256_end(at_sha256 *h, char hex[65])
 {
     unsigned char digest[crypto_hash_sha256_BYTES];
     crypto_hash_sha256_final(&h->state, digest);
-    to_hex(digest, hex);
+    at_digest_to_hex(digest, hex);
     free(h);
 }
 
@@ -64,5 +75,5 @@ void at_content_hash(const void *data, size_t bytes, char hex[65])
 {
     unsigned char digest[32];
     at_content_digest(data, bytes, digest);
-    to_hex(digest, hex);
+    at_digest_to_hex(digest, hex);
 }

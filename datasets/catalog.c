@@ -323,10 +323,10 @@ char *at_catalog_meta(at_catalog *c, const char *key)
     return value;
 }
 
-static int set_number(at_catalog *c, const char *key, uint64_t value, at_error *err)
+int at_catalog_set_number(at_catalog *c, const char *key, int64_t value, at_error *err)
 {
     char text[24];
-    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    snprintf(text, sizeof text, "%lld", (long long)value);
     return at_catalog_set_meta(c, key, text, err);
 }
 
@@ -336,9 +336,9 @@ int at_catalog_commit(at_catalog *c, at_shard_writer *shards, at_error *err)
     uint64_t bytes;
     int code = at_shard_sync(shards, &shard, &bytes, err);
     if (code == 0)
-        code = set_number(c, "resume_shard", (uint64_t)shard, err);
+        code = at_catalog_set_number(c, "resume_shard", shard, err);
     if (code == 0)
-        code = set_number(c, "resume_bytes", bytes, err);
+        code = at_catalog_set_number(c, "resume_bytes", (int64_t)bytes, err);
     return code < 0 ? code : at_db_exec(c->db, "COMMIT; BEGIN", err);
 }
 

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Reading a data set: where every image lies is known once, in path order, by a mapped index or else
- * by one query; the bytes stay in the mapped shards. After opening nothing changes, so any number of threads may read. */
-#include "internal.h"
+ * by the catalog's rows; the bytes stay in the mapped shards. After opening nothing changes, so any number of threads may read. */
+#include "rows.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { OLDEST_FORMAT = 1 };
-
-/* What the catalog told, while there is no index. */
-struct split {
-    at_entry *entries;
-    size_t count, capacity;
-};
 
 struct at_dataset {
     char *path, *shards_folder;
@@ -21,9 +15,7 @@ struct at_dataset {
     at_decode_limits limits;
     char **classes;
     size_t class_count;
-    at_index index; /* lies in images.idx, or in the next two */
-    struct split splits[AT_SPLITS];
-    at_text names;
+    at_index index;
     at_shard *shards;
     size_t shard_count;
 };
@@ -102,62 +94,16 @@ static int load_classes(at_dataset *d, at_db *db, at_error *err)
     return code;
 }
 
-static at_entry *add_entry(struct split *p)
-{
-    if (p->count == p->capacity) {
-        size_t capacity = p->capacity ? 2 * p->capacity : 4096;
-        at_entry *entries = realloc(p->entries, capacity * sizeof *entries);
-        if (!entries)
-            return NULL;
-        p->entries = entries;
-        p->capacity = capacity;
-    }
-    return &p->entries[p->count++];
-}
-
-static int load_row(at_dataset *d, const at_stmt *s, at_error *err)
-{
-    at_split split;
-    at_entry entry;
-    const char *path = at_stmt_word(s, 1);
-    int code = at_entry_read(s, d->path, &split, &entry, err);
-    if (code < 0)
-        return code;
-    if ((size_t)entry.label >= d->class_count)
-        return at_fail(err, AT_EINPUT, "%s: image %s: its label is out of range", d->path, path);
-    at_entry *e = add_entry(&d->splits[split]);
-    if (!e)
-        return at_nomem(err);
-    *e = entry;
-    e->path = d->names.length;
-    at_text_append(&d->names, path, strlen(path) + 1);
-    return d->names.failed ? at_nomem(err) : 0;
-}
-
-/* CROSS JOIN keeps the order of the tables: images by the index of their paths, no sorting. */
-static int ask_catalog(at_dataset *d, at_db *db, at_error *err)
-{
-    at_stmt *s = at_db_prepare(db, at_entry_query, err);
-    int code = s ? 1 : err->code;
-    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
-        int failed = load_row(d, s, err);
-        code = failed < 0 ? failed : 1;
-    }
-    at_stmt_free(s);
-    return code;
-}
-
 static int load_images(at_dataset *d, at_db *db, at_error *err)
 {
     if (at_index_map(d->path, d->hash, &d->index))
         return 0;
-    int code = ask_catalog(d, db, err);
-    for (int split = 0; split < AT_SPLITS; split++) {
-        d->index.entries[split] = d->splits[split].entries;
-        d->index.counts[split] = d->splits[split].count;
-    }
-    d->index.names = d->names.data;
-    d->index.names_bytes = d->names.length;
+    at_rows rows = {0};
+    int code = at_rows_load(&rows, db, d->path, err);
+    at_rows_sort(&rows);
+    if (code == 0)
+        code = at_rows_to_index(&rows, &d->index, err);
+    at_rows_fini(&rows);
     return code;
 }
 
@@ -166,13 +112,12 @@ static const char *path_of(const at_dataset *d, const at_entry *e)
     return d->index.names + e->path;
 }
 
-static int refuse_entry(const at_dataset *d, int split, size_t i, at_error *err)
+static int refuse_entry(const at_dataset *d, const at_entry *e, at_error *err)
 {
     if (d->index.map)
         return at_fail(err, AT_EINPUT, "%s/images.idx is damaged: remove it", d->path);
-    return at_fail(err, AT_EINPUT,
-                   "%s/catalog.db is damaged: shard or label of its image %zu of %s", d->path, i,
-                   split_names[split]);
+    return at_fail(err, AT_EINPUT, "%s: image %s: its %s is out of range", d->path, path_of(d, e),
+                   (size_t)e->label >= d->class_count ? "label" : "shard");
 }
 
 /* How many shards the entries name, each of which has an image at least; what lies beyond, or
@@ -187,7 +132,7 @@ static int count_shards(at_dataset *d, at_error *err)
             const at_entry *e = &d->index.entries[split][i];
             if (e->label < 0 || (size_t)e->label >= d->class_count || e->shard < 0 ||
                 (size_t)e->shard >= images || e->path >= d->index.names_bytes)
-                return refuse_entry(d, split, i, err);
+                return refuse_entry(d, e, err);
             if ((size_t)e->shard >= d->shard_count)
                 d->shard_count = (size_t)e->shard + 1;
         }
@@ -273,13 +218,10 @@ void at_dataset_close(at_dataset *d)
     for (size_t i = 0; d->shards && i < d->shard_count; i++)
         at_shard_unmap(&d->shards[i]);
     free(d->shards);
-    at_index_unmap(&d->index);
-    for (int i = 0; i < AT_SPLITS; i++)
-        free(d->splits[i].entries);
+    at_index_fini(&d->index);
     for (size_t i = 0; i < d->class_count; i++)
         free(d->classes[i]);
     free(d->classes);
-    at_text_fini(&d->names);
     free(d->shards_folder);
     free(d->path);
     free(d);

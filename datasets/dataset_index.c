@@ -2,12 +2,12 @@
  * DATASET/images.idx: where every image lies, as at_dataset keeps it in memory, so that a data set
  * of a million images opens by one mmap instead of a query of a second.
  *
- *     struct head, then the entries of train, val and test in path order, then their paths
+ *     struct head, then the entries of train, val and test in path order, then all paths
  *
  * It is only a copy of what catalog.db says, in this machine's byte order. It counts where it is
  * whole (CRC-32C) and the catalog is the very file that it was made from: the same data set's hash,
  * size and SQLite change counter, and no write-ahead log beside it. Else the catalog is asked. */
-#include "internal.h"
+#include "rows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,35 +47,9 @@ static bool stamp_catalog(const char *folder, struct head *h)
     return known;
 }
 
-/* ---- rows ---- */
-
-const char at_entry_query[] =
-    "SELECT i.id, i.path, i.split, i.label, b.shard, b.offset, b.bytes, b.crc32c"
-    " FROM images i CROSS JOIN blobs b ON b.id = i.blob ORDER BY i.path";
-
-int at_entry_read(const at_stmt *s, const char *dataset, at_split *split, at_entry *out,
-                  at_error *err)
-{
-    int64_t label = at_stmt_int(s, 3), shard = at_stmt_int(s, 4), offset = at_stmt_int(s, 5),
-            bytes = at_stmt_int(s, 6);
-    if (at_split_parse(at_stmt_word(s, 2), split, err) < 0)
-        return at_fail_in(err, "%s: image %s", dataset, at_stmt_word(s, 1));
-    if (label < 0 || label > INT32_MAX || shard < 0 || shard > INT32_MAX || bytes < 0 ||
-        bytes > UINT32_MAX || offset < 0)
-        return at_fail(err, AT_EINPUT, "%s: image %s: label, shard or size is out of range",
-                       dataset, at_stmt_word(s, 1));
-    *out = (at_entry){.id = at_stmt_int(s, 0),
-                      .offset = (uint64_t)offset,
-                      .bytes = (uint32_t)bytes,
-                      .crc = (uint32_t)at_stmt_int(s, 7),
-                      .label = (int32_t)label,
-                      .shard = (int32_t)shard};
-    return 0;
-}
-
-/* Lays the index over the mapped file; false: its sizes do not add up, or (whole) the last path has
- * no end. */
-static bool lay_out(at_index *index, bool whole)
+/* Lays the index over the mapped file; false: its sizes do not add up, or the last path has no end.
+ */
+static bool lay_out(at_index *index)
 {
     const struct head *h = index->map;
     size_t left = index->map_bytes - sizeof *h;
@@ -91,7 +65,7 @@ static bool lay_out(at_index *index, bool whole)
     }
     index->names = (const char *)at;
     index->names_bytes = left;
-    return left == h->names_bytes && (!whole || left == 0 || at[left - 1] == 0);
+    return left == h->names_bytes && (left == 0 || at[left - 1] == 0);
 }
 
 static uint32_t checksum(const at_index *index)
@@ -102,132 +76,97 @@ static uint32_t checksum(const at_index *index)
 
 /* ---- writing ---- */
 
-/* Hash, number of images and bytes of paths. */
-static int measure(at_db *db, struct head *h, at_error *err)
+static bool put(FILE *file, const void *data, size_t bytes)
 {
-    at_stmt *s = at_db_prepare(
-        db, "SELECT value FROM meta WHERE key = 'dataset_hash' AND length(value) = 64", err);
-    int code = s ? at_stmt_step(s, err) : err->code;
-    if (code == 1)
-        memcpy(h->hash, at_stmt_word(s, 0), sizeof h->hash);
-    at_stmt_free(s);
-    if (code <= 0)
-        return code < 0 ? code : at_fail(err, AT_EINPUT, "the catalog has no hash");
-    s = at_db_prepare(db,
-                      "SELECT split, count(*), sum(length(CAST(path AS BLOB)) + 1) FROM images"
-                      " GROUP BY split",
-                      err);
-    code = s ? 1 : err->code;
-    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
-        at_split split;
-        if (at_split_parse(at_stmt_word(s, 0), &split, err) < 0)
-            code = AT_EINPUT;
-        else
-            h->counts[split] = (uint64_t)at_stmt_int(s, 1);
-        h->names_bytes += (uint64_t)at_stmt_int(s, 2);
-    }
-    at_stmt_free(s);
-    return code;
+    return bytes == 0 || fwrite(data, 1, bytes, file) == bytes;
 }
 
-/* Fills the mapped file behind its head. */
-static int fill(at_db *db, const char *folder, at_index *index, at_error *err)
+/* Whether all of it is on disk. */
+static bool write_file(FILE *file, struct head *h, const at_index *index)
 {
-    at_stmt *s = at_db_prepare(db, at_entry_query, err);
-    size_t done[AT_SPLITS] = {0}, names = 0;
-    int code = s ? 1 : err->code;
-    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
-        at_split split = AT_TRAIN;
-        at_entry entry;
-        const char *path = at_stmt_word(s, 1);
-        size_t bytes = strlen(path) + 1;
-        if (at_entry_read(s, folder, &split, &entry, err) < 0)
-            code = AT_EINPUT;
-        else if (done[split] == index->counts[split] || bytes > index->names_bytes - names)
-            code = at_fail(err, AT_EINPUT, "%s/catalog.db changed meanwhile", folder);
-        if (code < 0)
-            break;
-        entry.path = names;
-        uint8_t *map = index->map; /* entries and names point into it */
-        size_t at = (size_t)((const uint8_t *)&index->entries[split][done[split]++] - map);
-        memcpy(map + at, &entry, sizeof entry);
-        memcpy(map + ((const uint8_t *)index->names - map) + names, path, bytes);
-        names += bytes;
-    }
-    at_stmt_free(s);
-    return code;
-}
-
-/* The file gets its blocks first: a full disk is an error now, not a signal while it is filled. */
-static int map_new_file(int fd, const char *path, const struct head *h, at_index *index,
-                        at_error *err)
-{
-    size_t entries = 0;
+    const size_t from = offsetof(struct head, catalog_bytes);
+    h->crc = at_crc32c(0, (const uint8_t *)h + from, sizeof *h - from);
     for (int s = 0; s < AT_SPLITS; s++)
-        entries += h->counts[s];
-    index->map_bytes = sizeof *h + entries * sizeof(at_entry) + h->names_bytes;
-    int number = posix_fallocate(fd, 0, (off_t)index->map_bytes);
-    if (number)
-        return at_fail_errno(err, number, "cannot write %s", path);
-    void *map = mmap(NULL, index->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return at_fail_errno(err, errno, "cannot map %s", path);
-    index->map = map;
-    memcpy(map, h, sizeof *h);
-    return 0;
-}
-
-static int write_file(at_db *db, const char *folder, int fd, const char *path, at_error *err)
-{
-    struct head h = {.magic = MAGIC};
-    at_index index = {0};
-    int code = measure(db, &h, err);
-    if (code == 0 && !stamp_catalog(folder, &h))
-        code = at_fail(err, AT_EIO, "%s/catalog.db is being written", folder);
-    if (code == 0)
-        code = map_new_file(fd, path, &h, &index, err);
-    if (code == 0 && (h.names_bytes == 0 || !lay_out(&index, false)))
-        code = at_fail(err, AT_EINPUT, "%s/catalog.db has no images", folder);
-    if (code == 0)
-        code = fill(db, folder, &index, err);
-    if (code == 0)
-        ((struct head *)index.map)->crc = checksum(&index);
-    at_index_unmap(&index);
-    return code;
+        h->crc = at_crc32c(h->crc, index->entries[s], index->counts[s] * sizeof(at_entry));
+    h->crc = at_crc32c(h->crc, index->names, index->names_bytes);
+    bool good = put(file, h, sizeof *h);
+    for (int s = 0; good && s < AT_SPLITS; s++)
+        good = put(file, index->entries[s], index->counts[s] * sizeof(at_entry));
+    return good && put(file, index->names, index->names_bytes) && fflush(file) == 0 &&
+           fsync(fileno(file)) == 0;
 }
 
 /* The draft has one name, so that the next ingest takes over what a killed one left. */
-static int write_draft(const char *folder, const char *draft, at_error *err)
+static int write_draft(const char *folder, const char *draft, const char *hash,
+                       const at_index *index, at_error *err)
 {
-    char *catalog = at_path_join(folder, "catalog.db");
-    at_db *db = catalog ? at_db_open(catalog, AT_DB_READ, err) : NULL;
-    int fd = db ? open(draft, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
-    int code = fd >= 0 ? write_file(db, folder, fd, draft, err)
-               : db    ? at_fail_errno(err, errno, "cannot write %s", draft)
-                       : AT_EFAIL;
-    if (code == 0 && fsync(fd))
-        code = at_fail_errno(err, errno, "cannot sync %s", draft);
-    if (fd >= 0)
-        close(fd);
+    struct head h = {.magic = MAGIC, .names_bytes = index->names_bytes};
+    memcpy(h.hash, hash, sizeof h.hash);
+    memcpy(h.counts, index->counts, sizeof h.counts);
+    if (!stamp_catalog(folder, &h))
+        return at_fail(err, AT_EIO, "%s/catalog.db is being written", folder);
+    FILE *file = fopen(draft, "wbe");
+    bool good = file && write_file(file, &h, index);
+    int number = errno;
+    if (file && fclose(file) && good) {
+        good = false;
+        number = errno;
+    }
+    return good ? 0 : at_fail_errno(err, number, "cannot write %s", draft);
+}
+
+/* The sorted rows of a whole data set, and its hash, as its catalog tells them. */
+static int read_catalog(const char *folder, at_rows *rows, at_error *err)
+{
+    char *path = at_path_join(folder, "catalog.db");
+    at_db *db = path ? at_db_open(path, AT_DB_READ, err) : NULL;
+    int code = db ? at_rows_load(rows, db, folder, err) : path ? err->code : at_nomem(err);
+    at_stmt *s = code == 0 ? at_db_prepare(db,
+                                           "SELECT value FROM meta WHERE key = 'dataset_hash'"
+                                           " AND length(value) = 64",
+                                           err)
+                           : NULL;
+    if (code == 0)
+        code = s ? at_stmt_step(s, err) : err->code;
+    if (code == 1)
+        snprintf(rows->dataset_hash, sizeof rows->dataset_hash, "%s", at_stmt_word(s, 0));
+    else if (code == 0)
+        code = at_fail(err, AT_EINPUT, "the catalog has no hash");
+    at_stmt_free(s);
     at_db_close(db);
-    free(catalog);
+    free(path);
+    at_rows_sort(rows);
+    return code < 0 ? code : 0;
+}
+
+static int write_index(const char *folder, const char *path, at_rows *rows, at_error *err)
+{
+    at_index index = {0};
+    char hash[65], *draft = at_format("%s.partial", path);
+    memcpy(hash, rows->dataset_hash, sizeof hash);
+    int code = draft ? at_rows_to_index(rows, &index, err) : at_nomem(err);
+    if (code == 0)
+        code = write_draft(folder, draft, hash, &index, err);
+    if (code == 0 && rename(draft, path))
+        code = at_fail_errno(err, errno, "cannot rename %s", draft);
+    if (code < 0 && draft)
+        unlink(draft);
+    at_index_fini(&index);
+    free(draft);
     return code;
 }
 
-void at_dataset_write_index(const char *folder)
+void at_dataset_write_index(const char *folder, at_rows *rows)
 {
     at_error err = {0};
+    at_rows own = {0};
     char *path = at_path_join(folder, "images.idx");
-    char *draft = path ? at_format("%s.partial", path) : NULL;
-    int code = draft ? write_draft(folder, draft, &err) : at_nomem(&err);
-    if (code == 0 && rename(draft, path))
-        code = at_fail_errno(&err, errno, "cannot rename %s", draft);
-    if (code < 0) {
+    int code = !path ? at_nomem(&err) : rows ? 0 : read_catalog(folder, &own, &err);
+    if (code == 0)
+        code = write_index(folder, path, rows ? rows : &own, &err);
+    if (code < 0)
         at_log(AT_LOG_WARN, "%s will open slowly: %s", folder, err.message);
-        if (draft)
-            unlink(draft);
-    }
-    free(draft);
+    at_rows_fini(&own);
     free(path);
 }
 
@@ -239,7 +178,7 @@ static bool is_whole(const char *path, const char *hash, const struct head *now,
     if (h->magic != MAGIC || memcmp(h->hash, hash, sizeof h->hash) ||
         h->catalog_bytes != now->catalog_bytes || h->catalog_changes != now->catalog_changes)
         return false;
-    if (lay_out(index, true) && checksum(index) == h->crc)
+    if (lay_out(index) && checksum(index) == h->crc)
         return true;
     at_log(AT_LOG_WARN, "%s is damaged: the catalog is read instead", path);
     return false;
@@ -271,7 +210,7 @@ bool at_index_map(const char *folder, const char *hash, at_index *out)
                 stamp_catalog(folder, &now) && is_whole(path, hash, &now, out);
     free(path);
     if (!good)
-        at_index_unmap(out);
+        at_index_fini(out);
     return good;
 }
 
@@ -281,16 +220,18 @@ bool at_index_is_damaged(const char *folder)
     char *path = at_path_join(folder, "images.idx");
     bool there = path && at_file_exists(path);
     bool whole = there && map_file(path, &index) &&
-                 ((const struct head *)index.map)->magic == MAGIC && lay_out(&index, true) &&
+                 ((const struct head *)index.map)->magic == MAGIC && lay_out(&index) &&
                  checksum(&index) == ((const struct head *)index.map)->crc;
-    at_index_unmap(&index);
+    at_index_fini(&index);
     free(path);
     return there && !whole;
 }
 
-void at_index_unmap(at_index *index)
+void at_index_fini(at_index *index)
 {
     if (index->map)
         munmap(index->map, index->map_bytes);
+    free(index->owned);
+    free(index->owned_names);
     *index = (at_index){0};
 }

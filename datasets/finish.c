@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The end of an ingest, one transaction: labels, checks, the validation split, the data set's
  * identity. Everything here depends on the catalog's rows alone, not on how many runs it took to
- * read them. */
-#include "internal.h"
+ * read them; so they are loaded once, and most of it is done in memory. */
+#include "rows.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@
 struct candidate {
     int64_t label, id;
     uint64_t content, key;
+    size_t row;
 };
 
 static int by_key(const void *a, const void *b)
@@ -29,35 +31,24 @@ static int by_key(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static int load_candidates(at_db *db, int64_t after, uint64_t seed, struct candidate **out,
-                           size_t *count, at_error *err)
+/* The training images behind `after`. NULL: out of memory. */
+static struct candidate *list_candidates(const at_rows *rows, int64_t after, uint64_t seed,
+                                         size_t *count)
 {
-    at_stmt *s = at_db_prepare(
-        db, "SELECT label, id, hash FROM images WHERE split = 'train' AND id > ?", err);
-    int code = s ? 1 : AT_EIO;
-    size_t capacity = 0;
-    if (s)
-        at_stmt_bind(s, "i", after);
-    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
-        if (*count == capacity) {
-            capacity = capacity ? 2 * capacity : 4096;
-            struct candidate *more = realloc(*out, capacity * sizeof *more);
-            if (!more) {
-                code = at_nomem(err);
-                break;
-            }
-            *out = more;
-        }
-        char prefix[17];
-        snprintf(prefix, sizeof prefix, "%s", at_stmt_text(s, 2));
-        struct candidate *k = &(*out)[(*count)++];
-        *k =
-            (struct candidate){at_stmt_int(s, 0), at_stmt_int(s, 1), strtoull(prefix, NULL, 16), 0};
+    struct candidate *list = malloc((rows->count ? rows->count : 1) * sizeof *list);
+    *count = 0;
+    for (size_t i = 0; list && i < rows->count; i++) {
+        const at_row *row = &rows->items[i];
+        if (row->split != AT_TRAIN || row->entry.id <= after)
+            continue;
+        struct candidate *k = &list[(*count)++];
+        *k = (struct candidate){.label = row->entry.label, .id = row->entry.id, .row = i};
+        for (int byte = 0; byte < 8; byte++)
+            k->content = k->content << 8 | row->hash[byte];
         at_rng rng = at_rng_stream(seed, "val", k->content);
         k->key = at_rng_next(&rng);
     }
-    at_stmt_free(s);
-    return code;
+    return list;
 }
 
 /* How many of a class's n images: rounded, but one at least and never all; then equal contents
@@ -75,8 +66,8 @@ static size_t choose(const struct candidate *k, size_t n, double fraction)
     return take;
 }
 
-static int move_to_val(at_db *db, const struct candidate *k, size_t n, double fraction,
-                       at_error *err)
+static int move_to_val(at_db *db, at_rows *rows, const struct candidate *k, size_t n,
+                       double fraction, at_error *err)
 {
     at_stmt *s = at_db_prepare(db, "UPDATE images SET split = 'val' WHERE id = ?", err);
     int code = s ? 0 : AT_EIO;
@@ -85,6 +76,7 @@ static int move_to_val(at_db *db, const struct candidate *k, size_t n, double fr
             end++;
         size_t take = choose(k + begin, end - begin, fraction);
         for (size_t i = begin; code == 0 && i < begin + take; i++) {
+            rows->items[k[i].row].split = AT_VAL;
             at_stmt_bind(s, "i", k[i].id);
             code = at_stmt_step(s, err);
         }
@@ -93,99 +85,83 @@ static int move_to_val(at_db *db, const struct candidate *k, size_t n, double fr
     return code;
 }
 
-static int count_rows(at_db *db, const char *sql, int64_t after, int64_t *count, at_error *err)
+static int split_val(at_catalog *c, at_rows *rows, const at_ingest_options *o, at_error *err)
 {
-    at_stmt *s = at_db_prepare(db, sql, err);
-    if (s)
-        at_stmt_bind(s, "i", after);
-    int code = s ? at_stmt_step(s, err) : AT_EIO;
-    if (code == 1)
-        *count = at_stmt_int(s, 0);
-    at_stmt_free(s);
-    return code < 0 ? code : 0;
-}
-
-static int split_val(at_db *db, int64_t after, const at_ingest_options *o, at_error *err)
-{
-    int64_t there = 0;
-    int code = count_rows(db, "SELECT count(*) FROM images WHERE split = 'val' AND id > ?", after,
-                          &there, err);
-    if (code < 0)
-        return code;
-    if (there > 0)
-        return at_fail(err, AT_EINPUT,
-                       "%s has a validation split of its own: leave val-fraction away", o->source);
-    struct candidate *k = NULL;
-    size_t n = 0;
-    code = load_candidates(db, after, o->seed, &k, &n, err);
-    if (code == 0 && n) {
-        qsort(k, n, sizeof *k, by_key);
-        code = move_to_val(db, k, n, o->val_fraction, err);
-    }
+    int64_t after = at_catalog_after(c);
+    for (size_t i = 0; i < rows->count; i++)
+        if (rows->items[i].split == AT_VAL && rows->items[i].entry.id > after)
+            return at_fail(err, AT_EINPUT,
+                           "%s has a validation split of its own: leave val-fraction away",
+                           o->source);
+    size_t n;
+    struct candidate *k = list_candidates(rows, after, o->seed, &n);
+    if (!k)
+        return at_nomem(err);
+    qsort(k, n, sizeof *k, by_key);
+    int code = move_to_val(at_catalog_db(c), rows, k, n, o->val_fraction, err);
     free(k);
     return code;
 }
 
 /* ---- identity and shape ---- */
 
-static int hash_images(at_db *db, at_sha256 *h, at_error *err)
+/* The commonest size, the larger of equals. */
+static int commonest_size(at_db *db, at_rows *rows, at_error *err)
 {
-    at_stmt *s =
-        at_db_prepare(db, "SELECT path, split, label, hash FROM images ORDER BY path", err);
-    int code = s ? 1 : AT_EIO;
-    while (code == 1 && (code = at_stmt_step(s, err)) == 1)
-        for (int i = 0; i < 4; i++) {
-            const char *text = at_stmt_kind(s, i) == AT_NULL ? "" : at_stmt_text(s, i);
-            at_sha256_add(h, text, strlen(text) + 1);
-        }
+    at_stmt *s = at_db_prepare(db,
+                               "SELECT height, width FROM images JOIN blobs"
+                               " ON blobs.id = images.blob GROUP BY 1, 2"
+                               " ORDER BY count(*) DESC, 1 DESC, 2 DESC LIMIT 1",
+                               err);
+    int code = s ? at_stmt_step(s, err) : err->code;
+    if (code == 1) {
+        rows->height = at_stmt_int(s, 0);
+        rows->width = at_stmt_int(s, 1);
+    }
     at_stmt_free(s);
-    return code;
+    return code < 0 ? code : 0;
 }
 
-int at_catalog_hash(at_db *db, char hex[65], at_error *err)
+/* 3 channels if any image has them. */
+static int set_shape(at_catalog *c, at_rows *rows, at_error *err)
 {
-    at_sha256 *h = at_sha256_new();
-    if (!h)
-        return at_nomem(err);
-    int code = hash_images(db, h, err);
-    at_sha256_end(h, hex);
-    return code;
+    int code = rows->height ? 0 : commonest_size(at_catalog_db(c), rows, err);
+    if (code == 0)
+        code = at_catalog_set_number(c, "height", rows->height, err);
+    if (code == 0)
+        code = at_catalog_set_number(c, "width", rows->width, err);
+    return code < 0 ? code : at_catalog_set_number(c, "channels", rows->channels, err);
 }
 
-static int set_hash(at_catalog *c, at_error *err)
+struct identification {
+    at_rows *rows;
+    int code;
+    at_error err;
+};
+
+static void *identify(void *context)
 {
-    char hex[65];
-    int code = at_catalog_hash(at_catalog_db(c), hex, err);
-    return code < 0 ? code : at_catalog_set_meta(c, "dataset_hash", hex, err);
+    struct identification *k = context;
+    at_rows_sort(k->rows);
+    k->code = at_rows_identify(k->rows, &k->err);
+    return NULL;
 }
 
-/* Where all have one size, as small ones often do, images need not be counted. */
-static const char usual_size[] =
-    "CREATE TEMP TABLE IF NOT EXISTS usual(height, width, channels); DELETE FROM usual;"
-    "INSERT INTO usual SELECT height, width, channels FROM ("
-    " SELECT min(height) AS height, min(width) AS width, max(channels) AS channels,"
-    "  max(height) AS highest, max(width) AS widest FROM blobs)"
-    " WHERE height = highest AND width = widest;"
-    "INSERT INTO usual SELECT height, width, (SELECT max(channels) FROM blobs)"
-    " FROM images JOIN blobs ON blobs.id = images.blob WHERE NOT EXISTS(SELECT 1 FROM usual)"
-    " GROUP BY 1, 2 ORDER BY count(*) DESC, 1 DESC, 2 DESC LIMIT 1;"
-    "INSERT OR REPLACE INTO meta SELECT 'height', height FROM usual;"
-    "INSERT OR REPLACE INTO meta SELECT 'width', width FROM usual;"
-    "INSERT OR REPLACE INTO meta SELECT 'channels', channels FROM usual";
-
-/* The commonest size (the larger of equals), 3 channels if any image has them. */
-static int set_shape(at_db *db, at_error *err)
+/* Indexes are made only now: sorting once is far cheaper than keeping them while rows come in. What
+ * the rows in memory tell is reckoned meanwhile. */
+static int index_and_identify(at_catalog *c, at_rows *rows, at_error *err)
 {
-    return at_db_exec(db, usual_size, err);
-}
-
-/* Only now: sorting once is far cheaper than keeping an index while rows come in. */
-static int make_indexes(at_db *db, at_error *err)
-{
-    return at_db_exec(db,
-                      "CREATE UNIQUE INDEX IF NOT EXISTS images_path ON images(path);"
-                      "CREATE UNIQUE INDEX IF NOT EXISTS blobs_hash ON blobs(hash)",
-                      err);
+    struct identification k = {.rows = rows};
+    pthread_t thread;
+    bool beside = pthread_create(&thread, NULL, identify, &k) == 0;
+    if (!beside)
+        identify(&k);
+    int code = at_catalog_add_indexes(at_catalog_db(c), err);
+    if (beside)
+        pthread_join(thread, NULL);
+    if (code == 0 && k.code < 0)
+        code = at_fail(err, k.code, "%s", k.err.message);
+    return code < 0 ? code : at_catalog_set_meta(c, "dataset_hash", rows->dataset_hash, err);
 }
 
 /* What the data set was first made with stays, whatever is appended. */
@@ -226,12 +202,9 @@ static int set_facts(at_catalog *c, const at_ingest_options *o, at_error *err)
 
 /* ---- all of it ---- */
 
-static int expect_images(at_db *db, const at_ingest_options *o, at_error *err)
+static int refuse_empty(at_db *db, const at_ingest_options *o, at_error *err)
 {
-    int64_t images = 0;
-    int code = count_rows(db, "SELECT count(*) FROM images WHERE id > ?", 0, &images, err);
-    if (code < 0 || images > 0)
-        return code;
+    int code;
     at_stmt *s = at_db_prepare(db, "SELECT count(*), min(path), reason, detail FROM errors", err);
     if (s && at_stmt_step(s, err) == 1 && at_stmt_int(s, 0) > 0)
         code = at_fail(err, AT_EINPUT, "%s: no image among its %lld files (e.g. %s: %s, %s)",
@@ -243,29 +216,35 @@ static int expect_images(at_db *db, const at_ingest_options *o, at_error *err)
     return code;
 }
 
+/* Of an append, images may follow their copies, so that the rows are read once more. */
+static int settle_splits(at_catalog *c, const at_ingest_options *o, at_rows *rows, at_error *err)
+{
+    int code = o->val_fraction > 0 ? split_val(c, rows, o, err) : 0;
+    if (code < 0 || !at_catalog_after(c))
+        return code;
+    code = at_append_keep_copies_together(c, o, err);
+    return code < 0 ? code : at_rows_load(rows, at_catalog_db(c), o->out, err);
+}
+
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
-                      at_error *err)
+                      at_rows *rows, at_error *err)
 {
     at_db *db = at_catalog_db(c);
-    int code = expect_images(db, o, err);
-    if (code == 0)
-        code = make_indexes(db, err);
-    if (code == 0)
-        code = at_labels_assign(c, source, err);
+    int code = at_labels_assign(c, source, err);
     if (code == 0)
         code = at_coarse_name(db, source, err);
+    if (code == 0)
+        code = at_rows_load(rows, db, o->out, err);
+    if (code == 0 && rows->count == 0)
+        code = refuse_empty(db, o, err);
     if (code == 0 && !o->allow_missing_classes)
-        code = at_labels_check(c, err);
-    if (code == 0 && o->val_fraction > 0)
-        code = split_val(db, at_catalog_after(c), o, err);
-    if (code == 0 && at_catalog_after(c))
-        code = at_append_keep_copies_together(c, o, err);
+        code = at_labels_check(c, rows, err);
     if (code == 0)
-        code = at_catalog_add_indexes(db, err);
+        code = settle_splits(c, o, rows, err);
     if (code == 0)
-        code = set_shape(db, err);
+        code = index_and_identify(c, rows, err);
     if (code == 0)
-        code = set_hash(c, err);
+        code = set_shape(c, rows, err);
     if (code == 0)
         code = set_facts(c, o, err);
     return code < 0 ? code : at_db_exec(db, "COMMIT", err);

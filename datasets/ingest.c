@@ -7,6 +7,7 @@
  * All happens in <out>.partial, which a lock protects against a second ingest, and which is renamed
  * to <out> when it is complete. Stopped at any point, killed even, the next ingest with `resume`
  * goes on behind the last commit. An append works in <out>/append.partial (append.c). */
+#include "rows.h"
 #include "share.h"
 
 #include <errno.h>
@@ -30,6 +31,7 @@ struct ingest {
     at_catalog *catalog;
     at_shard_writer *shards;
     at_keys *done;
+    at_rows rows; /* of the finished catalog */
     size_t resumed;
     uint64_t shared; /* pictures that other ranks decoded */
     uint64_t images, errors, pending, pending_bytes;
@@ -237,10 +239,11 @@ static bool is_complete(struct ingest *g)
     return complete != NULL;
 }
 
-/* An append that had no new content to store leaves a shard of none. */
+/* An append that had no new content to store leaves a shard of none. Shards grow with ids. */
 static int drop_empty_shard(const struct ingest *g, at_error *err)
 {
-    at_stmt *s = at_db_prepare(at_catalog_db(g->catalog), "SELECT max(shard) FROM blobs", err);
+    at_stmt *s = at_db_prepare(at_catalog_db(g->catalog),
+                               "SELECT shard FROM blobs ORDER BY id DESC LIMIT 1", err);
     int code = s ? at_stmt_step(s, err) : err->code;
     if (code == 1)
         code = at_shard_remove_from(g->shards_folder, at_stmt_int(s, 0) + 1, err);
@@ -263,9 +266,10 @@ static int publish(struct ingest *g, at_error *err)
         code = at_sync_path(g->shards_folder, err);
     if (code < 0)
         return code;
+    at_rows *rows = g->rows.count ? &g->rows : NULL; /* none: it was complete already */
     return !news                ? at_publish_nothing(g->partial, g->out, err)
-           : g->options->append ? at_publish_catalog(g->partial, g->out, err)
-                                : at_publish_folder(g->partial, g->out, err);
+           : g->options->append ? at_publish_catalog(g->partial, g->out, rows, err)
+                                : at_publish_folder(g->partial, g->out, rows, err);
 }
 
 /* ---- the whole ---- */
@@ -323,7 +327,7 @@ static int fill(struct ingest *g, at_error *err)
     g->source->skip = NULL;
     if (code == 0)
         code = at_shard_finish(g->shards, err);
-    return code < 0 ? code : at_finish_catalog(g->catalog, g->options, g->source, err);
+    return code < 0 ? code : at_finish_catalog(g->catalog, g->options, g->source, &g->rows, err);
 }
 
 static int ingest(struct ingest *g, at_ingest_result *result, at_error *err)
@@ -376,6 +380,7 @@ static void ingest_fini(struct ingest *g)
     at_catalog_close(g->catalog);
     at_source_close(g->source);
     at_keys_free(g->done);
+    at_rows_fini(&g->rows);
     at_lock_release(g->lock);
     at_turn_end(g->out, g->turn);
     free(g->shards_folder);

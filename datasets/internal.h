@@ -414,6 +414,7 @@ void at_catalog_forget_seen(at_catalog *c);
 /* Everything added is on disk with its bytes; begins the next transaction. */
 int at_catalog_commit(at_catalog *c, at_shard_writer *shards, at_error *err);
 int at_catalog_set_meta(at_catalog *c, const char *key, const char *value, at_error *err);
+int at_catalog_set_number(at_catalog *c, const char *key, int64_t value, at_error *err);
 char *at_catalog_meta(at_catalog *c, const char *key); /* malloc'd, NULL: none */
 /* The writer that goes on where the catalog's last commit left it. */
 at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t limit,
@@ -436,12 +437,13 @@ int at_coarse_name(at_db *db, const at_source *source, at_error *err);
 /* ---- the end of an ingest: labels and checks (labels.c), splits and identity (finish.c) ------ */
 /* Numbers the classes: by the source's own names, else by name. */
 int at_labels_assign(at_catalog *c, const at_source *source, at_error *err);
+typedef struct at_rows at_rows; /* rows.h */
 /* A class that is in one split only, or not in train: AT_EINPUT. */
-int at_labels_check(at_catalog *c, at_error *err);
-/* All of it: labels, checks, validation split, identity, meta. One transaction. */
-int at_catalog_hash(at_db *db, char hex[65], at_error *err); /* the data set's identity */
+int at_labels_check(at_catalog *c, const at_rows *rows, at_error *err);
+/* All of it: labels, checks, validation split, identity, meta. One transaction. rows: what it leaves,
+ * sorted by path; they are there before the commit. */
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
-                      at_error *err);
+                      at_rows *rows, at_error *err);
 /* Whether a finished catalog tells of this source and these options: 1, 0 or negative. */
 int at_finish_matches(at_db *db, const at_ingest_options *o, at_error *err);
 
@@ -460,10 +462,11 @@ int at_append_is_news(at_catalog *c, const char *dataset, at_error *err);
 /* What tells the catalog from a data set's goes: nothing is left to do but to publish it. */
 int at_append_unmark(at_catalog *c, at_error *err);
 /* ---- the last step (publish.c) --------------------------------------------------------------- */
-/* The folder, whose lock goes, becomes the data set. */
-int at_publish_folder(const char *partial, const char *out, at_error *err);
+/* The folder, whose lock goes, becomes the data set. rows: its rows as at_dataset_write_index takes
+ * them, or NULL. */
+int at_publish_folder(const char *partial, const char *out, at_rows *rows, at_error *err);
 /* The folder's catalog becomes the data set's; the folder goes. */
-int at_publish_catalog(const char *partial, const char *dataset, at_error *err);
+int at_publish_catalog(const char *partial, const char *dataset, at_rows *rows, at_error *err);
 /* The data set's catalog stays; the folder goes. */
 int at_publish_nothing(const char *partial, const char *dataset, at_error *err);
 /* Makes the bytes of a finished catalog, which nobody has open, independent of the number of runs. */
@@ -480,23 +483,18 @@ typedef struct at_entry {
 typedef struct at_index {
     const at_entry *entries[AT_SPLITS]; /* in path order */
     size_t counts[AT_SPLITS];
-    const char *names; /* paths, one behind another, each with its NUL */
+    const char *names; /* paths in any order, one behind another, each with its NUL */
     size_t names_bytes;
-    void *map; /* of DATASET/images.idx; NULL: entries and names are the caller's */
+    void *map; /* of DATASET/images.idx, in which they lie; or else */
     size_t map_bytes;
+    at_entry *owned;
+    char *owned_names;
 } at_index;
-/* Rows of this query as entries; .path is the caller's. A row out of range: AT_EINPUT. */
-extern const char at_entry_query[];
-int at_entry_read(const at_stmt *s, const char *dataset, at_split *split, at_entry *out,
-                  at_error *err);
 /* False where there is none, or it is damaged, or of another state of the catalog. */
 bool at_index_map(const char *folder, const char *hash, at_index *out);
-void at_index_unmap(at_index *index);
+void at_index_fini(at_index *index);
 /* There is one, and it is not as it was written. */
 bool at_index_is_damaged(const char *folder);
-/* Writes DATASET/images.idx of a whole data set that nobody writes any more. It opens without, only
- * slower, so a failure is no more than a warning. */
-void at_dataset_write_index(const char *path);
 
 /* ---- downloads (download.c) ------------------------------------------------------------------ */
 void at_fetcher_free(at_fetcher *f);

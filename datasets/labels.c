@@ -8,7 +8,7 @@
  *
  * Of an append only the new images are looked at; the classes of before keep their labels, and those
  * that are new come behind them. */
-#include "internal.h"
+#include "rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -259,51 +259,56 @@ int at_labels_assign(at_catalog *c, const at_source *source, at_error *err)
 
 /* ---- checks ---- */
 
-/* A class's splits, e.g. "train, test", by the query's counts. */
-static void name_splits(const at_stmt *s, bool there, at_text *out)
+/* The splits that a class has (or lacks) of those that there are, e.g. "train, test". */
+static void name_splits(const size_t *of_class, const size_t *of_all, bool has, at_text *out)
 {
     for (int split = 0; split < AT_SPLITS; split++)
-        if ((at_stmt_int(s, 1 + split) > 0) == there && at_stmt_int(s, 4 + split) > 0)
+        if ((of_class[split] > 0) == has && of_all[split] > 0)
             at_text_add(out, "%s%s", out->length ? ", " : "", at_split_name((at_split)split));
 }
 
-static int check_class(const at_stmt *s, at_error *err)
+/* of_class, of_all: images a split. A class without any is nobody's mistake. */
+static int check_class(const char *name, const size_t *of_class, const size_t *of_all,
+                       at_error *err)
 {
     int in = 0, splits = 0;
     for (int split = 0; split < AT_SPLITS; split++) {
-        in += at_stmt_int(s, 1 + split) > 0;
-        splits += at_stmt_int(s, 4 + split) > 0;
+        in += of_class[split] > 0;
+        splits += of_all[split] > 0;
     }
-    bool untrained = at_stmt_int(s, 4 + AT_TRAIN) > 0 && at_stmt_int(s, 1 + AT_TRAIN) == 0;
-    if (splits < 2 || (in > 1 && !untrained))
+    bool untrained = of_all[AT_TRAIN] > 0 && of_class[AT_TRAIN] == 0;
+    if (in == 0 || splits < 2 || (in > 1 && !untrained))
         return 0;
     at_text has = {0}, lacks = {0};
-    name_splits(s, true, &has);
-    name_splits(s, false, &lacks);
+    name_splits(of_class, of_all, true, &has);
+    name_splits(of_class, of_all, false, &lacks);
     int code = at_fail(
         err, AT_EINPUT,
         "class \"%s\" has images in split %s, but none in %s (--allow-missing-classes takes the "
         "data as they are)",
-        at_stmt_text(s, 0), has.data ? has.data : "", lacks.data ? lacks.data : "");
+        name, has.data ? has.data : "", lacks.data ? lacks.data : "");
     at_text_fini(&has);
     at_text_fini(&lacks);
     return code;
 }
 
-int at_labels_check(at_catalog *c, at_error *err)
+int at_labels_check(at_catalog *c, const at_rows *rows, at_error *err)
 {
-    static const char sql[] =
-        "WITH counts AS (SELECT label, sum(split = 'train') AS a, sum(split = 'val') AS b, "
-        "sum(split = 'test') AS c"
-        " FROM images GROUP BY label)"
-        " SELECT name, a, b, c, (SELECT sum(a) FROM counts), (SELECT sum(b) FROM counts),"
-        " (SELECT sum(c) FROM counts) FROM counts JOIN classes USING(label) ORDER BY label";
-    at_stmt *s = at_db_prepare(at_catalog_db(c), sql, err);
-    int code = s ? 1 : AT_EIO;
-    while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
-        int failed = check_class(s, err);
-        code = failed < 0 ? failed : 1;
+    struct classes k = {0};
+    size_t of_all[AT_SPLITS] = {0}, (*of_class)[AT_SPLITS] = NULL;
+    int code =
+        load_classes(at_catalog_db(c), "SELECT name, label FROM classes ORDER BY label", &k, err);
+    if (code == 0 && !(of_class = calloc(k.count ? k.count : 1, sizeof *of_class)))
+        code = at_nomem(err);
+    for (size_t i = 0; code == 0 && i < rows->count; i++) {
+        const at_row *row = &rows->items[i];
+        of_all[row->split]++;
+        if ((size_t)row->entry.label < k.count)
+            of_class[row->entry.label][row->split]++;
     }
-    at_stmt_free(s);
+    for (size_t i = 0; code == 0 && i < k.count; i++)
+        code = check_class(k.items[i].name, of_class[i], of_all, err);
+    free(of_class);
+    classes_fini(&k);
     return code;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The last step of an ingest: one renaming, after which all is on disk. The data set's bytes depend
  * on the source and the options alone, not on how often its making was stopped. */
-#include "internal.h"
+#include "rows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +45,7 @@ static char *parent_of(const char *path)
                            : strndup(path, (size_t)(slash - path));
 }
 
-int at_publish_folder(const char *partial, const char *out, at_error *err)
+int at_publish_folder(const char *partial, const char *out, at_rows *rows, at_error *err)
 {
     char *lock = at_path_join(partial, ".lock"), *catalog = at_path_join(partial, "catalog.db"),
          *parent = parent_of(out);
@@ -53,7 +53,7 @@ int at_publish_folder(const char *partial, const char *out, at_error *err)
     if (code == 0 && unlink(lock) && errno != ENOENT)
         code = at_fail_errno(err, errno, "cannot remove %s", lock);
     if (code == 0)
-        at_dataset_write_index(partial);
+        at_dataset_write_index(partial, rows);
     if (code == 0)
         code = at_sync_path(partial, err);
     if (code == 0 && rename(partial, out))
@@ -68,11 +68,11 @@ int at_publish_folder(const char *partial, const char *out, at_error *err)
 
 int at_publish_nothing(const char *partial, const char *dataset, at_error *err)
 {
-    at_dataset_write_index(dataset); /* which a killed run may have left undone */
+    at_dataset_write_index(dataset, NULL); /* which a killed run may have left undone */
     return at_remove_tree(partial, err);
 }
 
-int at_publish_catalog(const char *partial, const char *dataset, at_error *err)
+int at_publish_catalog(const char *partial, const char *dataset, at_rows *rows, at_error *err)
 {
     char *from = at_path_join(partial, "catalog.db"), *to = at_path_join(dataset, "catalog.db");
     int code = from && to ? at_settle_catalog(from, err) : at_nomem(err);
@@ -81,7 +81,9 @@ int at_publish_catalog(const char *partial, const char *dataset, at_error *err)
     if (code == 0)
         code = at_sync_path(dataset, err);
     if (code == 0)
-        code = at_publish_nothing(partial, dataset, err);
+        at_dataset_write_index(dataset, rows);
+    if (code == 0)
+        code = at_remove_tree(partial, err);
     free(from);
     free(to);
     return code;

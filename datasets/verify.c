@@ -5,7 +5,7 @@
  * which is of every image's path, split, label and content. The shards: each content against its
  * CRC-32C and its hash, by several threads, and all bytes around the contents. images.idx against
  * its CRC. What people derived (statistics, EXIF) is not made again. */
-#include "internal.h"
+#include "rows.h"
 
 #include <inttypes.h>
 #include <pthread.h>

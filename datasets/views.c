@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What people ask a catalog first: its views, and the indexes that make queries by label, hash or
- * tag quick.
+ * What people ask a catalog first: its views, and the indexes that make queries by path, label,
+ * hash or tag quick.
  *
  * A view is only text in the file until it is asked. Indexes are made at the end of an ingest:
  * sorting once is far cheaper than keeping an index while rows come in. */
@@ -56,7 +56,9 @@ static const char views[] =
     " SELECT path, split, name AS class, reason, detail, hash\n"
     " FROM found CROSS JOIN images USING(hash) JOIN classes USING(label);";
 
-static const char indexes[] = "CREATE INDEX IF NOT EXISTS images_label ON images(label, split);"
+static const char indexes[] = "CREATE UNIQUE INDEX IF NOT EXISTS images_path ON images(path);"
+                              "CREATE UNIQUE INDEX IF NOT EXISTS blobs_hash ON blobs(hash);"
+                              "CREATE INDEX IF NOT EXISTS images_label ON images(label, split);"
                               "CREATE INDEX IF NOT EXISTS images_hash ON images(hash);"
                               "CREATE INDEX IF NOT EXISTS exif_hash ON exif(hash);"
                               "CREATE INDEX IF NOT EXISTS exif_tag ON exif(tag, value);";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * images.idx: the same data set with and without it, and never that of another catalog. */
-#include "../../datasets/internal.h"
+#include "../../datasets/rows.h"
 
 #include "place.h"
 #include "scratch.h"
@@ -52,7 +52,7 @@ static bool is_used(const struct place *p)
     snprintf(hash, sizeof hash, "%s",
              query(p->out, "SELECT value FROM meta WHERE key = 'dataset_hash'"));
     bool used = at_index_map(p->out, hash, &index);
-    at_index_unmap(&index);
+    at_index_fini(&index);
     return used;
 }
 
@@ -71,7 +71,7 @@ static void test_the_same_with_and_without(void **state)
     assert_int_equal(unlink(p->file), 0);
     assert_false(is_used(p));
     assert_told(p, with);
-    at_dataset_write_index(p->out);
+    at_dataset_write_index(p->out, NULL);
     assert_true(is_used(p));
     assert_told(p, with);
     free(with);
