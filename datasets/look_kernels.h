@@ -13,61 +13,7 @@
 #include <immintrin.h>
 #endif
 
-/* ---- histograms ---- */
-
-enum { LANES = 3 * LOOK_VECTOR, RUN = 255 }; /* RUN: blocks of LANES that a byte can count */
-
-typedef uint8_t vector __attribute__((vector_size(LOOK_VECTOR)));
-
-static inline vector load(const uint8_t *bytes)
-{
-    vector v;
-    memcpy(&v, bytes, sizeof v);
-    return v;
-}
-
-/* Halves are folded until three lanes are left: 48 and 96 are 3 times a power of two. */
-static void add_lanes(const vector counts[3], uint32_t sums[3])
-{
-    uint8_t bytes[LANES];
-    uint16_t lanes[LANES];
-    memcpy(bytes, counts, LANES);
-    for (size_t i = 0; i < LANES; i++)
-        lanes[i] = bytes[i];
-    for (size_t half = LANES / 2; half >= 3; half /= 2)
-        for (size_t i = 0; i < half; i++)
-            lanes[i] = (uint16_t)(lanes[i] + lanes[i + half]);
-    for (size_t c = 0; c < 3; c++)
-        sums[c] += lanes[c];
-}
-
-/* LANES is a multiple of 3: lane i of a block is of channel i % 3, as every third byte is. */
-static void count_blocks(const uint8_t *bytes, size_t blocks, uint32_t reached[][3])
-{
-    for (int bin = 1; bin < AT_HISTOGRAM_BINS; bin++) {
-        const vector from = (vector){0} + (uint8_t)(bin * (256 / AT_HISTOGRAM_BINS));
-        vector counts[3] = {{0}};
-        for (size_t b = 0; b < blocks; b++) {
-            const uint8_t *at = bytes + b * LANES;
-            counts[0] -= (vector)(load(at) >= from); /* true is -1 */
-            counts[1] -= (vector)(load(at + LOOK_VECTOR) >= from);
-            counts[2] -= (vector)(load(at + 2 * LOOK_VECTOR) >= from);
-        }
-        add_lanes(counts, reached[bin]);
-    }
-}
-
-static void count(const uint8_t *bytes, size_t n, uint32_t reached[][3])
-{
-    size_t blocks = n / LANES;
-    for (size_t b = 0; b < blocks; b += RUN)
-        count_blocks(bytes + b * LANES, blocks - b < RUN ? blocks - b : RUN, reached);
-    for (size_t i = blocks * LANES; i < n; i++)
-        for (int bin = bytes[i] / (256 / AT_HISTOGRAM_BINS); bin > 0; bin--)
-            reached[bin][i % 3]++;
-}
-
-/* ---- sharpness ---- */
+/* ---- bytes made 16 bits wide ---- */
 
 enum { STEP = LOOK_VECTOR / 2 }; /* bytes that fill a register when they are made 16 bits wide */
 
@@ -100,6 +46,93 @@ static inline pairs dot(wide a, wide b)
 #endif
 }
 
+static int32_t total(pairs p)
+{
+    int32_t sum = 0;
+    for (size_t i = 0; i < STEP / 2; i++)
+        sum += p[i];
+    return sum;
+}
+
+/* ---- histograms ---- */
+
+enum { LANES = 3 * LOOK_VECTOR, RUN = 255 }; /* RUN: blocks of LANES that a byte can count */
+
+typedef uint8_t vector __attribute__((vector_size(LOOK_VECTOR)));
+
+static inline vector load(const uint8_t *bytes)
+{
+    vector v;
+    memcpy(&v, bytes, sizeof v);
+    return v;
+}
+
+/* The bytes' sum for each channel: lane i is of channel i % 3. */
+static void add_lanes(const vector counts[3], uint32_t sums[3])
+{
+    static const int16_t thirds[16 + 2] = {[0] = 1, [3] = 1, [6] = 1, [9] = 1, [12] = 1, [15] = 1};
+    _Static_assert(STEP <= 16, "the thirds go on");
+    wide of_third[3];
+    pairs by_channel[3] = {{0}};
+    for (size_t i = 0; i < 3; i++)
+        memcpy(&of_third[i], thirds + (3 - i) % 3, sizeof of_third[i]);
+    for (size_t k = 0; k < LANES / STEP; k++) {
+        const wide v = widen((const uint8_t *)counts + k * STEP);
+        for (size_t c = 0; c < 3; c++)
+            by_channel[c] += dot(v, of_third[(c + k * (3 - STEP % 3)) % 3]);
+    }
+    for (size_t c = 0; c < 3; c++)
+        sums[c] += (uint32_t)total(by_channel[c]);
+}
+
+typedef int8_t signs __attribute__((vector_size(LOOK_VECTOR)));
+
+enum { AT_ONCE = 5 }; /* thresholds whose counts stay in registers */
+
+/* One of a block's three vectors, through all blocks, with comparisons of signed bytes since x86 has
+ * no others. Not inlined: gcc would make each threshold anew in the loop. */
+__attribute__((noinline)) static void count_column(const uint8_t *bytes, size_t blocks,
+                                                   const signs below[AT_ONCE],
+                                                   vector counts[AT_ONCE])
+{
+    signs reached[AT_ONCE] = {0};
+    for (size_t b = 0; b < blocks; b++) {
+        const signs v = (signs)(load(bytes + b * LANES) ^ 128);
+        for (int i = 0; i < AT_ONCE; i++)
+            reached[i] -= (signs)(v > below[i]); /* true is -1 */
+    }
+    for (int i = 0; i < AT_ONCE; i++)
+        counts[i] = (vector)reached[i];
+}
+
+/* LANES is a multiple of 3: lane i of a block is of channel i % 3, as every third byte is. */
+static void count_blocks(const uint8_t *bytes, size_t blocks, uint32_t reached[][3])
+{
+    signs below[AT_HISTOGRAM_BINS];
+    vector columns[3][AT_HISTOGRAM_BINS];
+    for (int bin = 1; bin < AT_HISTOGRAM_BINS; bin++)
+        below[bin] = (signs){0} + (int8_t)(bin * (256 / AT_HISTOGRAM_BINS) - 1 - 128);
+    for (size_t i = 0; i < 3; i++)
+        for (int bin = 1; bin < AT_HISTOGRAM_BINS; bin += AT_ONCE)
+            count_column(bytes + i * LOOK_VECTOR, blocks, below + bin, columns[i] + bin);
+    for (int bin = 1; bin < AT_HISTOGRAM_BINS; bin++) {
+        const vector counts[3] = {columns[0][bin], columns[1][bin], columns[2][bin]};
+        add_lanes(counts, reached[bin]);
+    }
+}
+
+static void count(const uint8_t *bytes, size_t n, uint32_t reached[][3])
+{
+    size_t blocks = n / LANES;
+    for (size_t b = 0; b < blocks; b += RUN)
+        count_blocks(bytes + b * LANES, blocks - b < RUN ? blocks - b : RUN, reached);
+    for (size_t i = blocks * LANES; i < n; i++)
+        for (int bin = bytes[i] / (256 / AT_HISTOGRAM_BINS); bin > 0; bin--)
+            reached[bin][i % 3]++;
+}
+
+/* ---- sharpness ---- */
+
 typedef struct laplacians {
     pairs sum, square;
 } laplacians;
@@ -113,14 +146,6 @@ static inline void add_step(laplacians *l, const uint8_t *above, const uint8_t *
     v *= kept;
     l->sum += dot(v, kept);
     l->square += dot(v, v);
-}
-
-static int32_t total(pairs p)
-{
-    int32_t sum = 0;
-    for (size_t i = 0; i < STEP / 2; i++)
-        sum += p[i];
-    return sum;
 }
 
 /* The last step ends with the row, and so begins within the one before. */
@@ -159,15 +184,47 @@ static void add_row(uint32_t *restrict sums, const uint8_t *restrict row, size_t
 
 /* ---- mean, deviation, extremes ---- */
 
+enum { SUMMED = 128 }; /* blocks: as many bytes make no sum over 32767 */
+
+/* Sums and squares of the STEP lanes from p on: pairs of 16 bits are multiplied with a half of them
+ * gone, so that each product stays in its lane. */
+static inline void add_lanes_of(const uint8_t *p, size_t blocks, uint32_t *sum, uint32_t *square)
+{
+    pairs even_squares = {0}, odd_squares = {0};
+    wide even;
+    for (size_t i = 0; i < STEP; i++)
+        even[i] = i % 2 ? 0 : -1;
+    for (size_t b = 0; b < blocks;) {
+        wide sums = {0};
+        for (size_t end = blocks - b < SUMMED ? blocks : b + SUMMED; b < end; b++) {
+            const wide v = widen(p + b * AT_MOMENT_LANES), half = v & even, other = v ^ half;
+            sums += v;
+            even_squares += dot(half, half);
+            odd_squares += dot(other, other);
+        }
+        for (size_t i = 0; i < STEP; i++)
+            sum[i] += (uint16_t)sums[i];
+    }
+    for (size_t i = 0; i < STEP; i++) {
+        const int32_t squares = i % 2 ? odd_squares[i / 2] : even_squares[i / 2];
+        square[i] += (uint32_t)squares;
+    }
+}
+
 static void moments(const uint8_t *restrict p, size_t blocks, at_moments *restrict m)
 {
+    for (size_t lane = 0; lane < AT_MOMENT_LANES; lane += STEP)
+        add_lanes_of(p + lane, blocks, m->sum + lane, m->square + lane);
+    uint8_t low[AT_MOMENT_LANES], high[AT_MOMENT_LANES];
+    memcpy(low, m->minimum, sizeof low);
+    memcpy(high, m->maximum, sizeof high);
     for (size_t b = 0; b < blocks; b++, p += AT_MOMENT_LANES)
         for (int i = 0; i < AT_MOMENT_LANES; i++) {
-            m->sum[i] += p[i];
-            m->square[i] += (uint32_t)p[i] * p[i];
-            m->minimum[i] = p[i] < m->minimum[i] ? p[i] : m->minimum[i];
-            m->maximum[i] = p[i] > m->maximum[i] ? p[i] : m->maximum[i];
+            low[i] = p[i] < low[i] ? p[i] : low[i];
+            high[i] = p[i] > high[i] ? p[i] : high[i];
         }
+    memcpy(m->minimum, low, sizeof low);
+    memcpy(m->maximum, high, sizeof high);
 }
 
 const at_look_kernels LOOK_TABLE = {

@@ -25,12 +25,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { VERSION = 1, WRITE_BUFFER = 1 << 20 };
+enum {
+    VERSION = 1,
+    WRITE_BUFFER = 1 << 20,
+    WRITTEN_AHEAD = 8 << 20, /* bytes that the disk may get before a commit wants them there */
+};
 
 struct at_shard_writer {
     char *folder, *path;
-    FILE *file; /* NULL: none is open */
+    FILE *file;   /* NULL: none is open */
+    char *buffer; /* of the file, WRITE_BUFFER bytes */
     uint64_t limit, position;
+    uint64_t on_its_way; /* so much of it the disk was told to write */
     int64_t number;
     at_shard_record *records;
     size_t count, capacity;
@@ -39,18 +45,6 @@ struct at_shard_writer {
 static char *path_of(const char *folder, int64_t number)
 {
     return at_format("%s/%05lld.atb", folder, (long long)number);
-}
-
-static int nibble(char c)
-{
-    return c <= '9' ? c - '0' : c - 'a' + 10;
-}
-
-/* hex: 64 digits of our own making */
-static void put_hash(uint8_t *out, const char *hex)
-{
-    for (int i = 0; i < AT_SHARD_HASH; i++)
-        out[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
 }
 
 static int fail(const at_shard_writer *w, at_error *err)
@@ -63,6 +57,11 @@ static int put(at_shard_writer *w, const void *data, size_t bytes, at_error *err
     if (bytes && fwrite(data, 1, bytes, w->file) != bytes)
         return fail(w, err);
     w->position += bytes;
+    if (w->position - w->on_its_way >= WRITTEN_AHEAD) {
+        sync_file_range(fileno(w->file), (off_t)w->on_its_way, (off_t)(w->position - w->on_its_way),
+                        SYNC_FILE_RANGE_WRITE);
+        w->on_its_way = w->position;
+    }
     return 0;
 }
 
@@ -73,7 +72,7 @@ static int begin_shard(at_shard_writer *w, at_error *err)
     uint8_t header[AT_SHARD_HEADER] = "ATOLLSHD";
     at_put_u32(header + 8, VERSION);
     at_put_u32(header + 12, (uint32_t)w->number);
-    w->position = 0;
+    w->position = w->on_its_way = 0;
     w->count = 0;
     return put(w, header, sizeof header, err);
 }
@@ -94,7 +93,7 @@ static int open_shard(at_shard_writer *w, uint64_t bytes, at_error *err)
             close(fd);
         return code;
     }
-    setvbuf(w->file, NULL, _IOFBF, WRITE_BUFFER);
+    setvbuf(w->file, w->buffer, _IOFBF, WRITE_BUFFER);
     if ((uint64_t)st.st_size < bytes)
         return at_fail(
             err, AT_EINPUT,
@@ -102,7 +101,7 @@ static int open_shard(at_shard_writer *w, uint64_t bytes, at_error *err)
             (long long)st.st_size, (unsigned long long)bytes);
     if (ftruncate(fd, (off_t)bytes) || fseeko(w->file, (off_t)bytes, SEEK_SET))
         return fail(w, err);
-    w->position = bytes;
+    w->position = w->on_its_way = bytes;
     return bytes ? 0 : begin_shard(w, err);
 }
 
@@ -115,7 +114,7 @@ static int write_index(at_shard_writer *w, at_error *err)
     for (size_t i = 0; i < w->count; i++) {
         const at_shard_record *r = &w->records[i];
         memset(entry, 0, sizeof entry);
-        put_hash(entry, r->hash);
+        at_digest_of_hex(r->hash, entry);
         at_put_u64(entry + AT_SHARD_HASH, r->offset);
         at_put_u64(entry + AT_SHARD_HASH + 8, r->bytes);
         at_put_u32(entry + AT_SHARD_HASH + 16, r->crc);
@@ -168,7 +167,7 @@ at_shard_writer *at_shard_writer_open(const char *folder, uint64_t limit, int64_
                                       at_error *err)
 {
     at_shard_writer *w = calloc(1, sizeof *w);
-    if (!w || !(w->folder = strdup(folder))) {
+    if (!w || !(w->folder = strdup(folder)) || !(w->buffer = malloc(WRITE_BUFFER))) {
         free(records);
         at_nomem(err);
         goto fail_open;
@@ -193,6 +192,7 @@ void at_shard_writer_close(at_shard_writer *w)
         return;
     if (w->file)
         fclose(w->file);
+    free(w->buffer);
     free(w->records);
     free(w->path);
     free(w->folder);
@@ -239,7 +239,7 @@ int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const ch
     memcpy(record.hash, hash, sizeof record.hash);
     at_put_u32(header + 4, crc);
     at_put_u64(header + 8, bytes);
-    put_hash(header + 16, hash);
+    at_digest_of_hex(hash, header + 16);
     if (!remember(w, &record))
         return at_nomem(err);
     int code = put(w, header, sizeof header, err);

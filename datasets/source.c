@@ -247,11 +247,11 @@ static int utf8_length(const unsigned char *s)
 void at_text_add_utf8(at_text *t, const char *s)
 {
     while (*s) {
-        int n = utf8_length((const unsigned char *)s);
-        if (n)
-            at_text_append(t, s, (size_t)n);
-        else
-            at_text_add(t, "\\x%02X", (unsigned)(unsigned char)*s);
-        s += n ? n : 1;
+        const char *begin = s;
+        for (int n; *s && (n = utf8_length((const unsigned char *)s)); s += n)
+            ;
+        at_text_append(t, begin, (size_t)(s - begin));
+        if (*s)
+            at_text_add(t, "\\x%02X", (unsigned)(unsigned char)*s++);
     }
 }
