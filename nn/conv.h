@@ -9,12 +9,20 @@
 #include "plan.h"
 
 typedef struct conv_winograd conv_winograd;
+typedef enum {
+    CONV_LIBRARY, /* a primitive */
+    CONV_OWN,     /* our kernels */
+    CONV_THIN     /* the input's gradient of a 1x1 with a stride: of the pixels that have one */
+} conv_kind;
 typedef struct conv_pass {
+    const at_plan *plan;
+    conv_kind kind;
     dnn_conv_spec spec;                   /* with the layouts that the primitive was asked for */
     conv_winograd *own;                   /* our kernels; then there are no calls */
     dnn_call *main, *weights, *src, *dst; /* reorders: NULL where none is needed */
     void *weights_memory, *src_memory, *dst_memory, *scratch, *weights_scratch, *src_scratch,
         *dst_scratch;
+    void *part, *whole; /* conv_spread.c; NULL: not needed */
 } conv_pass;
 
 /* What a pass reads and writes, in the tensors' own layouts; bias may be NULL. */
@@ -22,9 +30,8 @@ typedef struct conv_memory {
     const void *src, *weights, *bias, *dst;
 } conv_memory;
 
-/* Lanes of the tensors; 0: not decided, it takes what the primitive wants. `own`: our kernels, where
- * they can. */
-int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, bool own,
+/* Lanes of the tensors; 0: not decided, it takes what the primitive wants. An error: this kind cannot. */
+int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, conv_kind kind,
                   int64_t src_lanes, int64_t dst_lanes, at_error *err);
 void conv_pass_fini(conv_pass *pass);
 bool conv_pass_made(const conv_pass *pass);
@@ -40,6 +47,15 @@ int conv_pass_bind(conv_pass *pass, const conv_memory *memory, at_error *err);
 /* Brings the weights into the primitive's layout; before the first run and whenever they change. */
 int conv_pass_weights(const conv_pass *pass, at_error *err);
 int conv_pass_run(const conv_pass *pass, at_error *err);
+
+/* ---- conv_spread.c: an input's gradient that is computed into `part` before it gets to `whole` ------ */
+bool conv_thin_can(const dnn_conv_spec *spec, int64_t src_lanes);
+/* The convolution of the pixels that are read. */
+dnn_conv_spec conv_thin_spec(const dnn_conv_spec *spec);
+size_t conv_thin_bytes(const conv_pass *pass); /* of the whole gradient of a thin pass */
+bool conv_spread_needed(const conv_pass *pass);
+size_t conv_part_bytes(const conv_pass *pass);
+void conv_spread(const conv_pass *pass);
 
 /* ---- conv_winograd.c: 3x3 or 5x5, stride 1, fp32 --------------------------------------------------- */
 bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,

@@ -28,21 +28,43 @@ static int new_own(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_
 {
     if (!conv_winograd_can(p, spec, src_lanes, dst_lanes))
         return at_fail(err, AT_EFAIL, "no kernel of our own for this convolution");
-    *out = (conv_pass){.spec = *spec, .own = conv_winograd_new(p, spec, err)};
+    *out = (conv_pass){
+        .plan = p, .kind = CONV_OWN, .spec = *spec, .own = conv_winograd_new(p, spec, err)};
     out->spec.src_lanes = out->spec.dst_lanes = p->kernels->lanes;
     return out->own ? 0 : AT_ENOMEM;
 }
 
-int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, bool own,
+static int new_thin(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
+                    at_error *err)
+{
+    if (!conv_thin_can(spec, src_lanes))
+        return at_fail(err, AT_EFAIL, "this convolution reads every pixel");
+    dnn_conv_spec thin = conv_thin_spec(spec);
+    *out = (conv_pass){
+        .plan = p, .kind = CONV_THIN, .spec = *spec, .main = dnn_conv_new(p->engine, &thin, err)};
+    if (out->main && dnn_call_lanes(out->main, DNN_SRC) == src_lanes)
+        return 0;
+    conv_pass_fini(out);
+    return at_fail(err, AT_EFAIL, "no kernel for the input's layout");
+}
+
+static int new_library(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, at_error *err)
+{
+    *out = (conv_pass){.plan = p, .spec = *spec, .main = dnn_conv_new(p->engine, spec, err)};
+    return out->main ? 0 : AT_EFAIL;
+}
+
+int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, conv_kind kind,
                   int64_t src_lanes, int64_t dst_lanes, at_error *err)
 {
     dnn_engine *e = p->engine;
-    if (own)
+    if (kind == CONV_OWN)
         return new_own(out, p, spec, src_lanes, dst_lanes, err);
-    *out = (conv_pass){.spec = *spec, .main = dnn_conv_new(e, spec, err)};
-    if (!out->main)
-        return AT_EFAIL;
-    int status = add_reorder(out, e, DNN_SRC, src_lanes, err);
+    int status =
+        kind == CONV_THIN ? new_thin(out, p, spec, src_lanes, err) : new_library(out, p, spec, err);
+    if (status)
+        return status;
+    status = add_reorder(out, e, DNN_SRC, src_lanes, err);
     if (!status)
         status = add_reorder(out, e, DNN_DST, dst_lanes, err);
     if (!status && !dnn_weights_plain(out->main)) {
@@ -88,7 +110,10 @@ bool conv_pass_copies(const conv_pass *pass)
 
 size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot)
 {
-    return pass->own ? conv_winograd_bytes(pass->own, slot) : dnn_call_bytes(pass->main, slot);
+    if (pass->own)
+        return conv_winograd_bytes(pass->own, slot);
+    bool thin = pass->kind == CONV_THIN && slot == DNN_SRC;
+    return thin ? conv_thin_bytes(pass) : dnn_call_bytes(pass->main, slot);
 }
 
 int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *err)
@@ -105,6 +130,8 @@ int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *e
         {pass->dst, pass->dst, DNN_DST, &pass->dst_memory, &pass->dst_scratch},
     };
     int status = want(context, false, &pass->scratch, dnn_call_bytes(pass->main, DNN_SCRATCH), err);
+    if (!status && conv_spread_needed(pass))
+        status = want(context, false, &pass->part, conv_part_bytes(pass), err);
     for (size_t i = 0; i < 3 && !status; i++) {
         if (!pieces[i].call)
             continue;
@@ -132,14 +159,17 @@ int conv_pass_bind(conv_pass *pass, const conv_memory *m, at_error *err)
         conv_winograd_bind(pass->own, m);
         return 0;
     }
-    const void *src = pass->src ? pass->src_memory : m->src;
+    bool spread = conv_spread_needed(pass);
+    const void *end = spread ? pass->part : m->src; /* of what is computed for the input */
+    const void *src = pass->src ? pass->src_memory : end;
     const void *dst = pass->dst ? pass->dst_memory : m->dst;
+    pass->whole = spread ? (void *)(uintptr_t)m->src : NULL;
     const void *weights = pass->weights ? pass->weights_memory : m->weights;
     bool src_out = pass->spec.direction == DNN_BACKWARD_DATA;
     bool weights_out = pass->spec.direction == DNN_BACKWARD_WEIGHTS;
     int status = 0;
     if (pass->src)
-        status = bind_reorder(pass->src, src_out ? src : m->src, src_out ? m->src : src,
+        status = bind_reorder(pass->src, src_out ? src : end, src_out ? end : src,
                               pass->src_scratch, err);
     if (!status && pass->dst)
         status = bind_reorder(pass->dst, m->dst, dst, pass->dst_scratch, err);
@@ -179,5 +209,7 @@ int conv_pass_run(const conv_pass *pass, at_error *err)
         status = dnn_call_run(pass->main, err);
     if (!status)
         status = run_if(pass->src, src_out, err);
+    if (!status && pass->whole)
+        conv_spread(pass);
     return status ? status : run_if(pass->weights, weights_out, err);
 }

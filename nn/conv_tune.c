@@ -3,36 +3,40 @@
  * it has one (its own guess at whether that pays is not asked), and direct algorithms, in the layouts
  * that the tensors have and in those that the library would choose, whose reorders are then part of
  * the time, and direct in NHWC and NCHW, where it has good kernels for channel counts that are no
- * multiple of a vector. A sum has the layout of what is there to add. The library's reference loops,
- * a hundred times slower, are taken only where there is nothing else. A later candidate must be a
- * tenth faster than an earlier one, so that noise does not change the choice from one machine of a
- * kind to the next.
+ * multiple of a vector; then ours (conv_winograd.c, conv_spread.c). A sum has the layout of what is
+ * there to add. The library's reference loops, a hundred times slower, are taken only where there is
+ * nothing else. A later candidate must be a twentieth faster than an earlier one, so that noise does
+ * not change the choice from one machine of a kind to the next.
  */
 #include "conv.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CANDIDATES = 7, OWN = 6, TUNE_ROUNDS = 3, FLOOR_ROUNDS = 5 };
-static const double far_behind = 1.5;
+enum { CANDIDATES = 8, FIRST_ROUNDS = 3, TUNE_ROUNDS = 10, FLOOR_ROUNDS = 5 };
+static const double far_behind = 1.5, behind = 1.2, faster = 0.95;
 
 static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t src_lanes,
-                                    int64_t dst_lanes)
+                                    int64_t dst_lanes, conv_kind *kind)
 {
     dnn_conv_spec s = *spec;
     const struct {
         bool winograd;
         int64_t src, dst;
+        conv_kind kind;
     } all[CANDIDATES] = {{true, src_lanes, dst_lanes},
                          {false, src_lanes, dst_lanes},
                          {true, 0, 0},
                          {false, 0, 0},
                          {false, s.src.c, s.dst.c},
                          {false, 1, 1},
-                         [OWN] = {false, src_lanes, dst_lanes}};
+                         {false, src_lanes, dst_lanes, CONV_OWN},
+                         {false, src_lanes, dst_lanes, CONV_THIN}};
     s.winograd = all[i].winograd;
     s.src_lanes = all[i].src;
-    s.dst_lanes = spec->sum && dst_lanes ? dst_lanes : all[i].dst;
+    bool onto_dst = spec->sum && spec->direction == DNN_FORWARD && dst_lanes;
+    s.dst_lanes = onto_dst ? dst_lanes : all[i].dst;
+    *kind = all[i].kind;
     return s;
 }
 
@@ -40,8 +44,9 @@ static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t sr
 static int make_candidate(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int i,
                           int64_t src_lanes, int64_t dst_lanes, at_error *err)
 {
-    dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes);
-    return conv_pass_new(out, p, &s, i == OWN, src_lanes, dst_lanes, err);
+    conv_kind kind;
+    dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes, &kind);
+    return conv_pass_new(out, p, &s, kind, src_lanes, dst_lanes, err);
 }
 
 static bool is_reference(const conv_pass *pass)
@@ -67,7 +72,7 @@ static int drop_references(conv_pass *passes, int *number, int n)
 /* Whether the two run the same primitives. */
 static bool same_pass(const conv_pass *a, const conv_pass *b)
 {
-    return !strcmp(conv_pass_name(a), conv_pass_name(b)) &&
+    return a->kind == b->kind && !strcmp(conv_pass_name(a), conv_pass_name(b)) &&
            conv_pass_lanes(a, DNN_SRC) == conv_pass_lanes(b, DNN_SRC) &&
            conv_pass_lanes(a, DNN_DST) == conv_pass_lanes(b, DNN_DST);
 }
@@ -140,34 +145,46 @@ static int run_once(const conv_pass *pass, time_what what, double *seconds, at_e
     double start = at_now();
     int status = what == TIME_STEP ? conv_pass_weights(pass, err) : 0;
     if (!status)
-        status = what == TIME_ALONE && pass->main ? dnn_call_run(pass->main, err)
-                                                  : conv_pass_run(pass, err);
+        status = what == TIME_ALONE && pass->kind == CONV_LIBRARY ? dnn_call_run(pass->main, err)
+                                                                  : conv_pass_run(pass, err);
     *seconds = at_now() - start;
     return status;
 }
 
-/* The shortest time of each pass. They take turns, so that a disturbance
- * from outside meets all of them; the first round only warms up, and who is far behind after the
- * second leaves. */
+/* Who stays for the next round, when so many were timed: only where a race is close are many needed. */
+static int stay(const double *best, int n, int rounds, bool *in)
+{
+    double least = 1e30, most = rounds < FIRST_ROUNDS ? far_behind : behind;
+    int left = 0;
+    for (int i = 0; i < n; i++)
+        least = best[i] < least ? best[i] : least;
+    for (int i = 0; i < n; i++)
+        left += in[i] = in[i] && best[i] <= most * least;
+    return left;
+}
+
+/* The shortest time of each pass. They take turns, so that a disturbance from outside meets all of
+ * them; the first round only warms up. */
 static int time_all(conv_pass *passes, int n, time_what what, double *best, at_error *err)
 {
     trial_memory trial = {0};
-    double least = 1e30;
-    int status = prepare_trials(passes, n, &trial, err),
-        rounds = what == TIME_ALONE ? FLOOR_ROUNDS : TUNE_ROUNDS;
-    for (int i = 0; i < n; i++)
+    bool in[CANDIDATES];
+    int status = prepare_trials(passes, n, &trial, err), left = n;
+    int rounds = what == TIME_ALONE ? FLOOR_ROUNDS : TUNE_ROUNDS;
+    for (int i = 0; i < n; i++) {
         best[i] = 1e30;
-    for (int k = 0; k <= rounds && !status; k++) {
+        in[i] = true;
+    }
+    for (int k = 0; k <= rounds && !status && (left > 1 || k <= FIRST_ROUNDS); k++) {
         for (int i = 0; i < n && !status; i++) {
             double seconds = 0;
-            if (k > 1 && best[i] > far_behind * least)
+            if (!in[i])
                 continue;
             status = run_once(&passes[i], what, &seconds, err);
             if (k > 0 && seconds < best[i])
                 best[i] = seconds;
-            if (k > 0 && seconds < least)
-                least = seconds;
         }
+        left = stay(best, n, k, in);
     }
     at_free_aligned(trial.base);
     return status;
@@ -222,7 +239,7 @@ static int fastest(conv_pass *passes, int n, time_what what, double *seconds, at
     double best[CANDIDATES] = {0};
     int chosen = 0, status = time_all(passes, n, what, best, err);
     for (int i = 1; i < n && !status; i++)
-        if (best[i] < 0.9 * best[chosen])
+        if (best[i] < faster * best[chosen])
             chosen = i;
     *seconds = best[chosen];
     return status ? status : chosen;
@@ -249,7 +266,8 @@ static int take_untimed(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, i
 {
     for (int winograd = 0; winograd < 2; winograd++) {
         for (int i = 0; i < CANDIDATES; i++) {
-            dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes);
+            conv_kind kind;
+            dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes, &kind);
             if (s.winograd == winograd &&
                 !make_candidate(out, p, spec, i, src_lanes, dst_lanes, err))
                 return 0;

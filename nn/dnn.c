@@ -252,7 +252,7 @@ dnn_call *dnn_conv_new(dnn_engine *e, const dnn_conv_spec *s, at_error *err)
     if (!call)
         return NULL;
     call->precision = s->precision;
-    call->sum = s->sum;
+    call->sum = s->sum && s->direction == DNN_FORWARD;
     call->activation = s->activation;
     call->n = s->n;
     call->src = s->src;

@@ -24,7 +24,7 @@ typedef struct dnn_conv_spec {
     dnn_direction direction;
     bool winograd; /* lets the library choose Winograd */
     bool bias;
-    bool sum;                 /* forward: onto what dst holds; then */
+    bool sum; /* forward: onto what dst holds; backward data, of which conv_pass takes care: src */
     nn_activation activation; /* of the sum */
     at_precision precision;
     int64_t n;

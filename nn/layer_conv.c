@@ -152,7 +152,7 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
     plan_life life = lives[which];
     dnn_conv_spec spec = {.direction = direction,
                           .bias = (a->bias && which != DATA) || op->norm,
-                          .sum = first && op->adds_input,
+                          .sum = first ? op->adds_input : which == DATA && op->adds_grad,
                           .activation = first ? op->activation : NN_IDENTITY,
                           .precision = op->plan->options.precision,
                           .n = op->plan->options.batch,
@@ -161,7 +161,7 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
                           .window = a->window,
                           .groups = a->groups};
     want_for context = {op, life, op->plan->options.constant ? LIVES_ALWAYS : life};
-    const plan_tensor *out = spec.sum ? op->in[1] : op->out;
+    const plan_tensor *out = first && spec.sum ? op->in[1] : op->out;
     int status =
         conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]), plan_lanes(out), err);
     return status ? status : conv_pass_memory(&s->passes[which], want, &context, err);
@@ -212,6 +212,7 @@ static int build(plan_op *op, at_error *err)
     op->backward = op->out->wants_grad ? backward : NULL;
     if (!status && op->trains)
         status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, err);
+    op->adds_grad = op->in[0]->wants_grad && plan_grad_is_there(op, 0);
     return status || !op->in[0]->wants_grad ? status : add_pass(op, DATA, DNN_BACKWARD_DATA, err);
 }
 

@@ -98,18 +98,16 @@ static int make_ops(at_plan *p, at_error *err)
     return 0;
 }
 
-/* Where several ops add to one gradient, the first in backward writes it, the others come through
- * memory of their own. */
+/* Where several ops add to one gradient, the first in backward writes it; the others come through
+ * memory of their own, or add to it themselves. */
 static int share_gradients(at_plan *p, at_error *err)
 {
     for (int i = 0; i < p->op_count; i++) {
         plan_op *op = &p->ops[i];
         for (int k = 0; k < op->input_count && !op->absorbed; k++) {
             plan_tensor *in = op->in[k];
-            bool first = in->consumer == op;
-            for (int j = 0; j < k; j++)
-                first &= op->in[j] != in;
-            if (in->wants_grad && !first &&
+            bool adds = k == 0 && op->adds_grad;
+            if (in->wants_grad && !adds && plan_grad_is_there(op, k) &&
                 plan_want(op, &op->in_grad[k], plan_tensor_bytes(p, in), LIVES_BACKWARD, err))
                 return AT_ENOMEM;
         }

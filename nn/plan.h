@@ -68,9 +68,10 @@ struct plan_op {
     /* Writes the output once more, to out->again; NULL: it cannot, or not cheaply (plan_remake.c). */
     void (*remake)(plan_op *op);
     bool reads_again; /* the value that backward needs of in[0] may be a remade one: plan_kept() */
-    /* Where backward writes, NULL: not wanted. Not in[i]->grad where another op wrote that before.
-     */
+    /* Where backward writes, NULL: not wanted. Not in[i]->grad where another op wrote that before,
+     * unless adds_grad. */
     void *in_grad[NN_INPUTS];
+    bool adds_grad; /* backward adds in[0]'s gradient to what another op wrote before */
     double forward_seconds, backward_seconds; /* of the fastest step profiled; 0: none yet */
     double floor_seconds, floor_bytes;        /* of at_plan_measure_floor */
 };
@@ -113,6 +114,9 @@ struct at_plan {
 
 /* When op's backward begins; without training its forward. */
 int plan_back(const plan_op *op);
+/* Whether in backward the gradient of in[k] is there already, written by another op, or for an input
+ * before k. */
+bool plan_grad_is_there(const plan_op *op, int k);
 
 /* ---- for build() ---------------------------------------------------------------------------- */
 /* *to points to `bytes` of the arena from bind() on; the contents live as long as `life` says. */

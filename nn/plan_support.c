@@ -19,6 +19,14 @@ int plan_back(const plan_op *op)
     return op->plan->options.training ? n + 2 * (n - 1 - op->index) : op->index;
 }
 
+bool plan_grad_is_there(const plan_op *op, int k)
+{
+    bool there = op->in[k]->consumer != op;
+    for (int j = 0; j < k; j++)
+        there |= op->in[j] == op->in[k];
+    return there;
+}
+
 int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *err)
 {
     at_plan *p = op->plan;

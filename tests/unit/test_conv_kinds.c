@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Our own Winograd convolution against oneDNN's direct one: random shapes, paddings and channel
- * counts, forward with all that may be behind it, and both gradients.
+ * Our own kinds of convolution against oneDNN's direct one, at random shapes, paddings and channel
+ * counts: Winograd's, forward with all that may be behind it, and both gradients; the input's gradient
+ * of the pixels alone that a 1x1 with a stride reads. An input's gradient also on top of another.
  */
 #include "../../nn/conv.h"
 #include "steps.h"
@@ -13,7 +14,7 @@
 
 #include <cmocka.h>
 
-enum { ROUNDS = 25, MOST_PIECES = 16 };
+enum { ROUNDS = 16, MOST_PIECES = 16 };
 static const double tolerance = 1e-4; /* of the largest */
 
 typedef struct side {
@@ -46,14 +47,14 @@ static size_t filters_of(const dnn_conv_spec *s)
     return (size_t)(s->src.c * s->dst.c * s->window.kh * s->window.kw);
 }
 
-static void make(side *s, at_plan *p, const dnn_conv_spec *spec, bool own)
+static void make(side *s, at_plan *p, const dnn_conv_spec *spec, conv_kind kind)
 {
     at_error err = {0};
     int64_t lanes = p->kernels->lanes;
     dnn_conv_spec direct = *spec;
     direct.src_lanes = direct.dst_lanes = lanes;
     *s = (side){0};
-    steps_check(conv_pass_new(&s->pass, p, &direct, own, lanes, lanes, &err), &err);
+    steps_check(conv_pass_new(&s->pass, p, &direct, kind, lanes, lanes, &err), &err);
     s->src = memory(conv_pass_bytes(&s->pass, DNN_SRC));
     s->dst = memory(conv_pass_bytes(&s->pass, DNN_DST));
     s->weights = memory(filters_of(spec) * sizeof(float));
@@ -124,10 +125,11 @@ static int64_t between(at_rng *rng, int64_t least, int64_t most)
     return least + (int64_t)at_rng_below(rng, (uint64_t)(most - least + 1));
 }
 
-static dnn_conv_spec random_spec(at_rng *rng, dnn_direction direction)
+static dnn_conv_spec random_winograd(at_rng *rng, dnn_direction direction)
 {
     static const nn_activation behind[] = {NN_IDENTITY, NN_RELU, NN_GELU, NN_TANH, NN_SILU};
     bool forward = direction == DNN_FORWARD, wide = at_rng_below(rng, 4) == 0;
+    bool back = direction == DNN_BACKWARD_DATA;
     int64_t k = at_rng_below(rng, 2) ? 5 : 3;
     nn_window w = {k, k, 1, 1, between(rng, 0, k - 1), between(rng, 0, k - 1), 1, 1};
     nn_shape src = {between(rng, 8, wide ? 80 : 33), between(rng, k, 19), between(rng, k, 19),
@@ -135,8 +137,8 @@ static dnn_conv_spec random_spec(at_rng *rng, dnn_direction direction)
     nn_shape dst = {between(rng, 8, wide ? 80 : 33), src.h + 2 * w.ph - k + 1,
                     src.w + 2 * w.pw - k + 1, false};
     return (dnn_conv_spec){.direction = direction,
-                           .bias = direction != DNN_BACKWARD_DATA && at_rng_below(rng, 2),
-                           .sum = forward && at_rng_below(rng, 2),
+                           .bias = !back && at_rng_below(rng, 2),
+                           .sum = (forward || back) && at_rng_below(rng, 2),
                            .activation = forward ? behind[at_rng_below(rng, 5)] : NN_IDENTITY,
                            .precision = AT_FP32,
                            .n = between(rng, 1, 9),
@@ -146,13 +148,28 @@ static dnn_conv_spec random_spec(at_rng *rng, dnn_direction direction)
                            .groups = 1};
 }
 
-static double check_one(at_plan *p, const dnn_conv_spec *spec, uint64_t seed)
+static dnn_conv_spec random_thin(at_rng *rng, dnn_direction direction)
+{
+    nn_window w = {1, 1, between(rng, 1, 3), between(rng, 2, 3), 0, 0, 1, 1};
+    nn_shape src = {between(rng, 1, 40), between(rng, 1, 19), between(rng, 1, 19), false};
+    nn_shape dst = {between(rng, 1, 40), (src.h - 1) / w.sh + 1, (src.w - 1) / w.sw + 1, false};
+    return (dnn_conv_spec){.direction = direction,
+                           .sum = at_rng_below(rng, 2),
+                           .precision = AT_FP32,
+                           .n = between(rng, 1, 9),
+                           .src = src,
+                           .dst = dst,
+                           .window = w,
+                           .groups = 1};
+}
+
+static double check_one(at_plan *p, conv_kind kind, const dnn_conv_spec *spec, uint64_t seed)
 {
     at_error err = {0};
     int64_t lanes = p->kernels->lanes;
     side own, other;
-    make(&own, p, spec, true);
-    make(&other, p, spec, false);
+    make(&own, p, spec, kind);
+    make(&other, p, spec, CONV_LIBRARY);
     double worst = 0;
     for (int twice = 0; twice < 2; twice++) {
         fill(&own, spec, lanes, seed + (uint64_t)twice);
@@ -168,7 +185,7 @@ static double check_one(at_plan *p, const dnn_conv_spec *spec, uint64_t seed)
     return worst;
 }
 
-static void check_direction(dnn_direction direction)
+static void check(conv_kind kind, dnn_direction direction)
 {
     steps *f = steps_new(steps_plain);
     double worst = 0;
@@ -177,8 +194,9 @@ static void check_direction(dnn_direction direction)
         at_plan *p = steps_plan(f, 8, false, threads);
         at_rng rng = at_rng_stream(5, "shapes", (uint64_t)threads);
         for (int round = 0; round < ROUNDS && p->kernels->lanes >= 8; round++, tried++) {
-            dnn_conv_spec spec = random_spec(&rng, direction);
-            double d = check_one(p, &spec, (uint64_t)round);
+            dnn_conv_spec spec =
+                kind == CONV_THIN ? random_thin(&rng, direction) : random_winograd(&rng, direction);
+            double d = check_one(p, kind, &spec, (uint64_t)round);
             if (!(d <= tolerance))
                 fail_msg("%lldx%lldx%lld to %lld, window %lld, pad %lldx%lld, n %lld, activation "
                          "%d: apart by %g",
@@ -199,19 +217,25 @@ static void check_direction(dnn_direction direction)
 static void test_forward(void **state)
 {
     (void)state;
-    check_direction(DNN_FORWARD);
+    check(CONV_OWN, DNN_FORWARD);
 }
 
 static void test_backward_data(void **state)
 {
     (void)state;
-    check_direction(DNN_BACKWARD_DATA);
+    check(CONV_OWN, DNN_BACKWARD_DATA);
 }
 
 static void test_backward_weights(void **state)
 {
     (void)state;
-    check_direction(DNN_BACKWARD_WEIGHTS);
+    check(CONV_OWN, DNN_BACKWARD_WEIGHTS);
+}
+
+static void test_thin(void **state)
+{
+    (void)state;
+    check(CONV_THIN, DNN_BACKWARD_DATA);
 }
 
 static void test_not_for_all(void **state)
@@ -221,7 +245,7 @@ static void test_not_for_all(void **state)
     at_plan *p = steps_plan(f, 8, false, 1);
     int64_t lanes = p->kernels->lanes;
     at_rng rng = at_rng_stream(5, "shapes", 0);
-    dnn_conv_spec good = random_spec(&rng, DNN_FORWARD);
+    dnn_conv_spec good = random_winograd(&rng, DNN_FORWARD);
     assert_int_equal(conv_winograd_can(p, &good, 0, lanes), lanes >= 8);
     assert_false(conv_winograd_can(p, &good, 3, lanes));
     dnn_conv_spec stride = good, dilated = good, grouped = good, bf16 = good, sigmoid = good,
@@ -235,6 +259,14 @@ static void test_not_for_all(void **state)
     const dnn_conv_spec *const wrong[] = {&stride, &dilated, &grouped, &bf16, &sigmoid, &narrow};
     for (int i = 0; i < 6; i++)
         assert_false(conv_winograd_can(p, wrong[i], 0, 0));
+    dnn_conv_spec thin = random_thin(&rng, DNN_BACKWARD_DATA), forward = thin, padded = thin,
+                  whole = thin;
+    assert_true(conv_thin_can(&thin, 8));
+    forward.direction = DNN_FORWARD;
+    padded.window.ph = 1;
+    whole.window.sh = whole.window.sw = 1;
+    assert_false(conv_thin_can(&thin, 1) || conv_thin_can(&forward, 8) ||
+                 conv_thin_can(&padded, 8) || conv_thin_can(&whole, 8));
     at_plan_free(p);
     steps_free(f);
 }
@@ -242,9 +274,8 @@ static void test_not_for_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_backward_data),
-        cmocka_unit_test(test_backward_weights),
+        cmocka_unit_test(test_forward),          cmocka_unit_test(test_backward_data),
+        cmocka_unit_test(test_backward_weights), cmocka_unit_test(test_thin),
         cmocka_unit_test(test_not_for_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
