@@ -5,6 +5,8 @@
  * Only the rows that lead to the last one are written: auxiliary classifiers are for training here.
  * Pixels stay in Keras's (h,w,c) order. Nothing needs custom objects or unsafe loading.
  */
+#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -358,12 +360,27 @@ static int export_rows(exporter *e, at_error *err)
     return rc;
 }
 
+/* A model's name may be the path of its rows' file; Keras takes letters, digits, and _.- behind one. */
+static void set_model_name(at_node *config, const char *model)
+{
+    char name[100];
+    const char *base = strrchr(model, '/');
+    base = base ? base + 1 : model;
+    const char *suffix = strrchr(base, '.');
+    int bytes = suffix && suffix > base ? (int)(suffix - base) : (int)strlen(base);
+    snprintf(name, sizeof name, "%.*s", bytes, base);
+    for (char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c) && (c == name || !strchr("_.-", *c)))
+            *c = c == name ? 'm' : '_';
+    at_set_string(config, "name", *name ? name : "model");
+}
+
 at_node *keras_config(const at_net *net, const char *model, at_error *err)
 {
     at_node *root = at_node_new(AT_MAP), *config = NULL;
     at_set_string(root, "class_name", "Functional");
     config = at_node_set(root, "config", at_node_new(AT_MAP));
-    at_set_string(config, "name", model);
+    set_model_name(config, model);
     at_set_bool(config, "trainable", true);
     exporter e = {.net = net, .layers = at_node_set(config, "layers", at_node_new(AT_LIST))};
     int rc = export_rows(&e, err);

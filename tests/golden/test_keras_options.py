@@ -107,6 +107,23 @@ def check_refused(name, layers, reason, folder, pictures):
         assert "'guilty'" in out.stderr and reason in out.stderr, f"{name}, {form}: {out.stderr}"
 
 
+def check_own_file(name, theirs, folder, pixels, pictures):
+    """Rows in a file of any name make a model that Keras opens."""
+    with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
+        file.write("- {name: c1, layer: conv, attrs: {out: 4, k: 3}}\n- {name: flat, layer: flatten}\n"
+                   "- {name: logits, layer: dense, attrs: {out: classes}}\n")
+    size = f"{SHAPE[0]}x{SHAPE[1]}"
+    subprocess.run([os.environ["ATOLL"], "model", "new", f"{folder}/{name}", "--size", size, "--channels", "3",
+                    "--classes", "3", "--out", f"{folder}/own.h5"], check=True, capture_output=True)
+    subprocess.run([os.environ["ATOLL"], "export", f"{folder}/own.h5", "--out", f"{folder}/own.keras"],
+                   check=True, capture_output=True)
+    ours = [p["scores"] for p in json.loads(predict(f"{folder}/own.h5", pictures).stdout)["predictions"]]
+    for form in ("h5", "keras"):
+        model = keras.models.load_model(f"{folder}/own.{form}")
+        assert model.name == theirs, model.name
+        assert np.abs(model.predict(pixels.astype(np.float32), verbose=0) - ours).max() <= TOLERANCE
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         pixels = np.random.default_rng(1).integers(0, 256, (PICTURES, *SHAPE), dtype=np.uint8)
@@ -117,6 +134,8 @@ def main():
             check_read(name, layers, folder, pixels, pictures)
         for name, (layers, reason) in REFUSED.items():
             check_refused(name, layers, reason, folder, pictures)
+        check_own_file("my-model.yaml", "my-model", folder, pixels, pictures)
+        check_own_file("größe 2.b.yaml", "gr____e_2.b", folder, pixels, pictures)
     print(f"Keras {keras.__version__}: {len(READ)} models read, {len(REFUSED)} refused by name")
 
 
