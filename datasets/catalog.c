@@ -188,9 +188,12 @@ static int load_keys(at_db *db, const char *sql, bool hashes, at_keys *keys, siz
     at_stmt *s = at_db_prepare(db, sql, err);
     int code = s ? 1 : AT_EIO;
     while (code == 1 && (code = at_stmt_step(s, err)) == 1) {
-        const char *text = at_stmt_text(s, 0);
-        at_key key = hashes ? at_key_of_hash(text) : at_key_of_path(text);
-        if (!at_keys_add(keys, key, at_stmt_int(s, 1)))
+        const char *text = at_stmt_word(s, 0);
+        if (hashes && strlen(text) != 64)
+            code = at_fail(err, AT_EINPUT, "the catalog is damaged: \"%s\" is no content's hash",
+                           text);
+        else if (!at_keys_add(keys, hashes ? at_key_of_hash(text) : at_key_of_path(text),
+                              at_stmt_int(s, 1)))
             code = at_nomem(err);
         ++*count;
     }
@@ -259,10 +262,10 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
     }
     c->db = at_db_open(path, AT_DB_FILL, err);
     if (!c->db || check_format(c, path, err) < 0 ||
-        at_db_exec(c->db, "PRAGMA cache_size = -32768; PRAGMA secure_delete = ON", err) < 0 ||
+        at_db_exec(c->db, "PRAGMA cache_size = -32768; PRAGMA secure_delete = ON; BEGIN", err) <
+            0 ||
         at_db_exec(c->db, schema, err) < 0 || at_catalog_add_views(c->db, err) < 0 ||
-        !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0 ||
-        at_db_exec(c->db, "BEGIN", err) < 0)
+        !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0)
         goto fail_open;
     c->after = (int64_t)number_of(c, "append_after");
     free(path);
@@ -330,16 +333,13 @@ int at_catalog_set_number(at_catalog *c, const char *key, int64_t value, at_erro
     return at_catalog_set_meta(c, key, text, err);
 }
 
-int at_catalog_commit(at_catalog *c, at_shard_writer *shards, at_error *err)
+int at_catalog_note(at_catalog *c, const at_shard_writer *shards, at_error *err)
 {
     int64_t shard;
     uint64_t bytes;
-    int code = at_shard_sync(shards, &shard, &bytes, err);
-    if (code == 0)
-        code = at_catalog_set_number(c, "resume_shard", shard, err);
-    if (code == 0)
-        code = at_catalog_set_number(c, "resume_bytes", (int64_t)bytes, err);
-    return code < 0 ? code : at_db_exec(c->db, "COMMIT; BEGIN", err);
+    at_shard_end(shards, &shard, &bytes);
+    int code = at_catalog_set_number(c, "resume_shard", shard, err);
+    return code < 0 ? code : at_catalog_set_number(c, "resume_bytes", (int64_t)bytes, err);
 }
 
 /* ---- adding ---- */

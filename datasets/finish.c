@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The end of an ingest, one transaction: labels, checks, the validation split, the data set's
+ * The end of an ingest, in its last transaction: labels, checks, the validation split, the data set's
  * identity. Everything here depends on the catalog's rows alone, not on how many runs it took to
  * read them; so they are loaded once, and most of it is done in memory. */
 #include "rows.h"
@@ -226,8 +226,8 @@ static int settle_splits(at_catalog *c, const at_ingest_options *o, at_rows *row
     return code < 0 ? code : at_rows_load(rows, at_catalog_db(c), o->out, err);
 }
 
-int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
-                      at_rows *rows, at_error *err)
+static int finish(at_catalog *c, const at_ingest_options *o, const at_source *source, at_rows *rows,
+                  at_error *err)
 {
     at_db *db = at_catalog_db(c);
     int code = at_labels_assign(c, source, err);
@@ -245,9 +245,20 @@ int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source
         code = index_and_identify(c, rows, err);
     if (code == 0)
         code = set_shape(c, rows, err);
+    return code < 0 ? code : set_facts(c, o, err);
+}
+
+int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
+                      at_rows *rows, at_error *err)
+{
+    at_db *db = at_catalog_db(c);
+    int code = at_db_exec(db, "SAVEPOINT added", err);
     if (code == 0)
-        code = set_facts(c, o, err);
-    return code < 0 ? code : at_db_exec(db, "COMMIT", err);
+        code = finish(c, o, source, rows, err);
+    if (code == 0)
+        return at_db_exec(db, "COMMIT", err);
+    at_db_exec(db, "ROLLBACK TO added; COMMIT", NULL);
+    return code;
 }
 
 /* 1 or 0; one that the data set does not tell is taken for the same. */

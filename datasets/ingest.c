@@ -44,7 +44,10 @@ static int commit(struct ingest *g, at_error *err)
 {
     g->pending = g->pending_bytes = 0;
     g->committed = at_now();
-    return at_catalog_commit(g->catalog, g->shards, err);
+    int code = at_shard_sync(g->shards, err);
+    if (code == 0)
+        code = at_catalog_note(g->catalog, g->shards, err);
+    return code < 0 ? code : at_db_exec(at_catalog_db(g->catalog), "COMMIT; BEGIN", err);
 }
 
 static bool is_due(const struct ingest *g)
@@ -104,7 +107,7 @@ static int run_pipeline(struct ingest *g, at_error *err)
     at_error reader = {0};
     int stopped = at_pipeline_stop(g->pipeline, &reader);
     g->pipeline = NULL;
-    if (code == 0)
+    if (code == 0 && (stopped < 0 || g->cut_short))
         code = commit(g, err); /* what was read stays, whatever ended the reading */
     if (code == 0 && stopped < 0)
         return at_fail(err, stopped, "%s", reader.message);
@@ -295,6 +298,22 @@ static int count_all(at_db *db, int64_t after, at_ingest_result *result, at_erro
     return code < 0 ? code : 0;
 }
 
+/* The same by the rows of the catalog that was just finished. */
+static int count_rows(const struct ingest *g, at_ingest_result *result, at_error *err)
+{
+    at_stmt *s = at_db_prepare(at_catalog_db(g->catalog), "SELECT count(*) FROM errors", err);
+    int code = s ? at_stmt_step(s, err) : err->code;
+    if (code == 1)
+        result->errors = (uint64_t)at_stmt_int(s, 0);
+    at_stmt_free(s);
+    int64_t after = at_catalog_after(g->catalog);
+    for (size_t i = 0; i < g->rows.count; i++)
+        result->added += g->rows.items[i].entry.id > after;
+    result->images = g->rows.count;
+    result->bytes = g->rows.bytes;
+    return code < 0 ? code : 0;
+}
+
 static int begin_share(struct ingest *g, at_error *err)
 {
     const at_ingest_options *o = g->options;
@@ -326,6 +345,8 @@ static int fill(struct ingest *g, at_error *err)
     g->done = NULL;
     g->source->skip = NULL;
     if (code == 0)
+        code = at_catalog_note(g->catalog, g->shards, err);
+    if (code == 0)
         code = at_shard_finish(g->shards, err);
     return code < 0 ? code : at_finish_catalog(g->catalog, g->options, g->source, &g->rows, err);
 }
@@ -336,7 +357,9 @@ static int ingest(struct ingest *g, at_ingest_result *result, at_error *err)
     if (code == 0)
         code = is_complete(g) ? at_db_exec(at_catalog_db(g->catalog), "COMMIT", err) : fill(g, err);
     if (code == 0)
-        code = count_all(at_catalog_db(g->catalog), at_catalog_after(g->catalog), result, err);
+        code = g->rows.count ? count_rows(g, result, err)
+                             : count_all(at_catalog_db(g->catalog), at_catalog_after(g->catalog),
+                                         result, err);
     result->resumed = g->resumed;
     result->shared = g->shared;
     return code < 0 ? code : publish(g, err);

@@ -173,7 +173,7 @@ typedef struct at_key {
     uint64_t low, high;
 } at_key;
 typedef struct at_keys at_keys;
-at_key at_key_of_hash(const char *hex); /* of 32 digits at least */
+at_key at_key_of_hash(const char *hex); /* of 64 digits */
 at_key at_key_of_path(const char *path);
 at_keys *at_keys_new(void); /* NULL: out of memory */
 void at_keys_free(at_keys *k);
@@ -380,9 +380,11 @@ int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *o
 /* Appends there. */
 int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const char *hash,
                     uint32_t crc, at_error *err);
-/* Everything appended is on disk; tells the place to go on from. */
-int at_shard_sync(at_shard_writer *w, int64_t *shard, uint64_t *bytes, at_error *err);
-int at_shard_finish(at_shard_writer *w, at_error *err); /* writes the last index; close follows */
+/* The place behind what was appended, to go on from. */
+void at_shard_end(const at_shard_writer *w, int64_t *shard, uint64_t *bytes);
+int at_shard_sync(at_shard_writer *w, at_error *err); /* everything appended is on disk */
+/* Writes the last index, syncs; close follows. */
+int at_shard_finish(at_shard_writer *w, at_error *err);
 void at_shard_writer_close(at_shard_writer *w);
 /* Removes shards number, number + 1, ... as far as they are there. */
 int at_shard_remove_from(const char *folder, int64_t number, at_error *err);
@@ -411,8 +413,8 @@ at_db *at_catalog_db(at_catalog *c);
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err);
 /* Nothing is added any more: what that took goes before the indexes take their memory. */
 void at_catalog_forget_seen(at_catalog *c);
-/* Everything added is on disk with its bytes; begins the next transaction. */
-int at_catalog_commit(at_catalog *c, at_shard_writer *shards, at_error *err);
+/* Tells where the bytes of everything added end: before a commit, when they are on disk. */
+int at_catalog_note(at_catalog *c, const at_shard_writer *shards, at_error *err);
 int at_catalog_set_meta(at_catalog *c, const char *key, const char *value, at_error *err);
 int at_catalog_set_number(at_catalog *c, const char *key, int64_t value, at_error *err);
 char *at_catalog_meta(at_catalog *c, const char *key); /* malloc'd, NULL: none */
@@ -440,8 +442,8 @@ int at_labels_assign(at_catalog *c, const at_source *source, at_error *err);
 typedef struct at_rows at_rows; /* rows.h */
 /* A class that is in one split only, or not in train: AT_EINPUT. */
 int at_labels_check(at_catalog *c, const at_rows *rows, at_error *err);
-/* All of it: labels, checks, validation split, identity, meta. One transaction. rows: what it leaves,
- * sorted by path; they are there before the commit. */
+/* All of it: labels, checks, validation split, identity, meta; commits them with what was added
+ * before, and that alone where something is wrong. rows: what it leaves, sorted by path. */
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
                       at_rows *rows, at_error *err);
 /* Whether a finished catalog tells of this source and these options: 1, 0 or negative. */

@@ -17,24 +17,24 @@ struct at_keys {
     size_t count, capacity; /* a power of 2 */
 };
 
-static uint64_t number_of(const char *hex)
+static at_key key_of(const uint8_t digest[32])
 {
-    uint64_t value = 0;
-    for (int i = 0; i < 16; i++)
-        value = value << 4 | (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
-    return value;
+    return (at_key){.low = at_get_u64(digest) | 1,
+                    .high = at_get_u64(digest + 8)}; /* not the free slot */
 }
 
 at_key at_key_of_hash(const char *hex)
 {
-    return (at_key){.low = number_of(hex) | 1, .high = number_of(hex + 16)}; /* not the free slot */
+    uint8_t digest[32];
+    at_digest_of_hex(hex, digest);
+    return key_of(digest);
 }
 
 at_key at_key_of_path(const char *path)
 {
     uint8_t digest[32];
     at_content_digest(path, strlen(path), digest);
-    return (at_key){.low = at_get_u64(digest) | 1, .high = at_get_u64(digest + 8)};
+    return key_of(digest);
 }
 
 at_keys *at_keys_new(void)

@@ -23,6 +23,7 @@ struct look {
     const at_image *image;
     size_t width, height, channels, step;   /* every step-th row */
     size_t pixels;                          /* looked at */
+    size_t edges[CELLS_ACROSS + 1];         /* columns where cells begin */
     uint32_t reached[AT_HISTOGRAM_BINS][3]; /* bytes of bin b and above, by place % 3 */
     uint64_t cell_sum[CELLS_DOWN][CELLS_ACROSS], cell_pixels[CELLS_DOWN][CELLS_ACROSS];
     int64_t laplacian;
@@ -55,8 +56,8 @@ static void set_histograms(const struct look *k, at_pixel_stats *out)
     double n = (double)k->pixels, bits = 0;
     for (size_t c = 0; c < k->channels; c++)
         for (size_t i = 0; i < AT_HISTOGRAM_BINS; i++) {
-            uint64_t from = i ? k->reached[i][c] : k->pixels,
-                     above = i + 1 < AT_HISTOGRAM_BINS ? k->reached[i + 1][c] : 0;
+            int64_t from = i ? (int64_t)k->reached[i][c] : (int64_t)k->pixels,
+                    above = i + 1 < AT_HISTOGRAM_BINS ? (int64_t)k->reached[i + 1][c] : 0;
             double share = (double)(from - above) / n;
             out->histogram[c][i] = (uint16_t)(share * AT_HISTOGRAM_ONE + 0.5);
             bits -= share > 0 ? share * (double)log2f((float)share) : 0;
@@ -122,7 +123,7 @@ static void end_band(struct look *k, struct columns *t, size_t band)
     uint64_t before[TILE + 1];
     run_up(t->sums, t->to - t->from, k->channels, before);
     for (size_t cell = 0; cell < CELLS_ACROSS; cell++) {
-        size_t from = cell * k->width / CELLS_ACROSS, to = (cell + 1) * k->width / CELLS_ACROSS;
+        size_t from = k->edges[cell], to = k->edges[cell + 1];
         from = from < t->from ? t->from : from;
         to = to > t->to ? t->to : to;
         if (from >= to)
@@ -205,6 +206,8 @@ void at_picture_look_by(const at_look_kernels *kernels, const at_image *image, a
                      .height = (size_t)image->height,
                      .channels = (size_t)image->channels};
     k.step = step_of(&k);
+    for (size_t cell = 0; cell <= CELLS_ACROSS; cell++)
+        k.edges[cell] = cell * k.width / CELLS_ACROSS;
     count_rows(&k);
     struct columns t;
     for (t.from = 0; t.from < k.width; t.from += TILE) {

@@ -67,6 +67,17 @@ static void see_size(at_rows *rows, const at_stmt *s)
     rows->channels = channels > rows->channels ? channels : rows->channels;
 }
 
+/* Contents lie in the shards in the order of their first images. */
+static void see_content(at_rows *rows, const at_entry *e)
+{
+    const at_entry *last = &rows->items[rows->newest].entry;
+    if (rows->count &&
+        (e->shard < last->shard || (e->shard == last->shard && e->offset <= last->offset)))
+        return;
+    rows->bytes += e->bytes;
+    rows->newest = rows->count;
+}
+
 static int add_row(at_rows *rows, const at_stmt *s, const char *dataset, at_error *err)
 {
     if (!reserve(rows))
@@ -81,6 +92,7 @@ static int add_row(at_rows *rows, const at_stmt *s, const char *dataset, at_erro
     if (rows->names.failed)
         return at_nomem(err);
     see_size(rows, s);
+    see_content(rows, &row->entry);
     rows->count++;
     return 0;
 }

@@ -26,6 +26,8 @@ struct at_rows {
     at_text names;         /* paths, one behind another, each with its NUL */
     int64_t height, width; /* of all images, 0: they have several sizes */
     int64_t channels;      /* the most that any has */
+    uint64_t bytes;        /* of the contents */
+    size_t newest;         /* while they are loaded: the row with the last new content */
     char dataset_hash[65]; /* at_rows_identify sets it */
 };
 

@@ -127,7 +127,7 @@ static int write_index(at_shard_writer *w, at_error *err)
     return put(w, footer, sizeof footer, err);
 }
 
-static int sync_file(at_shard_writer *w, at_error *err)
+int at_shard_sync(at_shard_writer *w, at_error *err)
 {
     if (fflush(w->file) || fdatasync(fileno(w->file)))
         return fail(w, err);
@@ -138,7 +138,7 @@ int at_shard_finish(at_shard_writer *w, at_error *err)
 {
     int code = write_index(w, err);
     if (code == 0)
-        code = sync_file(w, err);
+        code = at_shard_sync(w, err);
     if (fclose(w->file) && code == 0)
         code = fail(w, err);
     w->file = NULL;
@@ -248,11 +248,10 @@ int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const ch
     return code < 0 ? code : put(w, zeros, at_shard_padding(bytes), err);
 }
 
-int at_shard_sync(at_shard_writer *w, int64_t *shard, uint64_t *bytes, at_error *err)
+void at_shard_end(const at_shard_writer *w, int64_t *shard, uint64_t *bytes)
 {
     *shard = w->number;
     *bytes = w->position;
-    return sync_file(w, err);
 }
 
 /* ---- reading ---- */
