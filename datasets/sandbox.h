@@ -45,7 +45,7 @@ int at_sandbox_view(at_sandbox *s, at_item *item, const at_frame *frame, uint8_t
 void at_sandbox_finish(at_sandbox *s);
 void at_sandbox_free(at_sandbox *s);
 
-/* ---- what the three processes share (sandbox.c, sandbox_child.c, sandbox_jail.c) ------------- */
+/* ---- what the three processes share (sandbox_*.c) ------------- */
 enum {
     AT_ORDER_ITEMS = AT_CHUNK_ITEMS,
     AT_EXIF_BYTES = 512 << 10, /* of a picture's JSON; more is left out */
@@ -91,6 +91,11 @@ typedef struct at_cell {
     size_t orders_bytes, view_bytes;
     int work, guard; /* sockets to the parent */
 } at_cell;
+/* Sets the item's .seen and .exif, where they were asked for, or what is wrong with it, by answer i;
+ * whatever the answers hold (sandbox_answer.c). */
+void at_answer_take(const at_answers *answers, size_t i, const at_decode_limits *limits, bool seen,
+                    at_item *item);
+
 _Noreturn void at_guard_main(const at_cell *cell, pid_t parent);
 
 enum { AT_JAIL_WORK = 0 };      /* the only file of a worker: its end of the socket pair */
