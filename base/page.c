@@ -15,6 +15,7 @@ static const char style[] =
     "body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:0 auto;max-width:1000px;"
     "padding:24px}\n"
     "h1{font-size:26px;margin:0}h2{font-size:19px;margin:36px 0 12px}h3{font-size:15px;margin:16px 0 6px}\n"
+    "h1,h3{overflow-wrap:anywhere}\n"
     ".note,header p{color:var(--soft);margin:4px 0}\n"
     ".cards{display:flex;flex-wrap:wrap;gap:12px;margin:20px 0}\n"
     ".card{background:var(--card);border-radius:8px;padding:12px 16px;min-width:120px}\n"

@@ -45,8 +45,9 @@ static int fail(at_archive *a, int status, at_error *err)
     a->status = status;
     if (a->zip && archive_format(a->lib) == 0)
         text = "a zip without its directory: the file is cut off or damaged at its end";
-    return at_fail(err, AT_EINPUT, "%s: at byte %lld: %s", a->path,
-                   (long long)archive_filter_bytes(a->lib, -1), text ? text : "not readable");
+    int64_t at = archive_filter_bytes(a->lib, -1); /* negative: the filter would not even begin */
+    return at_fail(err, AT_EINPUT, "%s: at byte %lld: %s", a->path, (long long)(at > 0 ? at : 0),
+                   text ? text : "not readable");
 }
 
 /* The lib of a fresh archive_read_new. */
@@ -157,12 +158,13 @@ int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mt
         a->passed++;
         a->member_begin = archive_filter_bytes(a->lib, -1);
         a->member_unpacked = 0;
-        bool link =
-            archive_entry_filetype(a->entry) == AE_IFLNK || archive_entry_hardlink(a->entry);
-        if (archive_entry_filetype(a->entry) != AE_IFREG && !link)
+        mode_t type = archive_entry_filetype(a->entry);
+        bool link = type == AE_IFLNK || archive_entry_hardlink(a->entry);
+        if (type == AE_IFDIR)
             continue;
         *name = name_of(a);
         *size = link                                        ? AT_MEMBER_LINK
+                : type != AE_IFREG                          ? AT_MEMBER_SPECIAL
                 : archive_entry_is_data_encrypted(a->entry) ? AT_MEMBER_ENCRYPTED
                                                             : archive_entry_size(a->entry);
         *mtime = archive_entry_mtime(a->entry);

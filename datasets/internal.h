@@ -322,7 +322,8 @@ void at_members_close(at_source *s);
 
 /* tar, compressed tar, zip (archive.c: the only user of libarchive) */
 typedef struct at_archive at_archive;
-enum { AT_MEMBER_LINK = -1, AT_MEMBER_ENCRYPTED = -2 }; /* instead of a member's size */
+/* In place of a member's size. */
+enum { AT_MEMBER_LINK = -1, AT_MEMBER_ENCRYPTED = -2, AT_MEMBER_SPECIAL = -3 };
 bool at_archive_recognise(const char *path);
 bool at_archive_is_zip(const char *path); /* by its first bytes */
 at_archive *at_archive_open(const char *path, at_error *err);

@@ -104,6 +104,8 @@ static int fill_item(at_source *s, const char *name, int64_t size, at_item *item
         at_item_fail(item, AT_REASON_UNSUPPORTED, "its name leads out of the archive");
     else if (size == AT_MEMBER_LINK)
         at_item_fail(item, AT_REASON_UNSUPPORTED, "a link");
+    else if (size == AT_MEMBER_SPECIAL)
+        at_item_fail(item, AT_REASON_UNREADABLE, "a pipe or a device, not a file");
     else if (size == AT_MEMBER_ENCRYPTED)
         at_item_fail(item, AT_REASON_UNSUPPORTED, "encrypted");
     else if ((uint64_t)size > s->limits.bytes)
@@ -129,8 +131,7 @@ int at_members_next(at_source *s, at_item *item, at_error *err)
         at_text_add_utf8(&item->path, name);
         if (item->path.failed)
             return at_nomem(err);
-        if (at_source_passes(s, item->path.data) ||
-            !strcmp(item->path.data, at_source_label_file))
+        if (at_source_passes(s, item->path.data) || !strcmp(item->path.data, at_source_label_file))
             continue;
         code = fill_item(s, name, size, item, err);
         return code < 0 ? code : 1;

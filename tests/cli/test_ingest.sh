@@ -45,6 +45,19 @@ expect 3 "$ATOLL" ingest more --out nothing --append
 says err 'nothing to append to'
 [ ! -e nothing ] || fail 'made for nothing'
 
+# ---- what is no file in a tar
+mkdir -p odd/warm odd/cold odd/.git/cold
+cp photos/red.png odd/warm/red.png && cp photos/green.png odd/cold/green.png && cp more/blue.png odd/.git/cold/blue.png
+ln odd/warm/red.png odd/warm/same.png && ln -s red.png odd/warm/soft.png && mkfifo odd/warm/pipe.png
+tar -C odd --sort=name -cf odd.tar warm cold
+expect 0 "$ATOLL" ingest odd.tar --out from-tar
+expect 0 "$ATOLL" sql from-tar 'SELECT path, reason, detail FROM errors' --csv
+[ "$(tail -n +2 out)" = 'warm/pipe.png,unreadable,"a pipe or a device, not a file"
+warm/same.png,unsupported,a link
+warm/soft.png,unsupported,a link' ] || fail "$(cat out)"
+expect 0 "$ATOLL" ingest odd --out from-folder --json # links are followed there, hidden folders are passed over
+says out '"images":4,"errors":1,'
+
 # ---- limits
 expect 2 "$ATOLL" ingest photos --labels labels.csv --out small --max-pixels 0
 expect 3 "$ATOLL" ingest photos --labels labels.csv --out small --max-bytes 20
