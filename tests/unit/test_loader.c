@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The loader gives exactly what plan, cache and augmentation say, in order, for any threads and
- * depth; begins anywhere, stops at any time, passes errors on in their place, and does not grow. */
+ * depth; begins anywhere, stops at any time, passes errors on in their place, and does not grow.
+ * ctest: timeout=900 */
 #include "caches.h"
 #include "damage.h"
 #include "scratch.h"
