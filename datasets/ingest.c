@@ -348,6 +348,8 @@ static int fill(struct ingest *g, at_error *err)
         code = at_catalog_note(g->catalog, g->shards, err);
     if (code == 0)
         code = at_shard_finish(g->shards, err);
+    at_shard_writer_close(g->shards); /* its list goes before the rows take their memory */
+    g->shards = NULL;
     return code < 0 ? code : at_finish_catalog(g->catalog, g->options, g->source, &g->rows, err);
 }
 

@@ -7,7 +7,7 @@
  *         at_rows_sort(&rows); // now in path order
  *     at_rows_fini(&rows);
  *
- * 88 bytes an image and its path.
+ * 80 bytes an image, and its path.
  */
 #ifndef ATOLL_DATASETS_ROWS_H
 #define ATOLL_DATASETS_ROWS_H
