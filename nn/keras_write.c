@@ -269,6 +269,13 @@ static int save_as(const at_net *net, const at_model_info *info, const char *pat
     return rc == AT_OK ? rc : at_fail(err, rc, "saving %s: %s", path, mine.message);
 }
 
+int at_model_savable(const at_net *net, at_error *err)
+{
+    at_node *config = keras_config(net, "", err);
+    at_node_free(config);
+    return config ? AT_OK : AT_EINPUT;
+}
+
 int at_model_save(at_net *net, const at_model_info *info, const char *path, at_error *err)
 {
     return save_as(net, info, path, KERAS_WHOLE, err);

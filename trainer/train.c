@@ -124,7 +124,7 @@ static int build_net(at_training *t, at_error *err)
     if (at_check_weights_fit(t, graph, err) == 0)
         t->net = at_net_new(graph, (uint64_t)t->job->config->seed, err);
     at_graph_free(graph);
-    int code = t->net ? 0 : failed(err);
+    int code = t->net ? at_model_savable(t->net, err) : failed(err); /* not only after all epochs */
     if (code == 0 && is_root(t))
         code = at_whiten(t->net, t->cache, err);
     return code < 0 ? code : at_net_freeze(t->net, t->job->config->freeze, err);

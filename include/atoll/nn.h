@@ -194,6 +194,8 @@ typedef struct at_model_info {
     char *fit;           /* how pictures came to its size: "stretch", "crop", "letterbox"; NULL: not known */
 } at_model_info;
 void at_model_info_fini(at_model_info *info);
+/* 0, or AT_EINPUT with the row that at_model_save cannot write, and why. */
+int at_model_savable(const at_net *net, at_error *err);
 /* Keras legacy whole-model .h5 with our rows and classes as attributes; atomic. */
 int at_model_save(at_net *net, const at_model_info *info, const char *path, at_error *err);
 /* ONNX, opset 17: from float pixels [N,H,W,C] of 0..255 to softmax scores [N,classes]; the class names as JSON in

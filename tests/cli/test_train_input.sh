@@ -27,6 +27,8 @@ refused 2 '--model' --data data
 refused 2 'epoch' "${good[@]}" --epoch 3
 refused 2 'expected key=value' "${good[@]}" -s epochs
 refused 3 'lenett.*lenet' --data data --model lenett
+printf -- '- {name: p, layer: pool, attrs: {kind: avg, k: 3, stride: 2, pad: 1, ceil: 1}}\n- {name: f, layer: flatten}\n- {name: l, layer: dense, attrs: {out: classes}}\n' >unsaved.yaml
+refused 3 "row 'p'.*ceil" --data data --model unsaved.yaml # before the epochs, not behind them
 refused 3 'epoch.*epochs' "${good[@]}" -s epoch=3
 refused 3 'epochs' "${good[@]}" -s epochs=0
 refused 3 'epochs' "${good[@]}" -s epochs=two
