@@ -298,6 +298,9 @@ static void test_servers_that_take_their_time(void **state)
 static void test_interrupted_it_asks_for_the_rest(void **state)
 {
     struct place *p = *state;
+#ifdef __SANITIZE_THREAD__ /* it ends the child of a process with threads that starts some itself */
+    skip();
+#endif
     at_image image = paint_image(60, 50, 3, 1);
     for (int i = 0; i < PICTURES; i++) {
         char name[40];
