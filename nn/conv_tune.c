@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum { CANDIDATES = 8, FIRST_ROUNDS = 3, TUNE_ROUNDS = 10, FLOOR_ROUNDS = 5 };
-static const double far_behind = 1.5, behind = 1.2, faster = 0.95;
+static const double far_behind = 1.5, behind = 1.2, faster = 0.95, most_seconds = 1.5;
 
 static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t src_lanes,
                                     int64_t dst_lanes, conv_kind *kind)
@@ -163,6 +163,14 @@ static int stay(const double *best, int n, int rounds, bool *in)
     return left;
 }
 
+/* A close race goes on, but for most_seconds at most: long convolutions are disturbed less. */
+static bool goes_on(time_what what, int round, int left, double until)
+{
+    if (what == TIME_ALONE)
+        return round <= FLOOR_ROUNDS;
+    return round <= FIRST_ROUNDS || (round <= TUNE_ROUNDS && left > 1 && at_now() < until);
+}
+
 /* The shortest time of each pass. They take turns, so that a disturbance from outside meets all of
  * them; the first round only warms up. */
 static int time_all(conv_pass *passes, int n, time_what what, double *best, at_error *err)
@@ -170,12 +178,12 @@ static int time_all(conv_pass *passes, int n, time_what what, double *best, at_e
     trial_memory trial = {0};
     bool in[CANDIDATES];
     int status = prepare_trials(passes, n, &trial, err), left = n;
-    int rounds = what == TIME_ALONE ? FLOOR_ROUNDS : TUNE_ROUNDS;
+    double until = at_now() + most_seconds;
     for (int i = 0; i < n; i++) {
         best[i] = 1e30;
         in[i] = true;
     }
-    for (int k = 0; k <= rounds && !status && (left > 1 || k <= FIRST_ROUNDS); k++) {
+    for (int k = 0; !status && goes_on(what, k, left, until); k++) {
         for (int i = 0; i < n && !status; i++) {
             double seconds = 0;
             if (!in[i])
