@@ -95,14 +95,13 @@ __attribute__((noinline)) static void count_column(const uint8_t *bytes, size_t 
                                                    const signs below[AT_ONCE],
                                                    vector counts[AT_ONCE])
 {
-    signs reached[AT_ONCE] = {0};
+    vector reached[AT_ONCE] = {0};
     for (size_t b = 0; b < blocks; b++) {
         const signs v = (signs)(load(bytes + b * LANES) ^ 128);
         for (int i = 0; i < AT_ONCE; i++)
-            reached[i] -= (signs)(v > below[i]); /* true is -1 */
+            reached[i] -= (vector)(v > below[i]); /* true is 255, that is -1 */
     }
-    for (int i = 0; i < AT_ONCE; i++)
-        counts[i] = (vector)reached[i];
+    memcpy(counts, reached, sizeof reached);
 }
 
 /* LANES is a multiple of 3: lane i of a block is of channel i % 3, as every third byte is. */
