@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Tiles at a time: as many as the second-level cache takes, or, where the filters alone are more than
- * that, as many as take the filters' memory, so that these are not read for a few. */
-enum { USUAL_CACHE = 512 << 10, LEAST_TILES = 56, MOST_TILES = 224, TILES_STEP = 28 };
+/* Tiles at a time: as many as leave most of the second-level cache to the filters, or, where these are
+ * more than that, as many as take their memory, so that they are not read for a few. */
+enum { USUAL_CACHE = 512 << 10, LEAST_TILES = 14, SOME_TILES = 28, MOST_TILES = 224 };
 enum { SUMS_FREE = 4 << 20 }; /* floats */
 
 struct conv_winograd {
@@ -79,7 +79,7 @@ static void set_shape(conv_winograd *c)
 static int64_t cache_bytes(void)
 {
     long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    return (bytes > 0 ? bytes : USUAL_CACHE) / 8 * 5;
+    return bytes > 0 ? bytes : USUAL_CACHE;
 }
 
 static int64_t within(int64_t n, int64_t least, int64_t most)
@@ -87,17 +87,25 @@ static int64_t within(int64_t n, int64_t least, int64_t most)
     return n < least ? least : n > most ? most : n;
 }
 
+/* Of which each takes so many bytes of v and m. Sums of the filters' gradient are read and written a
+ * chunk, filters only read: for those twice as many tiles pay. */
+static int64_t tiles_at_once(const conv_winograd *c, int64_t bytes)
+{
+    int64_t cache = cache_bytes(), filters = c->sums_floats * (int64_t)sizeof(float);
+    int64_t share = c->spec.direction == DNN_BACKWARD_WEIGHTS ? cache / 8 * 5 : cache / 16 * 5;
+    int64_t tiles = filters < cache / 4 * 3 ? share / bytes : filters / bytes;
+    tiles = within(tiles, LEAST_TILES, MOST_TILES);
+    return tiles < SOME_TILES ? LEAST_TILES : tiles / SOME_TILES * SOME_TILES;
+}
+
 static void set_sizes(conv_winograd *c)
 {
     const nn_winograd *s = &c->shape;
     int64_t lanes = c->plan->kernels->lanes, points = NN_WINOGRAD_POINTS;
     int64_t tile = points * (s->ins + s->outs) * lanes;
-    int64_t fit = cache_bytes() / (tile * 4);
     c->sums_floats = points * s->ins * s->outs * lanes * lanes;
     c->tiles = c->spec.n * s->th * s->tw;
-    c->room = within(c->sums_floats / tile, LEAST_TILES, MOST_TILES);
-    c->room = (fit > c->room ? fit : c->room) / TILES_STEP * TILES_STEP;
-    c->room = c->room < c->tiles ? c->room : c->tiles;
+    c->room = within(tiles_at_once(c, tile * (int64_t)sizeof(float)), 1, c->tiles);
     c->chunks = (c->tiles + c->room - 1) / c->room;
     c->v_floats = points * nn_winograd_step(c->room, s->ins, lanes);
     c->m_floats = points * nn_winograd_step(c->room, s->outs, lanes);

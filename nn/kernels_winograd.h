@@ -11,7 +11,7 @@
  * G's and At's differ in their length. Tensors are [n][blocks][pixels][VF channels], fp32. A few tiles
  * at a time go through all steps, so that what lies between them stays in the second-level cache:
  *
- *     v [36][tiles][channels in]   z [36][tiles][channels out]   m [36][blocks out][tiles][VF]
+ *     v [36][blocks in][tiles][VF]   z, m [36][blocks out][tiles][VF]
  */
 #ifndef NN_KERNELS_WINOGRAD_H
 #define NN_KERNELS_WINOGRAD_H
@@ -24,7 +24,10 @@ enum {
     TILES_BY_ONE = VF == 16 ? 28 : 12,
     INS_BY_TWO = VF == 16 ? 8 : 4, /* channels in by two vectors of channels out */
     INS_BY_ONE = VF == 16 ? 16 : 8,
-    AT_ONCE = 8, /* channels in, of whose filters the points are read and written in runs */
+    WINO_AT_ONES =
+        7, /* the point (1, 1), where a polynomial's value is the sum of its coefficients, */
+    WINO_OF_ONES = 36, /* which G divides by this */
+    AT_ONCE = 8,       /* channels in, of whose filters the points are read and written in runs */
 };
 
 /* ---- where a tile lies ---- */
@@ -62,30 +65,39 @@ INLINE void put(float *x, vf v)
     store(x, false, 0, VF, v);
 }
 
-/* The side x side pixels of a plane of h*w from (y, x) on; zeros beyond it. */
+/* The side x side pixels of a plane from some place on, of which columns [from, to) are in the plane;
+ * a row that is not in it is zeros. `whole`, a constant where it is used: all are. */
 typedef struct wino_window {
-    int64_t h, w, y, x;
+    const float *row[6];
+    int64_t from, to;
 } wino_window;
 
-/* The first pixel, and the floats from row to row: in the plane, or in a copy in `memory` where some
- * of them are beyond it. */
-INLINE const float *wino_pixels(const float *plane, const wino_window *at, int64_t side,
-                                float *memory, int64_t *row)
+INLINE bool wino_inside(int64_t y, int64_t x, int64_t side, int64_t h, int64_t w)
 {
-    *row = at->w * VF;
-    if (at->y >= 0 && at->x >= 0 && at->y + side <= at->h && at->x + side <= at->w)
-        return plane + (at->y * at->w + at->x) * VF;
-    *row = side * VF;
-    int64_t y0 = at->y < 0 ? -at->y : 0, y1 = at->h - at->y < side ? at->h - at->y : side;
-    int64_t x0 = at->x < 0 ? -at->x : 0, x1 = at->w - at->x < side ? at->w - at->x : side;
-    for (int64_t i = 0; i < side * side; i++)
-        put(memory + i * VF, (vf){0});
-    for (int64_t i = y0; i < y1; i++) {
-        const float *from = plane + ((at->y + i) * at->w + at->x) * VF;
-        for (int64_t j = x0; j < x1; j++)
-            put(memory + (i * side + j) * VF, plain(from + j * VF));
-    }
-    return memory;
+    return y >= 0 && x >= 0 && y + side <= h && x + side <= w;
+}
+
+INLINE wino_window wino_see(const float *plane, int64_t h, int64_t w, int64_t y, int64_t x,
+                            int64_t side, bool whole)
+{
+    static const float nothing[6 * VF];
+    wino_window window = {.from = !whole && x < 0 ? -x : 0,
+                          .to = !whole && w - x < side ? w - x : side};
+#pragma GCC unroll 6
+    for (int64_t i = 0; i < side; i++)
+        window.row[i] =
+            whole || (y + i >= 0 && y + i < h) ? plane + ((y + i) * w + x) * VF : nothing;
+    return window;
+}
+
+/* The pointer, in a register: the compiler would keep one for each of 36 rows of points beside the
+ * loop, in memory, and move them all on, where adding up an address takes nothing. */
+INLINE const float *wino_here(const float *x)
+{
+#ifdef __GNUC__
+    __asm__("" : "+r"(x));
+#endif
+    return x;
 }
 
 /* ---- the transforms of one row or column ---- */
@@ -138,26 +150,39 @@ INLINE void wino_transform(const vf *in, int64_t n, vf *out, int64_t step)
         wino_g(in, n, out, step);
 }
 
-/* x [side][side], `row` floats from row to row, transformed; the 36 results are `step` floats apart. */
-INLINE void wino_put(const float *x, int64_t row, int64_t side, float *to, int64_t step)
+/* The window's pixels, transformed; the 36 results are `step` floats apart. */
+INLINE void wino_put(const wino_window *x, int64_t side, bool whole, float *to, int64_t step)
 {
     vf t[NN_WINOGRAD_POINTS];
 #pragma GCC unroll 6
     for (int64_t j = 0; j < side; j++) {
-        vf line[6];
+        vf line[6] = {{0}};
+        if (whole || (j >= x->from && j < x->to)) {
 #pragma GCC unroll 6
-        for (int64_t i = 0; i < side; i++)
-            line[i] = plain(x + i * row + j * VF);
+            for (int64_t i = 0; i < side; i++)
+                line[i] = plain(x->row[i] + j * VF);
+        }
         wino_transform(line, side, t + j, side);
     }
 #pragma GCC unroll 6
     for (int64_t i = 0; i < 6; i++) {
         vf six[6];
+        float *row = (float *)(uintptr_t)wino_here(to + i * 6 * step);
         wino_transform(t + i * side, side, six, 1);
 #pragma GCC unroll 6
         for (int64_t j = 0; j < 6; j++)
-            put(to + (i * 6 + j) * step, six[j]);
+            put(row + j * step, six[j]);
     }
+}
+
+/* side x side pixels for the tile below, towards the second-level cache; any address is allowed. */
+INLINE void wino_prefetch(const float *x, int64_t w, int64_t side)
+{
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < side; i++)
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < side; j++)
+            __builtin_prefetch(x + (i * w + j) * VF, 0, 2);
 }
 
 /* The functions below are made for tiles of 4x4 and of 2x2, their last argument. */
@@ -170,18 +195,22 @@ INLINE void wino_put(const float *x, int64_t row, int64_t side, float *to, int64
 static void winograd_input(const nn_winograd *s, const float *x, float *v, int64_t room,
                            int64_t begin, int64_t end)
 {
-    int64_t channels = s->ins * VF, step = nn_winograd_step(room, s->ins, VF),
-            plane = s->h * s->w * VF;
-    float memory[NN_WINOGRAD_POINTS * VF];
+    int64_t step = nn_winograd_step(room, s->ins, VF), plane = s->h * s->w * VF;
     wino_place at = wino_first(s, begin);
     for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
-        wino_window window = {s->h, s->w, at.y - s->ph, at.x - s->pw};
+        int64_t top = at.y - s->ph, left = at.x - s->pw;
+        bool whole = wino_inside(top, left, 6, s->h, s->w);
         const float *from = x + at.n * s->ins * plane;
-        float *to = v + (tile - begin) * channels;
-        for (int64_t b = 0; b < s->ins; b++, from += plane, to += VF) {
-            int64_t row;
-            const float *pixels = wino_pixels(from, &window, 6, memory, &row);
-            wino_put(pixels, row, 6, to, step);
+        float *to = v + (tile - begin) * VF;
+        for (int64_t b = 0; b < s->ins; b++, from += plane, to += room * VF) {
+            wino_prefetch(from + ((at.y + s->tile + 1) * s->w + at.x) * VF, s->w, s->tile);
+            if (whole) {
+                wino_window window = wino_see(from, s->h, s->w, top, left, 6, true);
+                wino_put(&window, 6, true, to, step);
+            } else {
+                wino_window window = wino_see(from, s->h, s->w, top, left, 6, false);
+                wino_put(&window, 6, false, to, step);
+            }
         }
     }
 }
@@ -189,23 +218,26 @@ static void winograd_input(const nn_winograd *s, const float *x, float *v, int64
 INLINE void wino_gradient(const nn_winograd *s, const float *dy, float *z, double *bias,
                           int64_t room, int64_t begin, int64_t end, int64_t side)
 {
-    int64_t channels = s->outs * VF, step = nn_winograd_step(room, s->outs, VF),
-            plane = s->oh * s->ow * VF, row;
-    float memory[16 * VF];
+    int64_t step = nn_winograd_step(room, s->outs, VF), plane = s->oh * s->ow * VF;
     for (int64_t b = 0; b < s->outs; b++) {
         vf sum = {0};
         wino_place at = wino_first(s, begin);
         for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
-            wino_window window = {s->oh, s->ow, at.y, at.x};
             const float *from = dy + (at.n * s->outs + b) * plane;
-            const float *pixels = wino_pixels(from, &window, side, memory, &row);
-            wino_put(pixels, row, side, z + (tile - begin) * channels + b * VF, step);
-#pragma GCC unroll 16
-            for (int64_t i = 0; i < side * side; i++)
-                sum += plain(pixels + i / side * row + i % side * VF);
+            float *to = z + (b * room + tile - begin) * VF;
+            wino_prefetch(from + ((at.y + side) * s->ow + at.x) * VF, s->ow, side);
+            if (wino_inside(at.y, at.x, side, s->oh, s->ow)) {
+                wino_window window = wino_see(from, s->oh, s->ow, at.y, at.x, side, true);
+                wino_put(&window, side, true, to, step);
+            } else {
+                wino_window window = wino_see(from, s->oh, s->ow, at.y, at.x, side, false);
+                wino_put(&window, side, false, to, step);
+            }
+            if (bias)
+                sum += plain(to + WINO_AT_ONES * step);
         }
         for (int64_t l = 0; l < VF && bias; l++)
-            bias[b * VF + l] += (double)sum[l];
+            bias[b * VF + l] += WINO_OF_ONES * (double)sum[l];
     }
 }
 
@@ -219,37 +251,38 @@ static void winograd_gradient(const nn_winograd *s, const float *dy, float *z, d
 /* ---- products ---- */
 
 /* `tiles` tiles by `outs` vectors of channels out; both are constants where it is used. */
-INLINE void wino_multiply(const float *u, const float *v, float *m, int64_t channels, int64_t room,
+INLINE void wino_multiply(const float *u, const float *v, float *m, int64_t ins, int64_t room,
                           int64_t tiles, int64_t outs)
 {
     vf sum[TILES_BY_ONE];
 #pragma GCC unroll 28
     for (int64_t i = 0; i < tiles * outs; i++)
         sum[i] = (vf){0};
-    for (int64_t c = 0; c < channels; c++) {
-        vf w[2];
+    for (int64_t b = 0; b < ins; b++, v += room * VF)
+        for (int64_t c = 0; c < VF; c++) {
+            vf w[2];
 #pragma GCC unroll 2
-        for (int64_t o = 0; o < outs; o++)
-            w[o] = plain(u + (o * channels + c) * VF);
+            for (int64_t o = 0; o < outs; o++)
+                w[o] = plain(u + ((o * ins + b) * VF + c) * VF);
 #pragma GCC unroll 28
-        for (int64_t i = 0; i < tiles * outs; i++)
-            sum[i] += w[i % outs] * v[i / outs * channels + c];
-    }
+            for (int64_t i = 0; i < tiles * outs; i++)
+                sum[i] += w[i % outs] * v[i / outs * VF + c];
+        }
 #pragma GCC unroll 28
     for (int64_t i = 0; i < tiles * outs; i++)
         put(m + (i % outs * room + i / outs) * VF, sum[i]);
 }
 
-INLINE void wino_multiply_all(const float *u, const float *v, float *m, int64_t channels,
-                              int64_t room, int64_t tiles, int64_t most, int64_t outs)
+INLINE void wino_multiply_all(const float *u, const float *v, float *m, int64_t ins, int64_t room,
+                              int64_t tiles, int64_t most, int64_t outs)
 {
     int64_t t = 0;
     for (; t + most <= tiles; t += most)
-        wino_multiply(u, v + t * channels, m + t * VF, channels, room, most, outs);
+        wino_multiply(u, v + t * VF, m + t * VF, ins, room, most, outs);
     for (; t + 4 <= tiles; t += 4)
-        wino_multiply(u, v + t * channels, m + t * VF, channels, room, 4, outs);
+        wino_multiply(u, v + t * VF, m + t * VF, ins, room, 4, outs);
     for (; t < tiles; t++)
-        wino_multiply(u, v + t * channels, m + t * VF, channels, room, 1, outs);
+        wino_multiply(u, v + t * VF, m + t * VF, ins, room, 1, outs);
 }
 
 /* m = u . v, summed over the channels in. */
@@ -263,54 +296,54 @@ static void winograd_multiply(const nn_winograd *s, const float *u, const float 
         float *to = m + p * nn_winograd_step(room, s->outs, VF);
         int64_t b = 0;
         for (; b + 2 <= s->outs; b += 2)
-            wino_multiply_all(w + b * channels * VF, from, to + b * room * VF, channels, room,
-                              tiles, TILES_BY_TWO, 2);
+            wino_multiply_all(w + b * channels * VF, from, to + b * room * VF, s->ins, room, tiles,
+                              TILES_BY_TWO, 2);
         if (b < s->outs)
-            wino_multiply_all(w + b * channels * VF, from, to + b * room * VF, channels, room,
-                              tiles, TILES_BY_ONE, 1);
+            wino_multiply_all(w + b * channels * VF, from, to + b * room * VF, s->ins, room, tiles,
+                              TILES_BY_ONE, 1);
     }
 }
 
-/* `ins` channels in by `outs` vectors of channels out, summed over the tiles. There are so many channels
- * in and out. */
-INLINE void wino_accumulate(const float *v, const float *z, float *m, int64_t channels_in,
-                            int64_t channels_out, int64_t tiles, int64_t ins, int64_t outs)
+/* `ins` channels in by `outs` vectors of channels out, summed over the tiles; a block out has so many
+ * channels in. */
+INLINE void wino_accumulate(const float *v, const float *z, float *m, int64_t channels,
+                            int64_t room, int64_t tiles, int64_t ins, int64_t outs)
 {
     vf sum[INS_BY_ONE]; /* twice INS_BY_TWO */
 #pragma GCC unroll 16
     for (int64_t i = 0; i < ins * outs; i++)
-        sum[i] = plain(m + (i % outs * channels_in + i / outs) * VF);
+        sum[i] = plain(m + (i % outs * channels + i / outs) * VF);
     for (int64_t t = 0; t < tiles; t++) {
         vf g[2];
 #pragma GCC unroll 2
         for (int64_t o = 0; o < outs; o++)
-            g[o] = plain(z + t * channels_out + o * VF);
+            g[o] = plain(z + (o * room + t) * VF);
 #pragma GCC unroll 16
         for (int64_t i = 0; i < ins * outs; i++)
-            sum[i] += g[i % outs] * v[t * channels_in + i / outs];
+            sum[i] += g[i % outs] * v[t * VF + i / outs];
     }
 #pragma GCC unroll 16
     for (int64_t i = 0; i < ins * outs; i++)
-        put(m + (i % outs * channels_in + i / outs) * VF, sum[i]);
+        put(m + (i % outs * channels + i / outs) * VF, sum[i]);
 }
 
 /* sums [36][blocks out][channels in][VF] += v . z, summed over the tiles. */
 static void winograd_accumulate(const nn_winograd *s, const float *v, const float *z, float *sums,
                                 int64_t room, int64_t tiles)
 {
-    int64_t ins = s->ins * VF, outs = s->outs * VF;
+    int64_t ins = s->ins * VF;
     for (int64_t p = 0; p < NN_WINOGRAD_POINTS; p++) {
         const float *a = v + p * nn_winograd_step(room, s->ins, VF),
                     *g = z + p * nn_winograd_step(room, s->outs, VF);
-        float *to = sums + p * ins * outs;
+        float *to = sums + p * ins * s->outs * VF;
         int64_t b = 0;
         for (; b + 2 <= s->outs; b += 2)
             for (int64_t i = 0; i < ins; i += INS_BY_TWO)
-                wino_accumulate(a + i, g + b * VF, to + (b * ins + i) * VF, ins, outs, tiles,
-                                INS_BY_TWO, 2);
+                wino_accumulate(a + i / VF * room * VF + i % VF, g + b * room * VF,
+                                to + (b * ins + i) * VF, ins, room, tiles, INS_BY_TWO, 2);
         for (int64_t i = 0; i < ins && b < s->outs; i += INS_BY_ONE)
-            wino_accumulate(a + i, g + b * VF, to + (b * ins + i) * VF, ins, outs, tiles,
-                            INS_BY_ONE, 1);
+            wino_accumulate(a + i / VF * room * VF + i % VF, g + b * room * VF,
+                            to + (b * ins + i) * VF, ins, room, tiles, INS_BY_ONE, 1);
     }
 }
 
@@ -339,10 +372,11 @@ INLINE void wino_tile_out(const float *from, int64_t step, vf *out, int64_t side
     vf t[5 * 6];
 #pragma GCC unroll 6
     for (int64_t j = 0; j < 6; j++) {
+        const float *at = wino_here(from + j * step);
         vf six[6], fewer[5];
 #pragma GCC unroll 6
         for (int64_t i = 0; i < 6; i++)
-            six[i] = plain(from + (i * 6 + j) * step);
+            six[i] = plain(at + i * 6 * step);
         wino_at(six, side, fewer);
 #pragma GCC unroll 5
         for (int64_t i = 0; i < side; i++)
@@ -431,7 +465,8 @@ INLINE void wino_filters(const nn_winograd *s, const nn_winograd_filters *f, flo
                 for (int64_t k = 0; k < taps; k++)
                     put(g + (f->turned ? taps - 1 - k : k) * VF,
                         c + i < f->ins ? wino_gather(w + k, f->out_step, lanes) : (vf){0});
-                wino_put(g, side * VF, side, some + i * VF, AT_ONCE * VF);
+                wino_window window = wino_see(g, side, side, 0, 0, side, true);
+                wino_put(&window, side, true, some + i * VF, AT_ONCE * VF);
             }
             for (int64_t p = 0; p < NN_WINOGRAD_POINTS; p++)
                 wino_stream(u + p * step + (b * channels + c) * VF, some + p * AT_ONCE * VF,
