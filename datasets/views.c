@@ -68,7 +68,11 @@ int at_catalog_add_views(at_db *db, at_error *err)
     return at_db_exec(db, views, err);
 }
 
+/* SQLite gathers as much as its cache may hold, 4 MB at least, before it sorts, in a thread of its own
+ * if it may have one. Tables are read through once for each index: no cache would help with that, and
+ * a small one leaves less to be written at the end. */
 int at_catalog_add_indexes(at_db *db, at_error *err)
 {
-    return at_db_exec(db, indexes, err);
+    int code = at_db_exec(db, "PRAGMA threads = 1; PRAGMA cache_size = -4096", err);
+    return code < 0 ? code : at_db_exec(db, indexes, err);
 }
