@@ -60,6 +60,8 @@ static int run_list(int argc, char **argv, at_error *err)
 static int make_spec(const char *model, const args *a, at_model_spec *spec, at_error *err)
 {
     int code = at_model_published(model, spec, err);
+    if (code == 0 && a->classes == 1)
+        code = at_fail(err, AT_EUSAGE, "--classes 1: a softmax of one class has nothing to learn; 2 at least");
     if (code == 0 && a->size[0])
         code = cli_parse_size(a->size, &spec->height, &spec->width, err);
     spec->classes = a->classes ? (int)a->classes : spec->classes;

@@ -32,8 +32,9 @@ static const at_option options[] = {
     {"max-scans", AT_OPT_INT, offsetof(args, max_scans), AT_STRING_OF(AT_MAX_SCANS),
      "a progressive JPEG of more is refused", "N", .min = 1, .max = -1},
     {"max-seconds", AT_OPT_REAL, offsetof(args, max_seconds), "16",
-     "an image whose decoding takes more of a CPU's time is refused", "S", .min = 0.01,
-     .max = 86400},
+     "an image whose decoding takes more of a CPU's time, or that a pipe takes longer to bring, is "
+     "refused",
+     "S", .min = 0.01, .max = 86400},
     CLI_FIT_OPTION(offsetof(args, fit)),
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
@@ -240,7 +241,9 @@ const cli_command cmd_predict = {
         "Images of any size come to the network's input as in its training (train --fit). They are "
         "decoded in a\nprocess that can do nothing else: one that makes it crash or hang, or is "
         "over a limit, gets an error by\nits name, the others are answered, and the exit status is "
-        "3.\n\n"
-        "  atoll predict runs/1/model.h5 new/*.jpg --top 3",
+        "3. IMAGE may be a pipe, and - is standard\ninput; a pipe that does not end within "
+        "--max-seconds is given up.\n\n"
+        "  atoll predict runs/1/model.h5 new/*.jpg --top 3\n"
+        "  ssh camera cat last.jpg | atoll predict runs/1/model.h5 -",
     .options = options,
     .run = run};

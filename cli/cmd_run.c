@@ -30,13 +30,11 @@ static void print_summary(const at_node *s, const char *out)
 {
     const at_node *best = at_node_get(s, "best_trial");
     if (at_node_kind(best) == AT_MAP)
-        printf("trials        %s in %s waves on %s workers, best %s: %.4f\n",
-               at_node_text(at_node_get(s, "trials")), at_node_text(at_node_get(s, "waves")),
-               at_node_text(at_node_get(s, "workers")), at_node_text(at_node_get(best, "number")),
+        printf("trials        %s in %s on %s, best %s: %.4f\n",
+               at_node_text(at_node_get(s, "trials")), cli_count(s, "waves", "wave").text,
+               cli_count(s, "workers", "worker").text, at_node_text(at_node_get(best, "number")),
                at_node_real(at_node_get(best, "value"), 0));
-    printf("trained       %s epochs on %s ranks, %.0f images/s\n",
-           at_node_text(at_node_get(s, "epochs")), at_node_text(at_node_get(s, "ranks")),
-           at_node_real(at_node_get(s, "images_per_second"), 0));
+    cli_print_trained(s);
     printf("model         %s/model.h5\nreport        %s/report.html\n", out, out);
     const at_node *test = at_node_get(s, "test_accuracy");
     if (at_node_kind(test) == AT_REAL)

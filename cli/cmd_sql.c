@@ -36,13 +36,23 @@ static char *find_database(const char *path, at_error *err)
 
 /* ---- values ---- */
 
+enum { PIECE = 4096 }; /* of a blob's bytes at once */
+
 /* The bytes of a blob as hexadecimal digits, at most `limit` of them. */
 static void add_hex(at_text *t, const at_stmt *s, int column, size_t limit)
 {
     size_t bytes;
     const uint8_t *data = at_stmt_blob(s, column, &bytes);
-    for (size_t i = 0; i < bytes && i < limit; i++)
-        at_text_add(t, "%02x", data[i]);
+    bytes = bytes < limit ? bytes : limit;
+    for (size_t at = 0, n; at < bytes; at += n) {
+        char digits[2 * PIECE];
+        n = bytes - at < PIECE ? bytes - at : PIECE;
+        for (size_t i = 0; i < n; i++) {
+            digits[2 * i] = "0123456789abcdef"[data[at + i] >> 4];
+            digits[2 * i + 1] = "0123456789abcdef"[data[at + i] & 15];
+        }
+        at_text_append(t, digits, 2 * n);
+    }
 }
 
 /* Four decimals are enough for people; --csv and --json have them all. */
@@ -104,13 +114,16 @@ static void print_field(const char *text, bool last)
     putchar(last ? '\n' : ',');
 }
 
-static void print_value(const at_stmt *s, int column, bool last)
+static int print_value(const at_stmt *s, int column, bool last, at_error *err)
 {
     at_text hex = {0};
     if (at_stmt_is_blob(s, column))
         add_hex(&hex, s, column, SIZE_MAX);
-    print_field(hex.length ? hex.data : at_stmt_text(s, column), last);
+    int code = hex.failed ? at_nomem(err) : 0;
+    if (code == 0)
+        print_field(hex.length ? hex.data : at_stmt_text(s, column), last);
     at_text_fini(&hex);
+    return code;
 }
 
 static int print_csv(at_stmt *s, at_error *err)
@@ -120,7 +133,8 @@ static int print_csv(at_stmt *s, at_error *err)
         print_field(at_stmt_column_name(s, c), c + 1 == columns);
     while ((code = next_row(s, err)) == 1)
         for (int c = 0; c < columns; c++)
-            print_value(s, c, c + 1 == columns);
+            if (print_value(s, c, c + 1 == columns, err) < 0)
+                return err->code;
     return code;
 }
 

@@ -91,6 +91,8 @@ static int apply_set(args *a, at_error *err)
         char *key = strndup(*pair, (size_t)(equals - *pair));
         int code = key ? at_options_set(at_train_options, &a->config, key, equals + 1, "-s", err) : at_nomem(err);
         free(key);
+        if (code == AT_EINPUT && !a->trial) /* a trial's keys are those of its sweep's file */
+            code = err->code = AT_EUSAGE;
         if (code < 0)
             return code;
     }
@@ -130,9 +132,7 @@ static void print_summary(const args *a, at_node *summary)
     const at_node *test = at_node_get(summary, "test_accuracy"), *val = at_node_get(summary, "val_accuracy");
     if (!a->trial)
         printf("model         %s/model.h5\nreport        %s/report.html\n", a->out, a->out);
-    printf("trained       %ld epochs on %ld ranks, %.0f images/s\n", (long)at_node_int(at_node_get(summary, "epochs"), 0),
-           (long)at_node_int(at_node_get(summary, "ranks"), 1),
-           at_node_real(at_node_get(summary, "images_per_second"), 0));
+    cli_print_trained(summary);
     if (at_node_kind(val) == AT_REAL)
         printf("val accuracy  %.4f\n", at_node_real(val, 0));
     if (at_node_get(summary, "test"))

@@ -4,6 +4,7 @@
  */
 #include "cli.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,8 @@ static void spin_briefly(const cli_command *command, char **argv)
 
 int main(int argc, char **argv)
 {
+    if (fcntl(STDIN_FILENO, F_GETFD) < 0) /* closed: no other file may come to be standard input */
+        open("/dev/null", O_RDONLY);
     if (argc < 2) {
         print_help(stderr);
         return at_error_exit_status(AT_EUSAGE);

@@ -47,3 +47,18 @@ void cli_print_json(at_node *tree)
     free(text);
     at_node_free(tree);
 }
+
+cli_counted cli_count(const at_node *tree, const char *key, const char *noun)
+{
+    cli_counted c;
+    long long n = at_node_int(at_node_get(tree, key), 0);
+    snprintf(c.text, sizeof c.text, "%lld %s%s", n, noun, n == 1 ? "" : "s");
+    return c;
+}
+
+void cli_print_trained(const at_node *summary)
+{
+    printf("trained       %s on %s, %.0f images/s\n", cli_count(summary, "epochs", "epoch").text,
+           cli_count(summary, "ranks", "rank").text,
+           at_node_real(at_node_get(summary, "images_per_second"), 0));
+}

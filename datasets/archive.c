@@ -31,7 +31,7 @@ struct at_archive {
     locale_t utf8;               /* in which libarchive reads headers */
     char *path;
     char nameless[48]; /* instead of a name that cannot be told */
-    bool zip;
+    bool zip, empty; /* empty: a zip of no members */
     int64_t file_bytes, unpacked; /* unpacked: of all members */
     int64_t member_begin, member_unpacked;
     uint64_t passed, passed_again; /* members */
@@ -82,6 +82,19 @@ bool at_archive_is_zip(const char *path)
     return zip;
 }
 
+/* Such a zip is the end of its directory alone, which libarchive takes for no zip. */
+static bool is_empty_zip(const char *path)
+{
+    static const uint8_t no_members[16] = "PK\5\6"; /* disks, members and bytes of the directory: 0 */
+    uint8_t first[22];
+    FILE *file = fopen(path, "rb");
+    bool empty = file && fread(first, 1, sizeof first, file) == sizeof first &&
+                 !memcmp(first, no_members, sizeof no_members);
+    if (file)
+        fclose(file);
+    return empty;
+}
+
 at_archive *at_archive_open(const char *path, at_error *err)
 {
     at_archive *a = calloc(1, sizeof *a);
@@ -92,8 +105,9 @@ at_archive *at_archive_open(const char *path, at_error *err)
     struct stat st;
     a->file_bytes = stat(path, &st) ? 0 : st.st_size;
     a->zip = at_archive_is_zip(path);
+    a->empty = a->zip && is_empty_zip(path);
     a->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0); /* without it names are escaped */
-    if (open_lib(a, err) == 0)
+    if (a->empty || open_lib(a, err) == 0)
         return a;
 fail_open:
     at_archive_close(a);
@@ -149,10 +163,10 @@ static const char *name_of(at_archive *a)
 
 int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mtime, at_error *err)
 {
-    for (;;) {
+    while (!a->empty) {
         int status = read_header(a);
         if (status == ARCHIVE_EOF)
-            return 0;
+            break;
         if (status < ARCHIVE_WARN)
             return fail(a, status, err);
         a->passed++;
@@ -171,6 +185,7 @@ int at_archive_next(at_archive *a, const char **name, int64_t *size, int64_t *mt
         if (**name)
             return 1;
     }
+    return 0;
 }
 
 static bool member_is_bomb(const at_archive *a)
@@ -239,7 +254,7 @@ int at_archive_recover(at_archive *a, at_error *err)
 
 double at_archive_position(const at_archive *a)
 {
-    return (double)archive_filter_bytes(a->lib, -1);
+    return a->lib ? (double)archive_filter_bytes(a->lib, -1) : 0;
 }
 
 /* ---- finding one ---- */
@@ -250,7 +265,7 @@ bool at_archive_recognise(const char *path)
     if (!a)
         return false;
     struct archive_entry *entry;
-    int status = archive_read_next_header(a->lib, &entry);
+    int status = a->empty ? ARCHIVE_EOF : archive_read_next_header(a->lib, &entry);
     bool is_archive = status >= ARCHIVE_WARN &&
                       (status != ARCHIVE_EOF || a->zip || archive_filter_bytes(a->lib, 0) >= 512);
     at_archive_close(a);

@@ -24,8 +24,7 @@ int at_coarse_add(at_db *db, at_stmt **statement, int64_t image, const at_item *
     return at_stmt_step(*statement, err);
 }
 
-/* 1: an image has such a label, 0: none has, negative: error. */
-static int has_coarse(at_db *db, at_error *err)
+int at_coarse_exists(at_db *db, at_error *err)
 {
     at_stmt *s =
         at_db_prepare(db, "SELECT count(*) FROM sqlite_master WHERE name = 'coarse_labels'", err);
@@ -53,7 +52,7 @@ static int check_name(at_db *db, int64_t label, const char *name, const char *so
 
 int at_coarse_name(at_db *db, const at_source *source, at_error *err)
 {
-    int code = has_coarse(db, err);
+    int code = at_coarse_exists(db, err);
     if (code <= 0)
         return code;
     code = 0;

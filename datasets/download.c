@@ -11,16 +11,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { TRIES = 5, CONNECT_SECONDS = 30, STALL_SECONDS = 60, REDIRECTS = 10, READ_BLOCK = 1 << 20 };
+enum { TRIES = 5, READ_BLOCK = 1 << 20 };
 
 struct download {
     const char *url, *name; /* name: the path's last part, for people */
     char *part;
     FILE *file;
     curl_off_t begin; /* bytes that were there before this try */
+    const at_curl *lib;
     CURL *curl;
     at_progress *progress;
     bool write_failed, started;
@@ -33,7 +33,7 @@ struct download {
 static bool begin_body(struct download *d)
 {
     long status = 0;
-    curl_easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &status);
+    d->lib->easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &status);
     d->started = true;
     if (status == 206 || d->begin == 0)
         return true;
@@ -66,32 +66,16 @@ static int on_progress(void *context, curl_off_t total, curl_off_t now, curl_off
 
 /* ---- one try ---- */
 
-void at_http_options(CURL *c, const char *url, char message[CURL_ERROR_SIZE])
-{
-    curl_easy_setopt(c, CURLOPT_URL, url);
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
-    curl_easy_setopt(c, CURLOPT_MAXREDIRS, (long)REDIRECTS);
-    curl_easy_setopt(c, CURLOPT_FAILONERROR, 1L);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)STALL_SECONDS);
-    curl_easy_setopt(c, CURLOPT_USERAGENT, "atoll/" ATOLL_VERSION);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, message);
-}
-
 static void set_options(struct download *d, const char *range)
 {
     CURL *c = d->curl;
-    at_http_options(c, d->url, d->message);
-    curl_easy_setopt(c, CURLOPT_RANGE, range);
-    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
-    curl_easy_setopt(c, CURLOPT_WRITEDATA, d);
-    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(c, CURLOPT_XFERINFODATA, d);
-    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    at_http_options(d->lib, c, d->url, d->message);
+    d->lib->easy_setopt(c, CURLOPT_RANGE, range);
+    d->lib->easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
+    d->lib->easy_setopt(c, CURLOPT_WRITEDATA, d);
+    d->lib->easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+    d->lib->easy_setopt(c, CURLOPT_XFERINFODATA, d);
+    d->lib->easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
 }
 
 static int open_part(struct download *d, at_error *err)
@@ -101,26 +85,6 @@ static int open_part(struct download *d, at_error *err)
         return at_fail_errno(err, errno, "cannot write %s", d->part);
     d->begin = ftello(d->file);
     return 0;
-}
-
-bool at_http_passing(CURLcode status, long http)
-{
-    switch (status) {
-    case CURLE_HTTP_RETURNED_ERROR:
-        return http == 408 || http == 429 || http >= 500;
-    case CURLE_COULDNT_CONNECT:
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_PARTIAL_FILE:
-    case CURLE_OPERATION_TIMEDOUT:
-    case CURLE_GOT_NOTHING:
-    case CURLE_SEND_ERROR:
-    case CURLE_RECV_ERROR:
-    case CURLE_HTTP2:
-    case CURLE_HTTP2_STREAM:
-        return true;
-    default:
-        return false;
-    }
 }
 
 static int explain(struct download *d, CURLcode status, long http, at_error *err)
@@ -134,7 +98,7 @@ static int explain(struct download *d, CURLcode status, long http, at_error *err
     if (status == CURLE_UNSUPPORTED_PROTOCOL || status == CURLE_URL_MALFORMAT)
         return at_fail(err, AT_EINPUT, "%s: not an http or https address", d->url);
     return at_fail(err, AT_EIO, "%s: %s", d->url,
-                   d->message[0] ? d->message : curl_easy_strerror(status));
+                   d->message[0] ? d->message : d->lib->easy_strerror(status));
 }
 
 /* 0: the whole file is in .part; 1: worth another try; negative: not. *advanced: bytes came. */
@@ -147,11 +111,11 @@ static int try_once(struct download *d, bool *advanced, at_error *err)
     snprintf(range, sizeof range, "%lld-", (long long)d->begin);
     d->started = d->write_failed = false;
     d->message[0] = 0;
-    curl_easy_reset(d->curl);
+    d->lib->easy_reset(d->curl);
     set_options(d, d->begin ? range : NULL);
-    CURLcode status = curl_easy_perform(d->curl);
+    CURLcode status = d->lib->easy_perform(d->curl);
     long http = 0;
-    curl_easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &http);
+    d->lib->easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &http);
     off_t length = ftello(d->file);
     bool closed = fflush(d->file) == 0 && fsync(fileno(d->file)) == 0;
     closed = fclose(d->file) == 0 && closed;
@@ -163,13 +127,6 @@ static int try_once(struct download *d, bool *advanced, at_error *err)
         return 0; /* 416: nothing lies behind what is there; the hash decides */
     code = explain(d, status, http, err);
     return code == AT_EIO && at_http_passing(status, http) ? 1 : code;
-}
-
-void at_http_pause(int in_vain)
-{
-    struct timespec pause = {.tv_sec = 0, .tv_nsec = 200L * 1000 * 1000};
-    for (int i = 0; i < 1 << in_vain && !at_interrupted(); i++)
-        nanosleep(&pause, NULL);
 }
 
 static int fetch(struct download *d, at_error *err)
@@ -244,12 +201,14 @@ int at_download(const char *url, const char *sha256, const char *path, at_error 
     const char *slash = strrchr(path, '/');
     struct download d = {
         .url = url, .name = slash ? slash + 1 : path, .part = at_format("%s.part", path)};
-    d.curl = curl_easy_init();
-    int code = d.part && d.curl ? run(&d, sha256, err) : at_nomem(err);
+    d.lib = at_curl_open(err);
+    d.curl = d.lib ? d.lib->easy_init() : NULL;
+    int code = !d.lib ? AT_EFAIL : d.part && d.curl ? run(&d, sha256, err) : at_nomem(err);
     at_progress_end(d.progress, NULL);
     if (code == 0 && rename(d.part, path))
         code = at_fail_errno(err, errno, "cannot rename %s to %s", d.part, path);
-    curl_easy_cleanup(d.curl);
+    if (d.curl)
+        d.lib->easy_cleanup(d.curl);
     free(d.part);
     return code;
 }

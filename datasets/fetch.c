@@ -14,6 +14,7 @@
 enum { TRIES = 3, FIRST_BYTES = 1 << 16, LEAST_RATE = 1024 /* bytes a second */ };
 
 struct at_fetcher {
+    const at_curl *lib;
     CURL *curl;
     at_item *item; /* at work */
     size_t limit;
@@ -67,14 +68,14 @@ static int on_progress(void *context, curl_off_t total, curl_off_t now, curl_off
 
 static void set_options(at_fetcher *f)
 {
-    curl_easy_reset(f->curl);
-    at_http_options(f->curl, f->item->file.data, f->message);
-    curl_easy_setopt(f->curl, CURLOPT_FILETIME, 1L);
-    curl_easy_setopt(f->curl, CURLOPT_WRITEFUNCTION, on_data);
-    curl_easy_setopt(f->curl, CURLOPT_WRITEDATA, f);
-    curl_easy_setopt(f->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(f->curl, CURLOPT_XFERINFODATA, f);
-    curl_easy_setopt(f->curl, CURLOPT_NOPROGRESS, 0L);
+    f->lib->easy_reset(f->curl);
+    at_http_options(f->lib, f->curl, f->item->file.data, f->message);
+    f->lib->easy_setopt(f->curl, CURLOPT_FILETIME, 1L);
+    f->lib->easy_setopt(f->curl, CURLOPT_WRITEFUNCTION, on_data);
+    f->lib->easy_setopt(f->curl, CURLOPT_WRITEDATA, f);
+    f->lib->easy_setopt(f->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    f->lib->easy_setopt(f->curl, CURLOPT_XFERINFODATA, f);
+    f->lib->easy_setopt(f->curl, CURLOPT_NOPROGRESS, 0L);
 }
 
 /* Whether the item is done with, one way or the other. */
@@ -87,9 +88,9 @@ static bool try_once(at_fetcher *f, bool last)
     f->begun = at_now();
     f->message[0] = 0;
     set_options(f);
-    CURLcode status = curl_easy_perform(f->curl);
-    curl_easy_getinfo(f->curl, CURLINFO_RESPONSE_CODE, &http);
-    curl_easy_getinfo(f->curl, CURLINFO_FILETIME, &modified);
+    CURLcode status = f->lib->easy_perform(f->curl);
+    f->lib->easy_getinfo(f->curl, CURLINFO_RESPONSE_CODE, &http);
+    f->lib->easy_getinfo(f->curl, CURLINFO_FILETIME, &modified);
     item->mtime = modified > 0 ? modified : 0;
     if (status == CURLE_OK || f->enough || item->bad)
         return true;
@@ -106,16 +107,22 @@ static bool try_once(at_fetcher *f, bool last)
         at_item_fail(item, AT_REASON_UNREADABLE, "the server answers %ld", http);
     else
         at_item_fail(item, AT_REASON_UNREADABLE, "%s",
-                     f->message[0] ? f->message : curl_easy_strerror(status));
+                     f->message[0] ? f->message : f->lib->easy_strerror(status));
     return true;
 }
 
-static at_fetcher *fetcher_new(void)
+static at_fetcher *fetcher_new(at_error *err)
 {
+    const at_curl *lib = at_curl_open(err);
+    if (!lib)
+        return NULL;
     at_fetcher *f = calloc(1, sizeof *f);
-    if (f && (f->curl = curl_easy_init()))
+    if (f && (f->curl = lib->easy_init())) {
+        f->lib = lib;
         return f;
+    }
     free(f);
+    at_nomem(err);
     return NULL;
 }
 
@@ -123,15 +130,16 @@ void at_fetcher_free(at_fetcher *f)
 {
     if (!f)
         return;
-    curl_easy_cleanup(f->curl);
+    f->lib->easy_cleanup(f->curl);
     free(f);
 }
 
 void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit, double patience)
 {
-    at_fetcher *f = *fetcher ? *fetcher : (*fetcher = fetcher_new());
+    at_error err = {0};
+    at_fetcher *f = *fetcher ? *fetcher : (*fetcher = fetcher_new(&err));
     if (!f) {
-        at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
+        at_item_fail(item, AT_REASON_UNREADABLE, "%s", err.message);
         return;
     }
     f->item = item;

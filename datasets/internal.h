@@ -216,6 +216,9 @@ void at_item_fail_for_size(at_item *item, size_t bytes, size_t limit);
 void at_item_fail_for_time(at_item *item, double limit);
 /* Reads .file into .bytes; what is wrong with it is recorded in the item. */
 void at_item_load(at_item *item, size_t limit);
+/* Whether .bytes, of a file of that size, begin as a picture, so that a film of 10 GB is not read in
+ * vain; if not, why is recorded in the item. */
+bool at_item_is_promising(at_item *item, size_t size, size_t limit);
 /* The same from the address .file; *fetcher is made where it is NULL. A server that is slower than
  * 1 KB/s after so many seconds of patience is given up. */
 typedef struct at_fetcher at_fetcher;
@@ -436,6 +439,8 @@ int at_coarse_add(at_db *db, at_stmt **statement, int64_t image, const at_item *
                   at_error *err);
 /* When all images are added: names the classes. */
 int at_coarse_name(at_db *db, const at_source *source, at_error *err);
+/* 1: an image of the data set has such a label, 0: none has, negative: error. */
+int at_coarse_exists(at_db *db, at_error *err);
 
 /* ---- the end of an ingest: labels and checks (labels.c), splits and identity (finish.c) ------ */
 /* Numbers the classes: by the source's own names, else by name. */

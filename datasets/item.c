@@ -59,8 +59,7 @@ void at_item_fail_for_time(at_item *item, double limit)
                  limit);
 }
 
-/* Whether the first bytes promise a picture, so that a film of 10 GB is not read in vain. */
-static bool promising(at_item *item, size_t size, size_t limit)
+bool at_item_is_promising(at_item *item, size_t size, size_t limit)
 {
     at_format_id format = at_format_sniff(item->bytes.data, item->bytes.size);
     if (size == 0)
@@ -100,7 +99,7 @@ static bool load_once(int fd, const struct stat *st, at_item *item, size_t limit
         at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
         return false;
     }
-    if (!read_up_to(fd, item, first) || !promising(item, size, limit))
+    if (!read_up_to(fd, item, first) || !at_item_is_promising(item, size, limit))
         return false;
     if (at_buffer_reserve(&item->bytes, size))
         return read_up_to(fd, item, size);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Whether a data set is as its ingest left it.
  *
- * The catalog: SQLite's own check, every image with its content and class, and the data set's hash,
+ * The catalog: SQLite's own check, every image with its content and class (and coarse class, where the
+ * source has such), and the data set's hash,
  * which is of every image's path, split, label and content. The shards: each content against its
  * CRC-32C and its hash, by several threads, and all bytes around the contents. images.idx against
  * its CRC. What people derived (statistics, EXIF) is not made again. */
@@ -83,6 +84,28 @@ static int check_identity(verification *v, at_error *err)
     return code < 0 ? code : 0;
 }
 
+static int tell_rows_of_all(verification *v, const char *const *queries, at_error *err)
+{
+    int code = 0;
+    for (; *queries && code == 0; queries++)
+        code = tell_rows(v, *queries, err);
+    return code;
+}
+
+static int check_coarse(verification *v, at_error *err)
+{
+    static const char *const queries[] = {
+        "SELECT i.path, 'its coarse label ' || l.label || ' is no coarse class' FROM coarse_labels "
+        "l"
+        " JOIN images i ON i.id = l.image LEFT JOIN coarse_classes c ON c.label = l.label"
+        " WHERE c.label IS NULL",
+        "SELECT NULL, 'coarse label ' || l.label || ' is of image ' || l.image || ', which is not"
+        " there' FROM coarse_labels l LEFT JOIN images i ON i.id = l.image WHERE i.id IS NULL",
+        NULL};
+    int code = at_coarse_exists(v->db, err);
+    return code == 1 ? tell_rows_of_all(v, queries, err) : code;
+}
+
 static int check_catalog(verification *v, at_error *err)
 {
     static const char *const queries[] = {
@@ -93,10 +116,10 @@ static int check_catalog(verification *v, at_error *err)
         " ON b.id = i.blob WHERE b.hash IS NOT i.hash",
         "SELECT i.path, 'its label ' || i.label || ' is no class' FROM images i LEFT JOIN classes c"
         " ON c.label = i.label WHERE c.label IS NULL",
-    };
-    int code = 0;
-    for (size_t i = 0; i < sizeof queries / sizeof *queries && code == 0; i++)
-        code = tell_rows(v, queries[i], err);
+        NULL};
+    int code = tell_rows_of_all(v, queries, err);
+    if (code == 0)
+        code = check_coarse(v, err);
     return code < 0 ? code : check_identity(v, err);
 }
 

@@ -3,6 +3,7 @@
  * worker. It starts when the viewer is made and is waited for at the first picture, so that what the
  * caller does between costs no time.
  */
+#include "item_stream.h"
 #include "sandbox.h"
 
 #include <stdlib.h>
@@ -66,8 +67,11 @@ int at_viewer_see(at_viewer *v, const char *path, uint8_t *out, at_error *err)
     at_text_append(&item->file, path, strlen(path));
     if (item->file.failed)
         return at_nomem(err);
-    at_item_load(item, v->limits.bytes);
-    if (!item->bad)
+    if (at_item_is_stream(item))
+        code = at_item_load_stream(item, &v->limits, err);
+    else
+        at_item_load(item, v->limits.bytes);
+    if (code == 0 && !item->bad)
         code = at_sandbox_view(v->sandbox, item, &v->frame, out, err);
     if (code == 0 && item->bad)
         code = at_fail(err, AT_EINPUT, "%s: %s", at_error_reasons[item->reason], item->detail);

@@ -5,7 +5,8 @@
     python3 examples/catalog_to_parquet.py DATASET OUT.parquet
 
 Needs pyarrow. Columns: path, split, label, class, hash, time of change, then what catalog.db has of the content
-(docs/formats.md), the histogram as a list of shares in 0..1, EXIF as JSON text.
+(docs/formats.md), the histogram as a list of shares in 0..1, EXIF as JSON text. A data set with coarse labels
+(CIFAR-100) has the columns coarse_label and coarse_class, too.
 """
 import argparse
 import pathlib
@@ -26,7 +27,7 @@ CONTENT += [(f"{name}_{c}", kind) for name, kind in (("mean", pa.float32()), ("d
                                                      ("min", pa.int16()), ("max", pa.int16())) for c in range(3)]
 CONTENT += [("sharpness", pa.float32()), ("entropy", pa.float32()), ("dhash", pa.int64()),
             ("histogram", pa.list_(pa.float32())), ("exif", pa.string())]
-SCHEMA = pa.schema(IMAGE + CONTENT)
+COARSE = [("coarse_label", pa.int32()), ("coarse_class", pa.dictionary(pa.int32(), pa.string()))]
 
 
 def shares(histogram):
@@ -36,15 +37,22 @@ def shares(histogram):
     return [v / 65535 for v in struct.unpack(f"<{len(histogram) // 2}H", histogram)]
 
 
-def batches(db):
+def has_coarse(db):
+    return db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'coarse_labels'").fetchone()[0] > 0
+
+
+def batches(db, schema):
     columns = ["i.path", "i.split", "i.label", "c.name", "i.hash", "i.mtime"] + [f"b.{name}" for name, _ in CONTENT]
-    rows = db.execute(f"SELECT {', '.join(columns)} FROM images i JOIN blobs b ON b.id = i.blob"
-                      " JOIN classes c USING (label) ORDER BY i.path")
-    histogram = SCHEMA.get_field_index("histogram")
+    tables = "images i JOIN blobs b ON b.id = i.blob JOIN classes c ON c.label = i.label"
+    if has_coarse(db):
+        columns += ["k.label", "k.name"]
+        tables += " LEFT JOIN coarse_labels l ON l.image = i.id LEFT JOIN coarse_classes k ON k.label = l.label"
+    rows = db.execute(f"SELECT {', '.join(columns)} FROM {tables} ORDER BY i.path")
+    histogram = schema.get_field_index("histogram")
     while part := rows.fetchmany(ROWS):
         values = [list(column) for column in zip(*part)]
         values[histogram] = [shares(h) for h in values[histogram]]
-        yield pa.record_batch([pa.array(v, field.type) for v, field in zip(values, SCHEMA)], schema=SCHEMA)
+        yield pa.record_batch([pa.array(v, field.type) for v, field in zip(values, schema)], schema=schema)
 
 
 def main():
@@ -60,9 +68,10 @@ def main():
     if int(meta.get("format", 0)) < 2:
         sys.exit(f"{args.dataset} was made by an earlier atoll: ingest {meta.get('source', 'its source')} again")
     facts = {key: meta[key] for key in ("dataset_hash", "source", "atoll") if key in meta}
+    schema = pa.schema(IMAGE + CONTENT + (COARSE if has_coarse(db) else []), metadata=facts)
     images = 0
-    with pq.ParquetWriter(args.out, SCHEMA.with_metadata(facts), compression="zstd") as writer:
-        for batch in batches(db):
+    with pq.ParquetWriter(args.out, schema, compression="zstd") as writer:
+        for batch in batches(db, schema):
             writer.write_batch(batch)
             images += batch.num_rows
     print(f"{images} images: {args.out}")

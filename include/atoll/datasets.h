@@ -94,8 +94,9 @@ typedef struct at_viewer at_viewer;
 /* Forks: best while the process is small and has few threads. limits NULL: defaults; its seconds
  * count. NULL: no process could be started. */
 at_viewer *at_viewer_new(const at_frame *frame, const at_decode_limits *limits, at_error *err);
-/* out [H,W,C]. AT_EINPUT: a bad picture, why in err as "reason: detail"; the next ones can be seen all
- * the same. Any other error: no more can be seen. One thread at a time. */
+/* path: a file, a pipe (awaited for the limit of seconds), or "-", standard input. out [H,W,C].
+ * AT_EINPUT: a bad picture, why in err as "reason: detail"; the next ones can be seen all the same. Any
+ * other error: no more can be seen. One thread at a time. */
 int at_viewer_see(at_viewer *v, const char *path, uint8_t *out, at_error *err);
 /* Nothing is to be seen any more: its process ends while the caller goes on; free follows. */
 void at_viewer_finish(at_viewer *v);

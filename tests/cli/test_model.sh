@@ -47,6 +47,8 @@ refused 3 'lenett.*lenet' model describe lenett
 refused 3 'missing.yaml' model describe missing.yaml
 refused 3 'missing.h5' model describe missing.h5
 refused 2 '--out' model new lenet
+refused 2 'classes 1.*2 at least' model new lenet --classes 1 --out bad.h5
+refused 2 'classes 1.*2 at least' model describe lenet --classes 1
 printf -- '- {name: a, layer: conv, attrs: {out: 4, k: 3}}\n- {name: b, layer: pool, attrs: {k: 99}}\n' >bad.yaml
 refused 3 'bad.yaml:2:.*"b".*4x30x30' model describe bad.yaml
 refused 3 'bad.yaml:2:' model new bad.yaml --out bad.h5

@@ -105,7 +105,7 @@ static void test_hostile_files(void **state)
     static const char *const wanted[] = {NULL,
                                          "timeout: ",
                                          NULL,
-                                         "unreadable: ",
+                                         "timeout: ",
                                          "truncated: ",
                                          "unreadable: ",
                                          "not-an-image: ",

@@ -55,6 +55,9 @@ assert rows[3] == ["two\nlines\x1b[31m", "", "", ""], rows[3]
 assert rows[5][0] == "" and len(rows) == 6, rows
 PY
 grep -q '^"",4,2.0,$' out || fail "an empty text is not told from NULL: $(cat out)"
+expect 0 "$ATOLL" sql data 'WITH b AS (SELECT randomblob(9001) AS x) SELECT x, lower(hex(x)) FROM b' --csv
+[ "$(tail -1 out | cut -d, -f1)" = "$(tail -1 out | cut -d, -f2)" ] && [ "$(tail -1 out | wc -c)" = 36006 ] ||
+    fail "a long blob is told otherwise than by SQLite's hex()"
 expect 0 "$ATOLL" sql data 'SELECT * FROM t' --json
 python3 - out <<'PY' || fail "JSON reads back otherwise"
 import json, sys

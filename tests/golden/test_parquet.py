@@ -56,7 +56,17 @@ def main():
         assert sum(row["exif"] is not None for row in table) == 5
         assert pq.read_schema(place / "all.parquet").metadata[b"dataset_hash"].decode() == dict(
             db.execute("SELECT key, value FROM meta"))["dataset_hash"]
+        assert "coarse_label" not in table[0], table[0]
+        db.executescript("CREATE TABLE coarse_labels(image INTEGER PRIMARY KEY, label); CREATE TABLE coarse_classes(label, name);"
+                         "INSERT INTO coarse_classes VALUES(0, 'fish'), (1, 'trees');"
+                         "INSERT INTO coarse_labels SELECT id, id % 2 FROM images WHERE id % 3;")
+        wanted = dict(db.execute("SELECT path, name FROM images LEFT JOIN coarse_labels l ON l.image = id"
+                                 " LEFT JOIN coarse_classes k ON k.label = l.label"))
         db.close()
+        subprocess.run([sys.executable, SCRIPT, place / "data", place / "coarse.parquet"], check=True)
+        coarse = pq.read_table(place / "coarse.parquet").to_pylist()
+        assert {row["path"]: row["coarse_class"] for row in coarse} == wanted and len(set(wanted.values())) == 3, wanted
+        assert all(row["coarse_label"] == {"fish": 0, "trees": 1}.get(row["coarse_class"]) for row in coarse), coarse
         refused = subprocess.run([sys.executable, SCRIPT, place, place / "none.parquet"], capture_output=True, text=True)
         assert refused.returncode and "no data set" in refused.stderr, refused
     print(f"{len(table)} images read back from Parquet as the catalog has them")

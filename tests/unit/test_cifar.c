@@ -220,6 +220,37 @@ static void test_coarse_labels_of_an_append(void **state)
                  "45");
 }
 
+/* What a statement on the catalog does is found by dataset verify, told as `told`. */
+static void expect_found(const struct place *p, const char *sql, const char *told)
+{
+    at_error err = {0};
+    at_dataset_checked checked;
+    char *catalog = at_path_join(p->out, "catalog.db");
+    at_db *db = at_db_open(catalog, AT_DB_WRITE, &err);
+    assert_non_null(db);
+    assert_int_equal(at_db_exec(db, sql, &err), 0);
+    at_db_close(db);
+    assert_int_equal(at_dataset_verify(p->out, 1, NULL, NULL, &checked, &err), AT_EINPUT);
+    assert_int_equal(checked.damaged, 1);
+    if (!strstr(err.message, told))
+        fail_msg("%s: %s", sql, err.message);
+    free(catalog);
+}
+
+static void test_damaged_coarse_labels_are_found(void **state)
+{
+    struct place *p = *state;
+    at_error err = {0};
+    at_dataset_checked checked;
+    put_cifar100(p->source);
+    ingest_must(p->source, p->out, 0);
+    assert_int_equal(at_dataset_verify(p->out, 1, NULL, NULL, &checked, &err), 0);
+    expect_found(p, "UPDATE coarse_labels SET label = 77 WHERE image = 3",
+                 "its coarse label 77 is no coarse class");
+    expect_found(p, "UPDATE coarse_labels SET label = 0, image = 5000 WHERE image = 3",
+                 "coarse label 0 is of image 5000, which is not there");
+}
+
 static void test_others_have_no_coarse_labels(void **state)
 {
     struct place *p = *state;
@@ -273,6 +304,7 @@ int main(void)
         CASE(test_cifar100_has_fine_labels),
         CASE(test_cifar100_comes_back),
         CASE(test_coarse_labels_of_an_append),
+        CASE(test_damaged_coarse_labels_are_found),
         CASE(test_others_have_no_coarse_labels),
         CASE(test_broken_cifar100),
         CASE(test_broken_cifar),

@@ -7,10 +7,12 @@
 #include "sources.h"
 #include "spoilt_jpeg.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -135,7 +137,7 @@ static void test_what_is_no_picture(void **state)
                  {"text.png", "not-an-image", "first bytes"},
                  {"gif.png", "unsupported", "neither"},
                  {"folder.png", "unreadable", "folder"},
-                 {"pipe.png", "unreadable", "pipe"},
+                 {"pipe.png", "timeout", "a pipe that does not end within 0.1 s"},
                  {"loop.png", "unreadable", "symbolic links"},
                  {"cut.png", "truncated", ""},
                  {"cut.jpg", "truncated", ""}};
@@ -164,6 +166,80 @@ static void test_what_is_no_picture(void **state)
     free(folder);
 }
 
+/* ---- pipes ---- */
+
+enum { ENDLESS = 1 << 24 };
+
+/* A process that writes so many bytes, then so many zeros, to the pipe. */
+static pid_t start_writer(const char *pipe, const char *bytes, size_t size, size_t zeros)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid)
+        return pid;
+    FILE *file = fopen(pipe, "wb");
+    if (!file)
+        _exit(1);
+    fwrite(bytes, 1, size / 2, file);
+    fflush(file);
+    usleep(20000);
+    fwrite(bytes + size / 2, 1, size - size / 2, file);
+    for (size_t i = 0; i < zeros; i++)
+        putc(0, file);
+    fclose(file);
+    _exit(0);
+}
+
+static void test_pipes(void **state)
+{
+    struct place *p = *state;
+    static const at_decode_limits patient = {.seconds = 60, .bytes = 100000};
+    uint8_t there[4 * 5 * 3], here[sizeof there];
+    at_error err = {0};
+    char *path = at_path_join(p->source, "good.jpg"), *pipe = at_path_join(p->source, "pipe"),
+         *data;
+    size_t size;
+    put_picture(p->source, "good.jpg", 3);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(at_file_read(path, AT_MAX_BYTES, &data, &size, &err), 0);
+    at_viewer *v = at_viewer_new(&small, &patient, &err);
+    assert_non_null(v);
+    assert_int_equal(at_viewer_see(v, path, here, &err), 0);
+    const struct {
+        const char *bytes;
+        size_t size, zeros;
+        const char *told; /* NULL: it is seen */
+    } cases[] = {{data, size, 0, NULL},
+                 {data, 0, 0, "empty"},
+                 {data, 9, 0, "truncated"},
+                 {"cat, sitting on a mat", 21, ENDLESS, "not-an-image"},
+                 {data, size, ENDLESS, "too-large: more than 100000 bytes"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pid_t writer = start_writer(pipe, cases[i].bytes, cases[i].size, cases[i].zeros);
+        int code = at_viewer_see(v, pipe, there, &err);
+        assert_int_equal(waitpid(writer, NULL, 0), writer);
+        assert_int_equal(code, cases[i].told ? AT_EINPUT : 0);
+        if (cases[i].told && strncmp(err.message, cases[i].told, strlen(cases[i].told)) != 0)
+            fail_msg("case %zu: %s", i, err.message);
+        if (!cases[i].told)
+            assert_memory_equal(there, here, sizeof here);
+    }
+    int before = dup(STDIN_FILENO), file = open(path, O_RDONLY);
+    assert_true(file >= 0 && dup2(file, STDIN_FILENO) == STDIN_FILENO);
+    memset(there, 0, sizeof there);
+    assert_int_equal(at_viewer_see(v, "-", there, &err), 0);
+    assert_memory_equal(there, here, sizeof here);
+    if (before >= 0)
+        dup2(before, STDIN_FILENO);
+    close(before);
+    close(file);
+    at_viewer_free(v);
+    print_message("%zu pipes and standard input\n", sizeof cases / sizeof *cases);
+    free(data);
+    free(path);
+    free(pipe);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, place_set_up, place_tear_down)
@@ -171,6 +247,7 @@ int main(void)
         CASE(test_the_next_one_is_seen),
         CASE(test_pictures_are_those_of_decoding_here),
         CASE(test_what_is_no_picture),
+        CASE(test_pipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

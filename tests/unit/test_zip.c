@@ -360,6 +360,28 @@ static void test_every_truncation_is_refused_by_name(void **state)
     free(data);
 }
 
+static void test_an_empty_zip_holds_no_picture(void **state)
+{
+    struct place *p = *state;
+    zip z = {0};
+    char *data;
+    size_t size, items = 0, bad = 0;
+    at_error err = {0};
+    at_ingest_result r;
+    write_zip(&z, p);
+    assert_int_equal(at_file_read(p->file, 1 << 20, &data, &size, NULL), 0);
+    at_ingest_options o = {.source = p->file, .out = p->out};
+    assert_int_equal(at_ingest(&o, &r, &err), AT_EINPUT);
+    if (!strstr(err.message, "a.zip: no image in it"))
+        fail_msg("%s", err.message);
+    for (size_t cut = 0; cut < size; cut++) {
+        put_file(p->dir, "a.zip", data, cut);
+        assert_int_equal(read_through(p->file, &items, &bad, &err), AT_EINPUT);
+    }
+    assert_int_equal(items, 0);
+    free(data);
+}
+
 static void test_random_damage_does_no_harm(void **state)
 {
     struct place *p = *state;
@@ -398,6 +420,7 @@ int main(void)
         CASE(test_many_members_that_unpack_to_a_thousandfold),
         CASE(test_a_picture_with_a_zip_behind_it_is_a_picture),
         CASE(test_every_truncation_is_refused_by_name),
+        CASE(test_an_empty_zip_holds_no_picture),
         CASE(test_random_damage_does_no_harm),
     };
 #undef CASE
