@@ -21,6 +21,7 @@ import compare_loader
 import data_sources
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+PHOTOGRAPH_BYTES = 2_400_000  # of one of them in a data set with its cache, and some to spare
 ROWS = ["ingest", "photographs", "loader", "waiting", "million"]
 LIMIT = os.path.join(HERE, "..", "..", "..", "shared", "peers", "jpeg_limit.c")
 
@@ -165,15 +166,26 @@ def ingest_rows(o, work):
     return rows
 
 
+def expect_room(folder, bytes_, what):
+    free = shutil.disk_usage(folder).free
+    text = f"{what}: {bytes_ / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
+    if free < bytes_:
+        sys.exit(f"bench/peers/data: no room for {text}")
+    log(f"  {text}")
+
+
 def photograph_rows(o, work):
     count, distinct = (60, 6) if o.quick else (1000, 40)
     log(f"{count} photographs of 12 Mpixel")
-    folder = os.path.join(work, "photographs")
-    data_sources.photographs(folder, count, distinct)
+    folder = os.path.join(o.sources, f"photographs-{count}")
+    os.makedirs(o.sources, exist_ok=True)
+    if not os.path.isdir(folder):
+        expect_room(o.sources, count * PHOTOGRAPH_BYTES, "the photographs, kept for the next run")
+    data_sources.photographs(folder, count, distinct, o.threads, log)
+    expect_room(work, count * PHOTOGRAPH_BYTES, "a data set of them, while it is measured")
     command = [o.atoll, "bench", "ingest", folder, "--size", "224x224", "--threads", str(o.threads),
                "--json"]
     results = turns(o, lambda: run_json(command))[0]
-    shutil.rmtree(folder)
     rates = [r["images_per_second"] for r in results]
     floors = [r["floor_images_per_second"] for r in results]
     return [at_least(f"ingest of {count:,} photographs of 12 Mpixel with cache at 224x224, images/s: "
@@ -273,6 +285,8 @@ def parse_options():
     parser.add_argument("--atoll", default="build/release/atoll")
     parser.add_argument("--cifar", default="../shared/datasets/cifar10-jpeg.tar.gz",
                         help="a tar of small JPEGs; made where it is missing")
+    parser.add_argument("--sources", default="build/peers/sources",
+                        help="where photographs (2.4 GB; quick: 0.2) are made once and kept")
     parser.add_argument("--rows", default=",".join(ROWS), help="which, with commas")
     parser.add_argument("--pairs", type=int, help="5; quick: 1")
     parser.add_argument("--seconds", type=float, help="of the loader in a pair; 3, quick: 1")

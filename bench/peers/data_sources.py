@@ -2,8 +2,10 @@
 """The sources that bench/peers/data measures with, where none is given: tars of small JPEGs and a
 folder of large photographs. Pictures are smooth with edges and some noise, as photographs are; one
 picture becomes many contents by a comment (a COM segment) of its own behind the first marker."""
+import concurrent.futures
 import io
 import os
+import shutil
 import tarfile
 
 import numpy
@@ -34,17 +36,31 @@ def with_comment(jpeg, text):
     return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
-def photographs(folder, count, distinct):
-    """`count` JPEGs of 4000 x 3000 pixels, of so many pictures, in two classes."""
-    dice = numpy.random.default_rng(1)
+def one_photograph(folder, i, count, distinct):
+    """Picture i as the i-th file and every `distinct`-th behind it; how many bytes they have."""
+    jpeg = encode(picture(numpy.random.default_rng((1, i)), 3000, 4000), 88)
+    written = 0
+    for k in range(i, count, distinct):
+        with open(os.path.join(folder, ("land", "sea")[k % 2], f"{k:05}.jpg"), "wb") as file:
+            written += file.write(with_comment(jpeg, f"photograph {k}"))
+    return written
+
+
+def photographs(folder, count, distinct, processes, log):
+    """`count` JPEGs of 4000 x 3000 pixels, of so many pictures, in two classes; made once: a folder
+    that is there is whole."""
+    if os.path.isdir(folder):
+        return
+    part, written = folder + ".part", 0
+    shutil.rmtree(part, ignore_errors=True)
     for name in ("land", "sea"):
-        os.makedirs(os.path.join(folder, name))
-    for i in range(distinct):
-        jpeg = encode(picture(dice, 3000, 4000), 88)
-        for k in range(i, count, distinct):
-            path = os.path.join(folder, ("land", "sea")[k % 2], f"{k:05}.jpg")
-            with open(path, "wb") as file:
-                file.write(with_comment(jpeg, f"photograph {k}"))
+        os.makedirs(os.path.join(part, name))
+    with concurrent.futures.ProcessPoolExecutor(processes) as pool:
+        jobs = [pool.submit(one_photograph, part, i, count, distinct) for i in range(distinct)]
+        for done, job in enumerate(concurrent.futures.as_completed(jobs), 1):
+            written += job.result()
+            log(f"  {done} of {distinct} pictures, {written / 1e9:.1f} GB")
+    os.rename(part, folder)
 
 
 def small_tar(path, count, distinct=500):
