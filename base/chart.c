@@ -81,11 +81,11 @@ static void draw_x_tick(at_text *page, const axis *x, double value)
                 place_x(x, value), HEIGHT - BOTTOM + 16, value);
 }
 
-/* Powers of ten, with twice and five times each where there are few. */
+/* Powers of ten, with twice and five times each where there are few, or all between where there is one. */
 static void draw_log_ticks(at_text *page, const axis *x)
 {
-    static const double within[] = {1, 2, 5};
-    int each = x->high - x->low <= 2.5 ? 3 : 1;
+    static const double within[] = {1, 2, 5, 3, 4, 6, 7, 8, 9};
+    int each = x->high - x->low <= 0.7 ? 9 : x->high - x->low <= 2.5 ? 3 : 1;
     for (double power = floor(x->low); power <= x->high; power++)
         for (int i = 0; i < each; i++) {
             double value = within[i] * pow(10, power), at = scale(x, value);
@@ -116,7 +116,7 @@ static void draw_ticks(at_text *page, const axis *x, const axis *y, const at_nod
     if (x->log)
         draw_log_ticks(page, x);
     draw_names(page, x, names);
-    for (double t = x->low; !x->log && !names && t <= x->high + x->step / 2; t += x->step)
+    for (double t = x->low; !x->log && !names && t <= x->high + x->step / 1e6; t += x->step)
         draw_x_tick(page, x, fabs(t) < x->step / 1e6 ? 0 : t);
 }
 
@@ -189,6 +189,11 @@ void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series
     if (chart->names) { /* room at both ends */
         x.low = -0.5;
         x.high = (double)at_node_count(chart->names) - 0.5;
+    }
+    if (chart->x_low < chart->x_high) {
+        x.low = chart->x_low;
+        x.high = chart->x_high;
+        x.step = round_step(0.9 * (x.high - x.low)); /* such an end is seldom round */
     }
     at_text_add(page, "<svg viewBox=\"0 0 %d %d\" role=img><text class=title x=%d y=18>", WIDTH,
                 HEIGHT, LEFT);

@@ -82,7 +82,7 @@ static void draw_classes(struct at_report *r)
 {
     double most = (double)at_report_number(r, "SELECT max(images) FROM class_counts");
     int64_t classes = at_report_number(r, "SELECT count(*) FROM classes");
-    at_text_add(&r->page, "<section><h2>Classes and splits</h2><table><tr><th>label<th>class"
+    at_text_add(&r->page, "<section><h2>Classes and splits</h2><table><tr><th>label<th class=text>class"
                           "<th>train<th>val<th>test<th>all<th>");
     at_stmt *s = at_report_ask(r, "SELECT * FROM class_counts LIMIT ?");
     if (s)
@@ -154,7 +154,7 @@ static void draw_errors(struct at_report *r)
     while (at_report_row(r, &s)) {
         bool first = at_stmt_int(s, 4) == 1;
         if (!any)
-            at_text_add(&r->page, "<table><tr><th>reason<th>files<th>e.g.<th>detail");
+            at_text_add(&r->page, "<table><tr><th>reason<th>files<th class=text>e.g.<th class=text>detail");
         any = true;
         if (at_stmt_int(s, 4) > 5)
             continue;

@@ -100,11 +100,12 @@ static void draw(struct at_report *r, const struct member *members, struct near_
     }
     at_stmt_free(s);
     qsort(groups, n, sizeof *groups, by_interest);
-    at_text_add(&r->page,
-                "<section><h2>Near duplicates</h2><p class=note>%zu groups of %zu contents look "
-                "alike; %zu groups lie in several splits, %zu in several classes.</p>\n<div "
-                "class=groups>\n",
-                n, pictures, splits, classes);
+    at_text_add(
+        &r->page,
+        "<section><h2>Near duplicates</h2><p class=note>Groups of contents that look alike: "
+        "%zu, of %zu contents; in several splits: %zu, in several classes: %zu.</p>\n<div "
+        "class=groups>\n",
+        n, pictures, splits, classes);
     for (size_t i = 0; i < n && i < SHOWN; i++)
         draw_group(r, members, &groups[i]);
     at_text_add(&r->page,
@@ -113,7 +114,7 @@ static void draw(struct at_report *r, const struct member *members, struct near_
                 "shape, then compared with the group's first picture.%s",
                 n > SHOWN ? " The 18 groups of most interest are shown." : "");
     if (unseen > 0)
-        at_text_add(&r->page, " %zu more groups, of too many pixels in all, were not compared.",
+        at_text_add(&r->page, " Not compared, for they are of too many pixels in all: %zu.",
                     unseen);
     at_text_add(&r->page, "</p></section>\n");
 }

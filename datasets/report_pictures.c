@@ -167,7 +167,7 @@ void at_report_duplicates(struct at_report *r)
         contents = at_stmt_int(s, 0);
         at_text_add(&r->page, "<p class=note>");
         if (contents > 0)
-            at_text_add(&r->page, "%s contents lie in several places, %s in all.",
+            at_text_add(&r->page, "Contents that lie in several places: %s, in %s places.",
                         at_stmt_word(s, 0), at_stmt_word(s, 1));
         at_text_add(&r->page, "%s</p>\n", contents > 0 ? "" : "none");
     }

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_BINS = 96, MAX_SIZES = 400, TOP_SIZES = 12 };
+enum { MAX_BINS = 768, MAX_BARS = 40, MAX_SIZES = 400, TOP_SIZES = 12 };
 
 /* Bins of equal width from low to high; log: of log10. What lies outside goes to the end bins. */
 struct spread {
@@ -16,14 +16,15 @@ struct spread {
     double low, high;
     int bins;
     bool log;
+    bool whole; /* the axis goes from low to high, whatever there is */
     double counts[MAX_BINS];
 };
 
 enum { ASPECT, BYTES, LIGHT, CONTRAST, SHARPNESS, ENTROPY, SPREADS };
 static const struct spread shapes[SPREADS] = {
     [ASPECT] = {"Aspect ratio", "width / height", -1, 1, 40, true},
-    [BYTES] = {"Bytes of a file", "bytes", 1, 9, 96, true},
-    [LIGHT] = {"Brightness", "mean of a picture's channels, 0 to 255", 0, 255, 34, false},
+    [BYTES] = {"Bytes of a file", "bytes", 1, 9, MAX_BINS, true},
+    [LIGHT] = {"Brightness", "mean of a picture's channels, 0 to 255", 0, 255, 34, false, true},
     [CONTRAST] = {"Contrast", "mean of its channels' deviations", 0, 128, 32, false},
     [SHARPNESS] = {"Sharpness", "variance of the Laplacian", 0, 5, 40, true},
     [ENTROPY] = {"Entropy", "bits of the 16-bin histograms", 0, 4, 32, false},
@@ -109,23 +110,35 @@ static int add_content(struct spreads *all, const at_stmt *s, at_error *err)
 
 /* ---- drawing ---- */
 
-/* Without the empty bins at both ends. */
+static double edge_of(const struct spread *s, int bin)
+{
+    double edge = s->low + (s->high - s->low) * bin / s->bins;
+    return s->log ? pow(10, edge) : edge;
+}
+
+/* Without the empty bins at both ends; where many are left, several make a bar. */
 static void draw_spread(at_text *page, const struct spread *s)
 {
-    int from = 0, to = s->bins;
+    int from = 0, to = s->bins, bars = 0;
     while (from < to && s->counts[from] == 0)
         from++;
     while (to > from && s->counts[to - 1] == 0)
         to--;
-    double edges[MAX_BINS + 1];
-    for (int i = 0; i <= s->bins; i++) {
-        double edge = s->low + (s->high - s->low) * i / s->bins;
-        edges[i] = s->log ? pow(10, edge) : edge;
+    int each = 1 + (to - from - 1) / MAX_BARS;
+    double edges[MAX_BARS + 1], counts[MAX_BARS] = {0};
+    for (; from + bars * each < to; bars++) {
+        edges[bars] = edge_of(s, from + bars * each);
+        for (int i = from + bars * each; i < from + (bars + 1) * each && i < to; i++)
+            counts[bars] += s->counts[i];
     }
-    at_series bars = {
-        .x = edges + from, .y = s->counts + from, .count = (size_t)(to - from), .bars = true};
-    at_chart_draw(page, &(at_chart){.title = s->title, .x_label = s->x_label, .log_x = s->log},
-                  &bars, 1);
+    edges[bars] = edge_of(s, from + bars * each);
+    at_chart chart = {.title = s->title, .x_label = s->x_label, .log_x = s->log};
+    if (s->whole) {
+        chart.x_low = s->low;
+        chart.x_high = s->high;
+    }
+    at_chart_draw(page, &chart,
+                  &(at_series){.x = edges, .y = counts, .count = (size_t)bars, .bars = true}, 1);
 }
 
 static void draw_colours(at_text *page, struct spreads *all)
@@ -150,8 +163,10 @@ static void draw_colours(at_text *page, struct spreads *all)
     if (all->greys)
         series[n++] = (at_series){
             .name = "grey", .x = x, .y = all->grey, .count = AT_HISTOGRAM_BINS, .colour = 2};
-    at_chart_draw(page, &(at_chart){.title = "Colours, % of pixels", .x_label = "value, 0 to 255"},
-                  series, n);
+    at_chart_draw(
+        page,
+        &(at_chart){.title = "Colours, % of pixels", .x_label = "value, 0 to 255", .x_high = 255},
+        series, n);
 }
 
 /* The commonest sizes, and where there are several how they are spread; opens the charts. */

@@ -325,7 +325,8 @@ static size_t lay_out(at_sandbox *s, const struct wish *wish)
         const at_buffer *bytes = &wish->items[o->count]->bytes;
         if (bytes->size > o->capacity - used)
             break;
-        memcpy(o->bytes + used, bytes->data, bytes->size);
+        if (bytes->size) /* of nothing there is no address */
+            memcpy(o->bytes + used, bytes->data, bytes->size);
         o->items[o->count].at = used;
         o->items[o->count].size = bytes->size;
         used += bytes->size;

@@ -276,6 +276,7 @@ typedef struct at_chart {
     bool log_x;
     bool whole_x; /* epochs, trials: no ticks between whole numbers */
     const at_node *names; /* NULL, or a list: x is a place in it, and the ticks are its items */
+    double x_low, x_high; /* of the axis; the same: round numbers around the series */
 } at_chart;
 /* Axes with round ticks; a hover title on every dot and bar. */
 void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series, size_t n);

@@ -60,6 +60,20 @@ static void put_pattern(const struct place *p, const char *name, uint64_t seed, 
     at_image_fini(&m);
 }
 
+/* How many bars the chart of that title has. */
+static size_t bars_of(const char *page, const char *title)
+{
+    const char *begin = strstr(page, title);
+    assert_non_null(begin);
+    const char *end = strstr(begin, "</svg>");
+    size_t bars = 0;
+    while ((begin = strstr(begin, "<rect class=\"bar")) && begin < end) {
+        begin++;
+        bars++;
+    }
+    return bars;
+}
+
 static void test_the_page_tells_all(void **state)
 {
     struct place *p = *state;
@@ -79,9 +93,14 @@ static void test_the_page_tells_all(void **state)
     expect(page, "<b>22</b><span>contents");
     expect(page, "<td class=text>dog<td>10<td>0<td>2<td>12");
     expect(page, "&lt;script&gt;alert(1)");
+    expect(page, "<th>label<th class=text>class<th>train");
     expect(page, "48 x 48<td>3<td>23");
-    expect(page, "1 contents lie in several places, 2 in all");
-    expect(page, "1 groups of 2 contents look alike; 1 groups lie in several splits, 0 in several");
+    assert_in_range(bars_of(page, "Bytes of a file"), 4,
+                    40); /* of 23 files of about the same size */
+    assert_in_range(bars_of(page, "Brightness"), 2, 34);
+    assert_null(strstr(page, ">300</text>")); /* of an axis from 0 to 255 */
+    expect(page, "Contents that lie in several places: 1, in 2 places");
+    expect(page, "look alike: 1, of 2 contents; in several splits: 1, in several classes: 0");
     expect(page, "test/dog/near.jpg<br><small>test, dog");
     expect(page, "<h3>two-splits <small>2</small>");
     expect(page, "<td class=text>not-an-image<td>1<td class=text>train/dog/notes&lt;b&gt;.txt");
@@ -165,7 +184,7 @@ static void test_pictures_decide_what_looks_alike(void **state)
     put_pattern(p, "train/b/1.jpg", 1, 60);
     ingest_must(p->source, p->out, 0);
     char *page = page_of(p);
-    expect(page, "1 groups of 2 contents look alike; 0 groups lie in several splits, 1 in several");
+    expect(page, "look alike: 1, of 2 contents; in several splits: 0, in several classes: 1");
     free(page);
 }
 
