@@ -6,6 +6,7 @@
 #include <atoll/datasets.h>
 #include <atoll/nn.h>
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,7 +46,7 @@ static at_node *examine(void)
     at_set_string(n, "onednn", onednn);
     at_set_bool(n, "bf16", at_precision_check(AT_BF16, NULL) == 0);
     at_set_real(n, "memory_gib",
-                (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / (double)(1 << 30));
+                round(10.0 * (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / (double)(1 << 30)) / 10);
     for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
         at_set_bool(n, programs[i], on_path(programs[i]));
     size_t known;

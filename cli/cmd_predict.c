@@ -174,12 +174,15 @@ static int predict_batch(predictor *p, char **paths, int n, bool last, at_node *
     return code < 0 ? code : bad;
 }
 
+/* A lone bad image is the command's own error. */
 static void print_predictions(const at_node *predictions)
 {
     for (size_t i = 0; i < at_node_count(predictions); i++) {
         const at_node *a = at_node_at(predictions, i), *error = at_node_get(a, "error"),
                       *top = at_node_get(a, "top");
         const char *path = at_node_string(at_node_get(a, "path"), "");
+        if (error && at_node_count(predictions) == 1)
+            continue;
         if (error) {
             fprintf(stderr, "atoll predict: %s: %s\n", path, at_node_string(error, ""));
             continue;
@@ -191,6 +194,12 @@ static void print_predictions(const at_node *predictions)
                    at_node_real(at_node_get(item, "score"), 0));
         }
     }
+}
+
+static int fail_alone(const at_node *answer, at_error *err)
+{
+    return at_fail(err, AT_EINPUT, "%s: %s", at_node_string(at_node_get(answer, "path"), ""),
+                   at_node_string(at_node_get(answer, "error"), ""));
 }
 
 static int predict_all(const args *a, const char *model, char **paths, int n, at_error *err)
@@ -213,7 +222,8 @@ static int predict_all(const args *a, const char *model, char **paths, int n, at
     else if (code >= 0)
         print_predictions(predictions);
     if (code >= 0 && bad)
-        code = at_fail(err, AT_EINPUT, "%d of %d images could not be read", bad, n);
+        code = n > 1 ? at_fail(err, AT_EINPUT, "%d of %d images could not be read", bad, n)
+                     : fail_alone(at_node_at(predictions, 0), err);
     at_node_free(result);
     predictor_fini(&p);
     return code < 0 ? code : 0;

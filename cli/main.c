@@ -31,7 +31,7 @@ static const cli_command *find(const char *name)
 
 static void print_help(FILE *out)
 {
-    fputs("atoll takes a folder of images to a trained, served classifier.\n\n"
+    fputs("atoll takes a folder of images to a trained, evaluated classifier.\n\n"
           "Usage: atoll COMMAND ...     (atoll COMMAND --help teaches each)\n\n"
           "Commands:\n",
           out);

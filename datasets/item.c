@@ -120,7 +120,10 @@ static void load_from(int fd, at_item *item, size_t limit)
     struct stat before, after;
     int failed = fstat(fd, &after);
     if (!failed && !S_ISREG(after.st_mode)) {
-        at_item_fail(item, AT_REASON_UNREADABLE, "a pipe, a device or a folder, not a file");
+        at_item_fail(item, AT_REASON_UNREADABLE, "%s, not a file",
+                     S_ISDIR(after.st_mode)    ? "a folder"
+                     : S_ISFIFO(after.st_mode) ? "a pipe"
+                                               : "a device or a socket");
         return;
     }
     for (int tries = 0; !failed && tries < READ_TRIES; tries++) {

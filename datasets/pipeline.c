@@ -139,7 +139,8 @@ static void examine_chunk(struct hand *h, at_chunk *k)
     for (size_t i = 0; i < k->count; i++)
         if (!k->items[i].bad && !k->items[i].dropped && k->items[i].class_name.length == 0)
             at_item_fail(&k->items[i], AT_REASON_UNSUPPORTED,
-                         "a picture outside of any class folder");
+                         "a picture outside of any class folder, which tells its class where no "
+                         "--labels FILE does");
 }
 
 static void *hand_main(void *context)

@@ -169,6 +169,17 @@ static at_node *result(const evaluation *e, const at_cache *cache)
     return node;
 }
 
+/* Names the split that it can be measured on instead: rather val than train. */
+static void fail_for_no_images(const at_cache *cache, at_split split, at_error *err)
+{
+    static const at_split others[] = {AT_TEST, AT_VAL, AT_TRAIN};
+    const char *has = NULL;
+    for (size_t i = 0; i < AT_SPLITS && !has; i++)
+        has = at_cache_count(cache, others[i]) > 0 ? at_split_name(others[i]) : NULL;
+    at_fail(err, AT_EINPUT, "the data set has no images in its %s split%s%s%s",
+            at_split_name(split), has ? "; --split " : "", has ? has : "", has ? " has some" : "");
+}
+
 at_node *at_evaluate(at_net *net, at_cache *cache, at_split split, const char *tta, int threads,
                      at_comm *comm, at_error *err)
 {
@@ -179,7 +190,7 @@ at_node *at_evaluate(at_net *net, at_cache *cache, at_split split, const char *t
     if (find_tta(tta, &e.tta, err) < 0 || check_fits(net, cache, err) < 0)
         return NULL;
     if (at_cache_count(cache, split) == 0) {
-        at_fail(err, AT_EINPUT, "the data set has no images in its %s split", at_split_name(split));
+        fail_for_no_images(cache, split, err);
         return NULL;
     }
     int code = evaluation_begin(&e, net, cache, split, threads, comm, err);

@@ -77,5 +77,11 @@ grep -q '"epochs": 2' run/summary.json || die "not resumed: $(cat run/summary.js
 mv mine.yaml gone
 "$ATOLL" eval run --data data --json >out
 grep -q '"accuracy"' out || die "no accuracy in: $(cat out)"
+make_data 60 20 noval
+refused 3 'no images in its val split; --split test has some' eval run --data noval --split val
+refused 3 'predict: nowhere.png: unreadable' predict run nowhere.png
+! grep -q 'of 1 images' message || die "told twice: $(cat message)"
+refused 3 'of 2 images could not be read' predict run nowhere.png .
+grep -q 'predict: \.: unreadable: a folder, not a file' message || die "no folder in: $(cat message)"
 refused 3 'mine.yaml' train --data data --model mine.yaml --out run2
 echo "$cases cases"
