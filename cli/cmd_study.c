@@ -15,22 +15,38 @@ typedef struct args {
 static const at_option options[] = {
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"}, {0}};
 
+/* Of the keys' column. */
+static int width_of(const at_node *map, int indent)
+{
+    int width = 12;
+    for (size_t i = 0; i < at_node_count(map); i++) {
+        const at_node *value = at_node_at(map, i);
+        int key = indent + (int)strlen(at_node_key(map, i));
+        int within = at_node_kind(value) == AT_MAP ? width_of(value, indent + 2) : 0;
+        width = key > width ? key : width;
+        width = within > width ? within : width;
+    }
+    return width;
+}
+
 /* "key  value" lines; a map within is indented. */
-static void print_map(const at_node *map, int indent)
+static void print_map(const at_node *map, int indent, int width)
 {
     for (size_t i = 0; i < at_node_count(map); i++) {
         const at_node *value = at_node_at(map, i);
-        bool nested = at_node_kind(value) == AT_MAP;
-        printf("%*s%-*s%s\n", indent, "", 14 - indent, at_node_key(map, i),
-               nested ? "" : at_node_kind(value) == AT_NULL ? "-" : at_node_text(value));
-        if (nested)
-            print_map(value, indent + 2);
+        if (at_node_kind(value) == AT_MAP) {
+            printf("%*s%s\n", indent, "", at_node_key(map, i));
+            print_map(value, indent + 2, width);
+            continue;
+        }
+        printf("%*s%-*s  %s\n", indent, "", width - indent, at_node_key(map, i),
+               at_node_kind(value) == AT_NULL ? "-" : at_node_text(value));
     }
 }
 
 static void print_object(const at_node *object)
 {
-    print_map(object, 0);
+    print_map(object, 0, width_of(object, 0));
 }
 
 static void set_cell(at_node *row, const char *key, const at_node *value, const char *format)

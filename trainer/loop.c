@@ -161,9 +161,10 @@ static int step(at_training *t, at_loader *loader, size_t real, int code, float 
 static int diverged(const at_training *t, const char *what, float value, at_error *err)
 {
     return at_fail(err, AT_EFAIL,
-                   "%s became %f in epoch %" PRIu64 " after %" PRIu64
+                   "%s became %s in epoch %" PRIu64 " after %" PRIu64
                    " steps: try a lower lr (now %g) or a warm-up",
-                   what, (double)value, t->at.epoch + 1, t->at.step, t->job->config->lr);
+                   what, isnan(value) ? "not a number" : "infinite", t->at.epoch + 1, t->at.step,
+                   t->job->config->lr);
 }
 
 /* Adds one step's sums to the epoch's. All ranks have the same, so all fail where the loss is no

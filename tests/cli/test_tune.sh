@@ -101,6 +101,8 @@ grep -o '"start_delay_ms":[0-9.]*' trials.json | sed 's/.*://' | sort -n | tr '\
 echo
 prints 'number  wave  state' "$ATOLL" study trials quiet || die "no table of trials"
 prints '^value' "$ATOLL" study best quiet || die "no best trial"
+"$ATOLL" study best quiet >best
+[ -z "$(awk 'NF != 2 && $0 != "params"' best)" ] || die "no names with values: $(cat best)"
 
 # ---- data without validation or test images ----
 mkdir plain
