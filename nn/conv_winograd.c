@@ -12,7 +12,7 @@
 
 /* Tiles at a time: as many as leave most of the second-level cache to the filters, or, where these are
  * more than that, as many as take their memory, so that they are not read for a few. */
-enum { USUAL_CACHE = 512 << 10, LEAST_TILES = 14, SOME_TILES = 28, MOST_TILES = 224 };
+enum { USUAL_CACHE = 512 << 10, MOST_RUNS = 8 /* of kernels->winograd_tiles */ };
 enum { SUMS_FREE = 4 << 20 }; /* floats */
 
 struct conv_winograd {
@@ -94,8 +94,8 @@ static int64_t tiles_at_once(const conv_winograd *c, int64_t bytes)
     int64_t cache = cache_bytes(), filters = c->sums_floats * (int64_t)sizeof(float);
     int64_t share = c->spec.direction == DNN_BACKWARD_WEIGHTS ? cache / 8 * 5 : cache / 16 * 5;
     int64_t tiles = filters < cache / 4 * 3 ? share / bytes : filters / bytes;
-    tiles = within(tiles, LEAST_TILES, MOST_TILES);
-    return tiles < SOME_TILES ? LEAST_TILES : tiles / SOME_TILES * SOME_TILES;
+    int64_t run = c->plan->kernels->winograd_tiles;
+    return tiles < run ? run / 2 : within(tiles / run, 1, MOST_RUNS) * run;
 }
 
 static void set_sizes(conv_winograd *c)

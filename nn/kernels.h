@@ -156,6 +156,7 @@ typedef struct nn_kernels {
     void (*sum_lanes)(const float *vectors, float *out, int64_t n);
 
     /* Winograd's steps, over tiles [begin, end) for which v, z and m have `room`. */
+    int64_t winograd_tiles; /* that are multiplied at a time, or half as many: multiples do best */
     void (*winograd_input)(const nn_winograd *s, const float *x, float *v, int64_t room,
                            int64_t begin, int64_t end);
     void (*winograd_multiply)(const nn_winograd *s, const float *u, const float *v, float *m,

@@ -30,6 +30,7 @@ const nn_kernels TABLE = {
     .conv_group = conv_group,
     .conv_weights_group = conv_weights_group,
     .sum_lanes = sum_lanes,
+    .winograd_tiles = TILES_BY_ONE,
     .winograd_input = winograd_input,
     .winograd_multiply = winograd_multiply,
     .winograd_output = winograd_output,
