@@ -248,16 +248,19 @@ static int finish(at_catalog *c, const at_ingest_options *o, const at_source *so
     return code < 0 ? code : set_facts(c, o, err);
 }
 
+/* The disk writes the shards while this reckons. */
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
-                      at_rows *rows, at_error *err)
+                      at_shard_writer *shards, at_rows *rows, at_error *err)
 {
     at_db *db = at_catalog_db(c);
     int code = at_db_exec(db, "SAVEPOINT added", err);
     if (code == 0)
         code = finish(c, o, source, rows, err);
+    int synced = at_shard_sync(shards, code == 0 ? err : NULL);
     if (code == 0)
-        return at_db_exec(db, "COMMIT", err);
-    at_db_exec(db, "ROLLBACK TO added; COMMIT", NULL);
+        return synced < 0 ? synced : at_db_exec(db, "COMMIT", err);
+    if (synced == 0)
+        at_db_exec(db, "ROLLBACK TO added; COMMIT", NULL);
     return code;
 }
 

@@ -347,10 +347,12 @@ static int fill(struct ingest *g, at_error *err)
     if (code == 0)
         code = at_catalog_note(g->catalog, g->shards, err);
     if (code == 0)
-        code = at_shard_finish(g->shards, err);
-    at_shard_writer_close(g->shards); /* its list goes before the rows take their memory */
+        code = at_shard_seal(g->shards, err);
+    if (code == 0)
+        code = at_finish_catalog(g->catalog, g->options, g->source, g->shards, &g->rows, err);
+    at_shard_writer_close(g->shards);
     g->shards = NULL;
-    return code < 0 ? code : at_finish_catalog(g->catalog, g->options, g->source, &g->rows, err);
+    return code;
 }
 
 static int ingest(struct ingest *g, at_ingest_result *result, at_error *err)

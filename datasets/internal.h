@@ -387,8 +387,9 @@ int at_shard_append(at_shard_writer *w, const void *data, size_t bytes, const ch
 /* The place behind what was appended, to go on from. */
 void at_shard_end(const at_shard_writer *w, int64_t *shard, uint64_t *bytes);
 int at_shard_sync(at_shard_writer *w, at_error *err); /* everything appended is on disk */
-/* Writes the last index, syncs; close follows. */
-int at_shard_finish(at_shard_writer *w, at_error *err);
+/* Writes the last index, and has the disk begin with it; then nothing is appended any more. Sync and
+ * close follow. */
+int at_shard_seal(at_shard_writer *w, at_error *err);
 void at_shard_writer_close(at_shard_writer *w);
 /* Removes shards number, number + 1, ... as far as they are there. */
 int at_shard_remove_from(const char *folder, int64_t number, at_error *err);
@@ -448,10 +449,11 @@ int at_labels_assign(at_catalog *c, const at_source *source, at_error *err);
 typedef struct at_rows at_rows; /* rows.h */
 /* A class that is in one split only, or not in train: AT_EINPUT. */
 int at_labels_check(at_catalog *c, const at_rows *rows, at_error *err);
-/* All of it: labels, checks, validation split, identity, meta; commits them with what was added
- * before, and that alone where something is wrong. rows: what it leaves, sorted by path. */
+/* All of it: labels, checks, validation split, identity, meta; syncs the sealed shards and commits them
+ * with what was added before, and that alone where something is wrong. rows: what it leaves, sorted by
+ * path. */
 int at_finish_catalog(at_catalog *c, const at_ingest_options *o, const at_source *source,
-                      at_rows *rows, at_error *err);
+                      at_shard_writer *shards, at_rows *rows, at_error *err);
 /* Whether a finished catalog tells of this source and these options: 1, 0 or negative. */
 int at_finish_matches(at_db *db, const at_ingest_options *o, at_error *err);
 

@@ -134,9 +134,22 @@ int at_shard_sync(at_shard_writer *w, at_error *err)
     return 0;
 }
 
-int at_shard_finish(at_shard_writer *w, at_error *err)
+int at_shard_seal(at_shard_writer *w, at_error *err)
 {
     int code = write_index(w, err);
+    if (code == 0 && fflush(w->file))
+        code = fail(w, err);
+    if (code == 0)
+        sync_file_range(fileno(w->file), 0, 0, SYNC_FILE_RANGE_WRITE);
+    free(w->records);
+    w->records = NULL;
+    w->count = w->capacity = 0;
+    return code;
+}
+
+static int finish_shard(at_shard_writer *w, at_error *err)
+{
+    int code = at_shard_seal(w, err);
     if (code == 0)
         code = at_shard_sync(w, err);
     if (fclose(w->file) && code == 0)
@@ -203,7 +216,7 @@ int at_shard_place(at_shard_writer *w, size_t bytes, int64_t *shard, uint64_t *o
                    at_error *err)
 {
     if (w->count && w->position + AT_SHARD_RECORD + bytes > w->limit) {
-        int code = at_shard_finish(w, err);
+        int code = finish_shard(w, err);
         if (code < 0)
             return code;
         w->number++;
