@@ -435,7 +435,10 @@ static int accept_finished(const struct ingest *g, at_ingest_result *result, at_
     at_dataset *d = may ? at_dataset_open(g->out, NULL) : NULL;
     at_dataset_close(d);
     if (!d)
-        return at_fail(err, AT_EINPUT, "%s exists already: remove it, choose another name, or add to it with --append", g->out);
+        return at_fail(
+            err, AT_EINPUT,
+            "%s exists already: remove it, choose another name, or add to it with --append",
+            g->out);
     char *catalog = at_path_join(g->out, "catalog.db");
     at_db *db = catalog ? at_db_open(catalog, AT_DB_READ, err) : NULL;
     int code = !db ? AT_EINPUT : g->options->append ? 1 : at_finish_matches(db, g->options, err);
