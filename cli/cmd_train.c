@@ -91,8 +91,6 @@ static int apply_set(args *a, at_error *err)
         char *key = strndup(*pair, (size_t)(equals - *pair));
         int code = key ? at_options_set(at_train_options, &a->config, key, equals + 1, "-s", err) : at_nomem(err);
         free(key);
-        if (code == AT_EINPUT && !a->trial) /* a trial's keys are those of its sweep's file */
-            code = err->code = AT_EUSAGE;
         if (code < 0)
             return code;
     }

@@ -67,13 +67,7 @@ static int wait_for(const at_process *p, pid_t pid, const sigset_t *open)
 
 static int judge(const at_process *p, int status, at_error *err)
 {
-    /* Of its exit status. Its command line is made of a file's keys: where that is wrong, the file is. */
-    static const struct {
-        int told, means;
-    } codes[] = {{AT_EFAIL, AT_EFAIL},
-                 {AT_EUSAGE, AT_EINPUT},
-                 {AT_EINPUT, AT_EINPUT},
-                 {AT_EINTERRUPTED, AT_EINTERRUPTED}};
+    static const int codes[] = {AT_EFAIL, AT_EUSAGE, AT_EINPUT, AT_EINTERRUPTED};
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
     if (at_interrupted())
@@ -82,8 +76,8 @@ static int judge(const at_process *p, int status, at_error *err)
         return at_fail(err, AT_EFAIL, "%s was killed by signal %d (%s)", p->words[0],
                        WTERMSIG(status), strsignal(WTERMSIG(status)));
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (WEXITSTATUS(status) == at_error_exit_status(codes[i].told))
-            return at_fail(err, codes[i].means, "%s ended with exit status %d", p->words[0],
+        if (WEXITSTATUS(status) == at_error_exit_status(codes[i]))
+            return at_fail(err, codes[i], "%s ended with exit status %d", p->words[0],
                            WEXITSTATUS(status));
     return at_fail(err, AT_EFAIL, "%s ended with exit status %d", p->words[0], WEXITSTATUS(status));
 }

@@ -29,29 +29,28 @@ refused 2 'expected key=value' "${good[@]}" -s epochs
 refused 3 'lenett.*lenet' --data data --model lenett
 printf -- '- {name: p, layer: pool, attrs: {kind: avg, k: 3, stride: 2, pad: 1, ceil: 1}}\n- {name: f, layer: flatten}\n- {name: l, layer: dense, attrs: {out: classes}}\n' >unsaved.yaml
 refused 3 "row 'p'.*ceil" --data data --model unsaved.yaml # before the epochs, not behind them
-refused 2 'epoch.*epochs' "${good[@]}" -s epoch=3
-refused 2 'epochs' "${good[@]}" -s epochs=0
+refused 3 'epoch.*epochs' "${good[@]}" -s epoch=3
+refused 3 'epochs' "${good[@]}" -s epochs=0
 refused 2 'epochs' "${good[@]}" --epochs 0
-refused 3 'epochs' "${good[@]}" --trial -s epochs=0 # the coordinator's line: what it says lies in a file
-refused 2 'epochs' "${good[@]}" -s epochs=two
-refused 2 'epochs' "${good[@]}" -s epochs=1.5
-refused 2 'batch' "${good[@]}" -s batch=-1
-refused 2 'lr' "${good[@]}" -s lr=nan
-refused 2 'lr' "${good[@]}" -s lr=inf
-refused 2 'schedule.*cosine' "${good[@]}" -s schedule=cosin
-refused 2 'precision' "${good[@]}" -s precision=fp16
+refused 3 'epochs' "${good[@]}" -s epochs=two
+refused 3 'epochs' "${good[@]}" -s epochs=1.5
+refused 3 'batch' "${good[@]}" -s batch=-1
+refused 3 'lr' "${good[@]}" -s lr=nan
+refused 3 'lr' "${good[@]}" -s lr=inf
+refused 3 'schedule.*cosine' "${good[@]}" -s schedule=cosin
+refused 3 'precision' "${good[@]}" -s precision=fp16
 refused 3 'size.*32x32' "${good[@]}" -s size=32
 refused 3 'size' "${good[@]}" -s size=0x32
 refused 3 'small' "${good[@]}" -s size=4x4
 refused 3 'threads: 4000' "${good[@]}" -s threads=4000
-refused 2 'augment.flip.*alternate' "${good[@]}" -s augment.flip=sideways
+refused 3 'augment.flip.*alternate' "${good[@]}" -s augment.flip=sideways
 refused 3 'augment.crop and augment.shift' "${good[@]}" -s augment.crop=0.3 -s augment.shift=2
 refused 3 'augment.crop_most' "${good[@]}" -s augment.crop=0.5 -s augment.crop_most=0.2
 refused 3 'augment.cutout.*28x28' "${good[@]}" -s augment.cutout=80
 refused 3 'augment.hue needs colour' "${good[@]}" -s augment.hue=0.1
-refused 2 'augment.hue' "${good[@]}" -s augment.hue=0.7
-refused 2 'augment.mixup' "${good[@]}" -s augment.mixup=-1
-refused 2 'sampler.*balanced' "${good[@]}" -s sampler=fair
+refused 3 'augment.hue' "${good[@]}" -s augment.hue=0.7
+refused 3 'augment.mixup' "${good[@]}" -s augment.mixup=-1
+refused 3 'sampler.*balanced' "${good[@]}" -s sampler=fair
 refused 3 'needs sampler.weights' "${good[@]}" -s sampler=weighted
 refused 3 'sampler.weights is for' "${good[@]}" -s sampler.weights=1,1
 refused 3 'not 10 numbers' "${good[@]}" -s sampler=weighted -s sampler.weights=1,1
