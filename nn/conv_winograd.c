@@ -19,7 +19,7 @@ struct conv_winograd {
     at_plan *plan;
     dnn_conv_spec spec;
     nn_winograd shape;
-    int64_t room, chunks, tiles;
+    int64_t room, tiles;                     /* at a time, in all */
     int64_t v_floats, m_floats, sums_floats; /* a thread */
     conv_memory memory;
     float *filters; /* u */
@@ -87,8 +87,8 @@ static int64_t within(int64_t n, int64_t least, int64_t most)
     return n < least ? least : n > most ? most : n;
 }
 
-/* Of which each takes so many bytes of v and m. Sums of the filters' gradient are read and written a
- * chunk, filters only read: for those twice as many tiles pay. */
+/* Of which each takes so many bytes of v and m. Sums of the filters' gradient are read and written
+ * each time, filters only read: for those twice as many tiles pay. */
 static int64_t tiles_at_once(const conv_winograd *c, int64_t bytes)
 {
     int64_t cache = cache_bytes(), filters = c->sums_floats * (int64_t)sizeof(float);
@@ -106,7 +106,6 @@ static void set_sizes(conv_winograd *c)
     c->sums_floats = points * s->ins * s->outs * lanes * lanes;
     c->tiles = c->spec.n * s->th * s->tw;
     c->room = within(tiles_at_once(c, tile * (int64_t)sizeof(float)), 1, c->tiles);
-    c->chunks = (c->tiles + c->room - 1) / c->room;
     c->v_floats = points * nn_winograd_step(c->room, s->ins, lanes);
     c->m_floats = points * nn_winograd_step(c->room, s->outs, lanes);
 }
@@ -195,12 +194,6 @@ void conv_winograd_weights(const conv_winograd *c)
 
 /* ---- a convolution, or a gradient of its input ---- */
 
-static int64_t chunk_end(const conv_winograd *c, int64_t chunk)
-{
-    int64_t end = (chunk + 1) * c->room;
-    return end < c->tiles ? end : c->tiles;
-}
-
 static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
 {
     const conv_winograd *c = context;
@@ -210,8 +203,8 @@ static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
     float *out = (void *)(uintptr_t)(back ? c->memory.src : c->memory.dst);
     float *v = c->v + thread * c->v_floats, *m = c->m + thread * c->m_floats;
     nn_winograd_end e = {c->memory.bias, c->spec.sum, c->spec.activation};
-    for (int64_t chunk = begin; chunk < end; chunk++) {
-        int64_t first = chunk * c->room, last = chunk_end(c, chunk);
+    for (int64_t first = begin, last; first < end; first = last) {
+        last = first + c->room < end ? first + c->room : end;
         k->winograd_input(&c->shape, in, v, c->room, first, last);
         k->winograd_multiply(&c->shape, c->filters, v, m, c->room, last - first);
         k->winograd_output(&c->shape, &e, m, out, c->room, first, last);
@@ -228,8 +221,8 @@ static void gradient_part(void *context, int64_t begin, int64_t end, int thread)
     float *v = c->v + thread * c->v_floats, *z = c->m + thread * c->m_floats;
     float *sums = c->sums + thread * c->sums_floats;
     double *bias = c->spec.bias ? c->bias + thread * outs : NULL;
-    for (int64_t chunk = begin; chunk < end; chunk++) {
-        int64_t first = chunk * c->room, last = chunk_end(c, chunk);
+    for (int64_t first = begin, last; first < end; first = last) {
+        last = first + c->room < end ? first + c->room : end;
         k->winograd_input(&c->shape, c->memory.src, v, c->room, first, last);
         k->winograd_gradient(&c->shape, c->memory.dst, z, bias, c->room, first, last);
         k->winograd_accumulate(&c->shape, v, z, sums, c->room, last - first);
@@ -253,7 +246,7 @@ static void find_gradient(const conv_winograd *c)
     memset(c->sums, 0, (size_t)(threads * c->sums_floats) * sizeof(float));
     if (bias)
         memset(c->bias, 0, (size_t)(threads * outs) * sizeof(double));
-    plan_parallel(c->plan, c->chunks, gradient_part, (void *)(uintptr_t)c);
+    plan_parallel(c->plan, c->tiles, gradient_part, (void *)(uintptr_t)c);
     plan_parallel_bytes(c->plan, c->spec.src.c, (size_t)c->sums_floats * sizeof(float),
                         filters_back_part, (void *)(uintptr_t)c);
     for (int64_t o = 0; o < c->spec.dst.c && bias; o++) {
@@ -269,5 +262,5 @@ void conv_winograd_run(const conv_winograd *c)
     if (c->spec.direction == DNN_BACKWARD_WEIGHTS)
         find_gradient(c);
     else
-        plan_parallel(c->plan, c->chunks, convolve_part, (void *)(uintptr_t)c);
+        plan_parallel(c->plan, c->tiles, convolve_part, (void *)(uintptr_t)c);
 }

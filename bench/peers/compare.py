@@ -102,9 +102,11 @@ def compare_training(sides, model, precision, batch, goal):
     ours, ratios, fractions, first, best = [], [], [], {}, None
     for pair in range(sides.options.pairs):
         names = ["atoll"] + (peers if best is None else [best])
-        results = {name: run_json(commands[name]) for name in names[::-1 if pair % 2 else 1]}
-        if "failed" in results["atoll"]:
-            return [model, precision, batch, results["atoll"]["failed"]] + ["–"] * 9
+        results = {}
+        for name in names[::-1 if pair % 2 else 1]:
+            results[name] = run_json(commands[name])
+            if name == "atoll" and "failed" in results[name]:
+                return [model, precision, batch, results[name]["failed"]] + ["–"] * 9
         if best is None:
             first = results
             able = [name for name in peers if "failed" not in results[name]]
