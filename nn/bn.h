@@ -14,6 +14,8 @@ typedef struct bn_state {
     double count;                      /* values a channel, of all ranks where synchronised */
     nn_view view;                      /* of the step that runs */
     void *y;                           /* what it writes: the output, or that once more */
+    nn_watch values, gradients;        /* sums that other ops take for it, where they can */
+    nn_affine affine;                  /* for who makes y itself */
     /* Of a sum whose addend has another layout: the addend, then its gradient, in x's layout. */
     void *addend, *gradient;
 } bn_state;
@@ -37,6 +39,8 @@ void bn_affine(const at_net *net, const nn_row *row, float *a, float *b);
 
 /* ---- bn_sum.c: y = act(x*a + b + addend), of ops with adds_input ---- */
 int bn_sum_build(plan_op *op, at_error *err);
+/* Whether the output's gradient, behind the activation, can be the addend's as it lies there. */
+bool bn_sum_passes_on(const plan_op *op);
 void bn_sum_forward(plan_op *op);
 /* g = dy * act'(y), which is the addend's gradient, and its sums. */
 void bn_sum_backward(plan_op *op);

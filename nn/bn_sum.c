@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * bn_sum: the end of a residual block (He et al. 2016) in the passes of its last batch
  * normalisation: y = act(x*a + b + addend). Backward finds g = dy*act'(y) while it adds up g's sums,
- * and writes it once, where the addend's gradient belongs; its second pass reads it there.
+ * and writes it once, where the addend's gradient belongs; its second pass reads it there. Where the
+ * next block's convolution writes g and takes the sums, y's gradient and the addend's share memory.
  */
 #include "bn.h"
 
@@ -25,6 +26,12 @@ int bn_sum_build(plan_op *op, at_error *err)
     size_t bytes = plan_tensor_bytes(op->plan, x);
     int status = plan_want(op, &s->addend, bytes, LIVES_FORWARD, err);
     return status ? status : plan_want(op, &s->gradient, bytes, LIVES_BACKWARD, err);
+}
+
+bool bn_sum_passes_on(const plan_op *op)
+{
+    return same_layout(op) && op->in[0] != op->in[1] && op->in[1]->wants_grad &&
+           !plan_grad_is_there(op, 1);
 }
 
 static void forward_part(void *context, int64_t begin, int64_t end, int thread)

@@ -25,9 +25,12 @@ typedef struct conv_pass {
     void *part, *whole; /* conv_spread.c; NULL: not needed */
 } conv_pass;
 
-/* What a pass reads and writes, in the tensors' own layouts; bias may be NULL. */
+/* What a pass reads and writes, in the tensors' own layouts; bias may be NULL, and watch, the sums that
+ * are wanted of what it writes. That and `before` are for kernels of our own alone. */
 typedef struct conv_memory {
     const void *src, *weights, *bias, *dst;
+    const nn_watch *watch;
+    nn_affine before; /* done to src as it is read */
 } conv_memory;
 
 /* Lanes of the tensors; 0: not decided, it takes what the primitive wants. An error: this kind cannot. */
@@ -38,6 +41,8 @@ bool conv_pass_made(const conv_pass *pass);
 const char *conv_pass_name(const conv_pass *pass); /* of the implementation */
 int64_t conv_pass_lanes(const conv_pass *pass, dnn_slot slot);
 bool conv_pass_copies(const conv_pass *pass); /* the weights, into a layout of its own */
+bool conv_pass_is_own(const conv_pass *pass);  /* by our kernels */
+bool conv_pass_watches(const conv_pass *pass); /* it can take sums of what it writes */
 size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot); /* of a tensor in that layout */
 /* Calls want(context, where, bytes, ...) for each piece of memory that the pass needs beside its
  * tensors; `weights`: it holds these, from conv_pass_weights on. */

@@ -108,6 +108,16 @@ bool conv_pass_copies(const conv_pass *pass)
     return pass->own || pass->weights;
 }
 
+bool conv_pass_is_own(const conv_pass *pass)
+{
+    return pass->own;
+}
+
+bool conv_pass_watches(const conv_pass *pass)
+{
+    return pass->own && pass->spec.activation == NN_IDENTITY;
+}
+
 size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot)
 {
     if (pass->own)

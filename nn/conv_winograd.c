@@ -194,6 +194,26 @@ void conv_winograd_weights(const conv_winograd *c)
 
 /* ---- a convolution, or a gradient of its input ---- */
 
+static nn_watch watch_of(const conv_winograd *c, int thread)
+{
+    if (!c->memory.watch)
+        return (nn_watch){.kind = NN_WATCH_NOTHING};
+    nn_watch w = *c->memory.watch;
+    w.sum += w.step * thread;
+    w.product += w.step * thread;
+    return w;
+}
+
+static void clear_sums(const conv_winograd *c)
+{
+    size_t bytes = (size_t)(c->shape.outs * c->plan->kernels->lanes) * sizeof(double);
+    for (int t = 0; t < c->plan->options.threads && c->memory.watch; t++) {
+        nn_watch w = watch_of(c, t);
+        memset(w.sum, 0, bytes);
+        memset(w.product, 0, bytes);
+    }
+}
+
 static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
 {
     const conv_winograd *c = context;
@@ -202,10 +222,10 @@ static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
     const float *in = back ? c->memory.dst : c->memory.src;
     float *out = (void *)(uintptr_t)(back ? c->memory.src : c->memory.dst);
     float *v = c->v + thread * c->v_floats, *m = c->m + thread * c->m_floats;
-    nn_winograd_end e = {c->memory.bias, c->spec.sum, c->spec.activation};
+    nn_winograd_end e = {c->memory.bias, c->spec.sum, c->spec.activation, watch_of(c, thread)};
     for (int64_t first = begin, last; first < end; first = last) {
         last = first + c->room < end ? first + c->room : end;
-        k->winograd_input(&c->shape, in, v, c->room, first, last);
+        k->winograd_input(&c->shape, &c->memory.before, in, v, c->room, first, last);
         k->winograd_multiply(&c->shape, c->filters, v, m, c->room, last - first);
         k->winograd_output(&c->shape, &e, m, out, c->room, first, last);
     }
@@ -223,7 +243,7 @@ static void gradient_part(void *context, int64_t begin, int64_t end, int thread)
     double *bias = c->spec.bias ? c->bias + thread * outs : NULL;
     for (int64_t first = begin, last; first < end; first = last) {
         last = first + c->room < end ? first + c->room : end;
-        k->winograd_input(&c->shape, c->memory.src, v, c->room, first, last);
+        k->winograd_input(&c->shape, &c->memory.before, c->memory.src, v, c->room, first, last);
         k->winograd_gradient(&c->shape, c->memory.dst, z, bias, c->room, first, last);
         k->winograd_accumulate(&c->shape, v, z, sums, c->room, last - first);
     }
@@ -259,8 +279,10 @@ static void find_gradient(const conv_winograd *c)
 
 void conv_winograd_run(const conv_winograd *c)
 {
-    if (c->spec.direction == DNN_BACKWARD_WEIGHTS)
+    if (c->spec.direction == DNN_BACKWARD_WEIGHTS) {
         find_gradient(c);
-    else
-        plan_parallel(c->plan, c->tiles, convolve_part, (void *)(uintptr_t)c);
+        return;
+    }
+    clear_sums(c);
+    plan_parallel(c->plan, c->tiles, convolve_part, (void *)(uintptr_t)c);
 }

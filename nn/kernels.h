@@ -72,10 +72,33 @@ static inline int64_t nn_winograd_step(int64_t room, int64_t blocks, int64_t lan
 {
     return (room * blocks | 1) * lanes;
 }
+/* Batch normalisation, in the pass that reads what comes out of it: y = act(x*a + b), arrays a channel. */
+typedef enum { NN_AFFINE_NONE, NN_AFFINE_ALONE, NN_AFFINE_RELU } nn_affine_kind;
+typedef struct nn_affine {
+    nn_affine_kind kind; /* NN_AFFINE_NONE: what is read is y */
+    const float *a, *b;
+} nn_affine;
+/* Sums a channel that batch normalisation takes of a tensor while another op writes it: of the values
+ * and of their squares, or of a gradient, g = dy * act'(z), which is written instead of dy, and of
+ * g*(x-mean). */
+typedef enum {
+    NN_WATCH_NOTHING,
+    NN_WATCH_VALUES,
+    NN_WATCH_GRADIENT,   /* without activation */
+    NN_WATCH_RELU,       /* z = x*a + b */
+    NN_WATCH_RELU_OUTPUT /* by its output y */
+} nn_watch_kind;
+typedef struct nn_watch {
+    nn_watch_kind kind;
+    const float *x, *y, *a, *b, *mean; /* what the kind needs; x and y laid out as what is written */
+    double *sum, *product;             /* [blocks][VF], added to */
+    int64_t step;                      /* from a thread's sums to the next one's */
+} nn_watch;
 typedef struct nn_winograd_end { /* y = act(result + bias, or y before as well) */
     const float *bias;           /* [blocks out][VF] or NULL */
     bool sum;
-    nn_activation activation;
+    nn_activation activation; /* none where something is watched */
+    nn_watch watch;           /* of this thread */
 } nn_winograd_end;
 typedef struct nn_winograd_filters { /* [side][side] each, of (channel out, channel in) */
     const float *weights;
@@ -157,8 +180,8 @@ typedef struct nn_kernels {
 
     /* Winograd's steps, over tiles [begin, end) for which v, z and m have `room`. */
     int64_t winograd_tiles; /* that are multiplied at a time, or half as many: multiples do best */
-    void (*winograd_input)(const nn_winograd *s, const float *x, float *v, int64_t room,
-                           int64_t begin, int64_t end);
+    void (*winograd_input)(const nn_winograd *s, const nn_affine *in, const float *x, float *v,
+                           int64_t room, int64_t begin, int64_t end);
     void (*winograd_multiply)(const nn_winograd *s, const float *u, const float *v, float *m,
                               int64_t room, int64_t tiles);
     void (*winograd_output)(const nn_winograd *s, const nn_winograd_end *e, const float *m,

@@ -69,6 +69,7 @@ INLINE void put(float *x, vf v)
  * a row that is not in it is zeros. `whole`, a constant where it is used: all are. */
 typedef struct wino_window {
     const float *row[6];
+    int32_t real[6]; /* rows: all bits, or none */
     int64_t from, to;
 } wino_window;
 
@@ -84,9 +85,11 @@ INLINE wino_window wino_see(const float *plane, int64_t h, int64_t w, int64_t y,
     wino_window window = {.from = !whole && x < 0 ? -x : 0,
                           .to = !whole && w - x < side ? w - x : side};
 #pragma GCC unroll 6
-    for (int64_t i = 0; i < side; i++)
-        window.row[i] =
-            whole || (y + i >= 0 && y + i < h) ? plane + ((y + i) * w + x) * VF : nothing;
+    for (int64_t i = 0; i < side; i++) {
+        bool real = whole || (y + i >= 0 && y + i < h);
+        window.row[i] = real ? plane + ((y + i) * w + x) * VF : nothing;
+        window.real[i] = -real;
+    }
     return window;
 }
 
@@ -150,8 +153,34 @@ INLINE void wino_transform(const vf *in, int64_t n, vf *out, int64_t step)
         wino_g(in, n, out, step);
 }
 
+/* A block's part of nn_affine; kind is a constant where it is used. */
+typedef struct wino_affine {
+    nn_affine_kind kind;
+    vf a, b;
+} wino_affine;
+
+INLINE wino_affine wino_affine_of(nn_affine_kind kind, const nn_affine *in, int64_t block)
+{
+    wino_affine f = {.kind = kind};
+    if (kind != NN_AFFINE_NONE) {
+        f.a = plain(in->a + block * VF);
+        f.b = plain(in->b + block * VF);
+    }
+    return f;
+}
+
+/* Zeros beside the plane stay zeros. */
+INLINE vf wino_value(wino_affine f, vf x, bool whole, int32_t real)
+{
+    if (f.kind == NN_AFFINE_NONE)
+        return x;
+    vf y = x * f.a + (whole ? f.b : (vf)((vi)f.b & real));
+    return f.kind == NN_AFFINE_RELU ? act_value(NN_RELU, y) : y;
+}
+
 /* The window's pixels, transformed; the 36 results are `step` floats apart. */
-INLINE void wino_put(const wino_window *x, int64_t side, bool whole, float *to, int64_t step)
+INLINE void wino_put(const wino_window *x, wino_affine f, int64_t side, bool whole, float *to,
+                     int64_t step)
 {
     vf t[NN_WINOGRAD_POINTS];
 #pragma GCC unroll 6
@@ -160,7 +189,7 @@ INLINE void wino_put(const wino_window *x, int64_t side, bool whole, float *to, 
         if (whole || (j >= x->from && j < x->to)) {
 #pragma GCC unroll 6
             for (int64_t i = 0; i < side; i++)
-                line[i] = plain(x->row[i] + j * VF);
+                line[i] = wino_value(f, plain(x->row[i] + j * VF), whole, x->real[i]);
         }
         wino_transform(line, side, t + j, side);
     }
@@ -172,6 +201,19 @@ INLINE void wino_put(const wino_window *x, int64_t side, bool whole, float *to, 
 #pragma GCC unroll 6
         for (int64_t j = 0; j < 6; j++)
             put(row + j * step, six[j]);
+    }
+}
+
+/* The window whose first pixel is (y, x), transformed; most lie in the plane as a whole. */
+INLINE void wino_take(const float *plane, int64_t h, int64_t w, int64_t y, int64_t x, int64_t side,
+                      bool whole, wino_affine f, float *to, int64_t step)
+{
+    if (whole) {
+        wino_window window = wino_see(plane, h, w, y, x, side, true);
+        wino_put(&window, f, side, true, to, step);
+    } else {
+        wino_window window = wino_see(plane, h, w, y, x, side, false);
+        wino_put(&window, f, side, false, to, step);
     }
 }
 
@@ -191,9 +233,8 @@ INLINE void wino_prefetch(const float *x, int64_t w, int64_t side)
 
 /* ---- tiles in ---- */
 
-/* v of tiles [begin, end), which has room for `room` of them. */
-static void winograd_input(const nn_winograd *s, const float *x, float *v, int64_t room,
-                           int64_t begin, int64_t end)
+INLINE void wino_input(const nn_winograd *s, const nn_affine *in, const float *x, float *v,
+                       int64_t room, int64_t begin, int64_t end, nn_affine_kind kind)
 {
     int64_t step = nn_winograd_step(room, s->ins, VF), plane = s->h * s->w * VF;
     wino_place at = wino_first(s, begin);
@@ -203,22 +244,30 @@ static void winograd_input(const nn_winograd *s, const float *x, float *v, int64
         const float *from = x + at.n * s->ins * plane;
         float *to = v + (tile - begin) * VF;
         for (int64_t b = 0; b < s->ins; b++, from += plane, to += room * VF) {
+            wino_affine f = wino_affine_of(kind, in, b);
             wino_prefetch(from + ((at.y + s->tile + 1) * s->w + at.x) * VF, s->w, s->tile);
-            if (whole) {
-                wino_window window = wino_see(from, s->h, s->w, top, left, 6, true);
-                wino_put(&window, 6, true, to, step);
-            } else {
-                wino_window window = wino_see(from, s->h, s->w, top, left, 6, false);
-                wino_put(&window, 6, false, to, step);
-            }
+            wino_take(from, s->h, s->w, top, left, 6, whole, f, to, step);
         }
     }
+}
+
+/* v of tiles [begin, end), which has room for `room` of them. */
+static void winograd_input(const nn_winograd *s, const nn_affine *in, const float *x, float *v,
+                           int64_t room, int64_t begin, int64_t end)
+{
+    if (in->kind == NN_AFFINE_RELU)
+        wino_input(s, in, x, v, room, begin, end, NN_AFFINE_RELU);
+    else if (in->kind == NN_AFFINE_ALONE)
+        wino_input(s, in, x, v, room, begin, end, NN_AFFINE_ALONE);
+    else
+        wino_input(s, in, x, v, room, begin, end, NN_AFFINE_NONE);
 }
 
 INLINE void wino_gradient(const nn_winograd *s, const float *dy, float *z, double *bias,
                           int64_t room, int64_t begin, int64_t end, int64_t side)
 {
     int64_t step = nn_winograd_step(room, s->outs, VF), plane = s->oh * s->ow * VF;
+    const wino_affine none = {NN_AFFINE_NONE};
     for (int64_t b = 0; b < s->outs; b++) {
         vf sum = {0};
         wino_place at = wino_first(s, begin);
@@ -226,13 +275,8 @@ INLINE void wino_gradient(const nn_winograd *s, const float *dy, float *z, doubl
             const float *from = dy + (at.n * s->outs + b) * plane;
             float *to = z + (b * room + tile - begin) * VF;
             wino_prefetch(from + ((at.y + side) * s->ow + at.x) * VF, s->ow, side);
-            if (wino_inside(at.y, at.x, side, s->oh, s->ow)) {
-                wino_window window = wino_see(from, s->oh, s->ow, at.y, at.x, side, true);
-                wino_put(&window, side, true, to, step);
-            } else {
-                wino_window window = wino_see(from, s->oh, s->ow, at.y, at.x, side, false);
-                wino_put(&window, side, false, to, step);
-            }
+            wino_take(from, s->oh, s->ow, at.y, at.x, side,
+                      wino_inside(at.y, at.x, side, s->oh, s->ow), none, to, step);
             if (bias)
                 sum += plain(to + WINO_AT_ONES * step);
         }
@@ -349,22 +393,79 @@ static void winograd_accumulate(const nn_winograd *s, const float *v, const floa
 
 /* ---- tiles out ---- */
 
-/* The pixels of one tile that lie in the plane; `whole`, a constant: all do. */
-INLINE void wino_store(const nn_winograd *s, const nn_winograd_end *e, const wino_place *at,
-                       const vf *y, vf bias, float *plane, bool whole, nn_activation act,
-                       int64_t side)
+/* Sums of one block of channels, of a run of tiles (nn_watch): in fp32 of a tile, then of the run,
+ * then in double precision. Values are taken less the run's first one: nothing cancels out where the
+ * mean is large. */
+typedef struct wino_tally {
+    vf a, b, mean, shift, sum, product;
+    int64_t n;
+} wino_tally;
+
+INLINE wino_tally wino_tally_begin(nn_watch_kind kind, const nn_watch *w, int64_t block, vf first)
 {
+    wino_tally t = {.n = 0};
+    if (kind == NN_WATCH_VALUES)
+        t.shift = first;
+    if (kind >= NN_WATCH_GRADIENT)
+        t.mean = plain(w->mean + block * VF);
+    if (kind == NN_WATCH_RELU) {
+        t.a = plain(w->a + block * VF);
+        t.b = plain(w->b + block * VF);
+    }
+    return t;
+}
+
+/* What is written instead of the value at `at`, floats from the tensor's beginning. */
+INLINE vf wino_watch(nn_watch_kind kind, const nn_watch *w, const wino_tally *t, int64_t at,
+                     vf value, vf *sum, vf *product)
+{
+    vf factor = value - t->shift;
+    vf x = kind >= NN_WATCH_GRADIENT ? plain(w->x + at) : (vf){0};
+    if (kind == NN_WATCH_RELU)
+        value = act_back(NN_RELU, x * t->a + t->b, value);
+    if (kind == NN_WATCH_RELU_OUTPUT)
+        value = act_back_output(NN_RELU, plain(w->y + at), value);
+    *sum += kind == NN_WATCH_VALUES ? factor : value;
+    *product += kind == NN_WATCH_VALUES ? factor * factor : value * (x - t->mean);
+    return value;
+}
+
+INLINE void wino_tally_end(nn_watch_kind kind, const nn_watch *w, const wino_tally *t,
+                           int64_t block)
+{
+    double n = kind == NN_WATCH_VALUES ? (double)t->n : 0;
+    double *to_sum = w->sum + block * VF, *to_product = w->product + block * VF;
+    for (int64_t l = 0; l < VF; l++) {
+        double shift = (double)t->shift[l], sum = (double)t->sum[l];
+        to_sum[l] += sum + n * shift;
+        to_product[l] += (double)t->product[l] + shift * (2 * sum + n * shift);
+    }
+}
+
+/* The pixels of one tile that lie in the plane, which begins at `plane`, in floats; `whole`, a
+ * constant: all do. */
+INLINE void wino_store(const nn_winograd *s, const nn_winograd_end *e, const wino_place *at,
+                       const vf *out, vf bias, float *y, int64_t plane, bool whole,
+                       nn_activation act, nn_watch_kind kind, wino_tally *t, int64_t side)
+{
+    vf sum = {0}, product = {0};
 #pragma GCC unroll 16
     for (int64_t i = 0; i < side * side; i++) {
         int64_t y_at = at->y + i / side, x_at = at->x + i % side;
         if (!whole && (y_at >= s->oh || x_at >= s->ow))
             continue;
-        float *to = plane + (y_at * s->ow + x_at) * VF;
-        vf value = y[i] + bias;
+        int64_t to = plane + (y_at * s->ow + x_at) * VF;
+        vf value = out[i] + bias;
         if (e->sum)
-            value += plain(to);
-        put(to, act_value(act, value));
+            value += plain(y + to);
+        value = act_value(act, value);
+        if (kind)
+            value = wino_watch(kind, &e->watch, t, to, value, &sum, &product);
+        put(y + to, value);
+        t->n++;
     }
+    t->sum += sum;
+    t->product += product;
 }
 
 INLINE void wino_tile_out(const float *from, int64_t step, vf *out, int64_t side)
@@ -388,21 +489,26 @@ INLINE void wino_tile_out(const float *from, int64_t step, vf *out, int64_t side
 }
 
 INLINE void wino_output(const nn_winograd *s, const nn_winograd_end *e, const float *m, float *y,
-                        int64_t room, int64_t begin, int64_t end, nn_activation act, int64_t side)
+                        int64_t room, int64_t begin, int64_t end, nn_activation act,
+                        nn_watch_kind kind, int64_t side)
 {
-    int64_t step = nn_winograd_step(room, s->outs, VF), plane = s->oh * s->ow * VF;
-    wino_place at = wino_first(s, begin);
-    for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
-        bool whole = at.y + side <= s->oh && at.x + side <= s->ow;
-        for (int64_t b = 0; b < s->outs; b++) {
-            vf out[16], bias = e->bias ? plain(e->bias + b * VF) : (vf){0};
-            float *to = y + (at.n * s->outs + b) * plane;
-            wino_tile_out(m + (b * room + tile - begin) * VF, step, out, side);
-            if (whole)
-                wino_store(s, e, &at, out, bias, to, true, act, side);
+    int64_t step = nn_winograd_step(room, s->outs, VF), pixels = s->oh * s->ow * VF;
+    for (int64_t b = 0; b < s->outs; b++, m += room * VF) {
+        vf out[16], bias = e->bias ? plain(e->bias + b * VF) : (vf){0};
+        wino_place at = wino_first(s, begin);
+        wino_tally tally = {.n = 0};
+        for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
+            int64_t plane = (at.n * s->outs + b) * pixels;
+            wino_tile_out(m + (tile - begin) * VF, step, out, side);
+            if (kind && tile == begin)
+                tally = wino_tally_begin(kind, &e->watch, b, out[0] + bias);
+            if (at.y + side <= s->oh && at.x + side <= s->ow)
+                wino_store(s, e, &at, out, bias, y, plane, true, act, kind, &tally, side);
             else
-                wino_store(s, e, &at, out, bias, to, false, act, side);
+                wino_store(s, e, &at, out, bias, y, plane, false, act, kind, &tally, side);
         }
+        if (kind)
+            wino_tally_end(kind, &e->watch, &tally, b);
     }
 }
 
@@ -410,8 +516,20 @@ INLINE void wino_output(const nn_winograd *s, const nn_winograd_end *e, const fl
 static void winograd_output(const nn_winograd *s, const nn_winograd_end *e, const float *m,
                             float *y, int64_t room, int64_t begin, int64_t end)
 {
-#define CALL(act) BY_TILE(s, wino_output, s, e, m, y, room, begin, end, act)
-    FOR_ACT(e->activation, CALL);
+#define CALL(act) BY_TILE(s, wino_output, s, e, m, y, room, begin, end, act, NN_WATCH_NOTHING)
+#define WATCH(kind)                                                                                \
+    case kind:                                                                                     \
+        BY_TILE(s, wino_output, s, e, m, y, room, begin, end, NN_IDENTITY, kind);                  \
+        break;
+    switch (e->watch.kind) {
+        WATCH(NN_WATCH_VALUES)
+        WATCH(NN_WATCH_GRADIENT)
+        WATCH(NN_WATCH_RELU)
+        WATCH(NN_WATCH_RELU_OUTPUT)
+    case NN_WATCH_NOTHING:
+        FOR_ACT(e->activation, CALL);
+    }
+#undef WATCH
 #undef CALL
 }
 
@@ -454,6 +572,7 @@ INLINE void wino_filters(const nn_winograd *s, const nn_winograd_filters *f, flo
                          int64_t begin, int64_t end, int64_t tile)
 {
     const int64_t side = NN_WINOGRAD_SIDES - tile, taps = side * side;
+    const wino_affine none = {NN_AFFINE_NONE};
     int64_t channels = s->ins * VF, step = s->outs * channels * VF;
     for (int64_t b = begin; b < end; b++) {
         int64_t lanes = f->outs - b * VF < VF ? f->outs - b * VF : VF;
@@ -465,8 +584,7 @@ INLINE void wino_filters(const nn_winograd *s, const nn_winograd_filters *f, flo
                 for (int64_t k = 0; k < taps; k++)
                     put(g + (f->turned ? taps - 1 - k : k) * VF,
                         c + i < f->ins ? wino_gather(w + k, f->out_step, lanes) : (vf){0});
-                wino_window window = wino_see(g, side, side, 0, 0, side, true);
-                wino_put(&window, side, true, some + i * VF, AT_ONCE * VF);
+                wino_take(g, side, side, 0, 0, side, true, none, some + i * VF, AT_ONCE * VF);
             }
             for (int64_t p = 0; p < NN_WINOGRAD_POINTS; p++)
                 wino_stream(u + p * step + (b * channels + c) * VF, some + p * AT_ONCE * VF,

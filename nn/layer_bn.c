@@ -8,6 +8,9 @@
  *     g = dy * act'(x*a + b),  dbeta = sum g,  dgamma = inv * sum g*(x-mean)
  *     dx = a*g + m*(x-mean) + c,  m = -a*inv*dgamma/M,  c = -a*dbeta/M
  *
+ * Where a convolution of our own writes x, or dy last, it takes the sums while it does (nn_watch); it
+ * writes g for dy then.
+ *
  * Frozen or not in training, mean and variance are the moving ones, which then stay as they are.
  * Sums are taken of x less its first value in the channel: no cancellation where the mean is large.
  * Synchronised over ranks (at_plan_options.sum), they are of all ranks' samples; gamma's and beta's
@@ -94,7 +97,8 @@ static int sum_over_ranks(const plan_op *op, at_error *err)
     return status;
 }
 
-/* Ranks shift x by numbers of their own: what they add up is x itself, in double precision. */
+/* Ranks shift x by numbers of their own: what they add up is x itself, in double precision; as watched
+ * sums are. */
 static void take_shift_back(const plan_op *op)
 {
     bn_state *s = op->state;
@@ -174,11 +178,21 @@ static void remake(plan_op *op)
     normalise(op, op->out->again);
 }
 
-static int take_statistics(plan_op *op, at_error *err)
+static void take_sums(const plan_op *op)
 {
+    bn_state *s = op->state;
+    if (op->in[0]->value_watched && op->in[0]->value_watch == &s->values) {
+        memset(s->mean, 0, (size_t)s->padded * sizeof *s->mean);
+        return;
+    }
     first_values(op);
     clear_sums(op);
     bn_for_planes(op, sums_part);
+}
+
+static int take_statistics(plan_op *op, at_error *err)
+{
+    take_sums(op);
     reduce(op);
     take_shift_back(op);
     int status = sum_over_ranks(op, err);
@@ -190,6 +204,7 @@ static int take_statistics(plan_op *op, at_error *err)
 static int forward(plan_op *op, at_error *err)
 {
     bn_state *s = op->state;
+    s->view = plan_view(op->plan, op->in[0]);
     int status = op->trains ? take_statistics(op, err) : 0;
     if (status)
         return status;
@@ -202,9 +217,10 @@ static int forward(plan_op *op, at_error *err)
     }
     if (op->adds_input)
         bn_sum_forward(op);
-    else
+    else if (!op->out->read_through)
         normalise(op, op->out->data);
-    plan_activation_padding(op, op->activation);
+    if (!op->out->read_through)
+        plan_activation_padding(op, op->activation);
     return 0;
 }
 
@@ -223,20 +239,23 @@ static void back_part(void *context, int64_t begin, int64_t end, int thread)
     (void)thread;
     const plan_op *op = context;
     const bn_state *s = op->state;
+    bool behind = op->adds_input || op->out->grad_watched; /* the gradient is g */
     op->plan->kernels->affine_back(&s->view, op->in[0]->data, bn_gradient(op), op->in_grad[0], s->a,
                                    s->b, s->mean, s->m, s->c,
-                                   op->adds_input ? NN_IDENTITY : op->activation, begin, end);
+                                   behind ? NN_IDENTITY : op->activation, begin, end);
 }
 
 /* What the batch's statistics add to the gradient, and the parameters' own gradients. */
 static int back_statistics(plan_op *op, at_error *err)
 {
     bn_state *s = op->state;
-    clear_sums(op);
-    if (op->adds_input)
-        bn_sum_backward(op);
-    else
-        bn_for_planes(op, back_sums_part);
+    if (!op->out->grad_watched) {
+        clear_sums(op);
+        if (op->adds_input)
+            bn_sum_backward(op);
+        else
+            bn_for_planes(op, back_sums_part);
+    }
     reduce(op);
     float *dgamma = plan_param_grad(op, 0), *dbeta = plan_param_grad(op, 1);
     for (int64_t c = 0; c < s->view.channels; c++) {
@@ -259,6 +278,40 @@ static int backward(plan_op *op, at_error *err)
     if (!status && op->in_grad[0])
         bn_for_planes(op, back_part);
     return status;
+}
+
+/* What it would have others take for it. Another activation's derivative would make them slow. */
+static void watch(plan_op *op)
+{
+    bn_state *s = op->state;
+    bool relu = op->activation == NN_RELU;
+    nn_watch w = {.sum = s->sums, .product = s->sums + s->padded, .step = 2 * s->padded};
+    if (!op->trains)
+        return;
+    s->values = s->gradients = w;
+    s->values.kind = NN_WATCH_VALUES;
+    s->gradients.kind = !relu            ? NN_WATCH_GRADIENT
+                        : op->adds_input ? NN_WATCH_RELU_OUTPUT
+                                         : NN_WATCH_RELU;
+    if (op->in[0]->consumers == 1)
+        op->in[0]->value_watch = &s->values;
+    if ((relu || op->activation == NN_IDENTITY) && (!op->adds_input || bn_sum_passes_on(op)))
+        op->out->grad_watch = &s->gradients;
+}
+
+static int bind(plan_op *op, at_error *err)
+{
+    bn_state *s = op->state;
+    (void)err;
+    s->affine.kind = op->activation == NN_RELU ? NN_AFFINE_RELU : NN_AFFINE_ALONE;
+    s->affine.a = s->a;
+    s->affine.b = s->b;
+    s->gradients.x = op->in[0]->data;
+    s->gradients.y = op->out->data;
+    s->gradients.a = s->a;
+    s->gradients.b = s->b;
+    s->gradients.mean = s->mean;
+    return 0;
 }
 
 /* Behind a sum, a relu alone. */
@@ -290,13 +343,20 @@ static int build(plan_op *op, at_error *err)
     op->backward = op->out->wants_grad ? backward : NULL;
     op->keeps_input = op->grad_in_place = true;
     bool cheap = op->activation == NN_IDENTITY || op->activation == NN_RELU;
-    op->remake = cheap && !op->adds_input ? remake : NULL;
-    return op->adds_input ? bn_sum_build(op, err) : 0;
+    op->bind = bind;
+    if (cheap && !op->adds_input) {
+        op->remake = remake;
+        op->out->affine = op->in[0]->consumers == 1 ? &s->affine : NULL;
+    }
+    int status = op->adds_input ? bn_sum_build(op, err) : 0;
+    watch(op);
+    return status;
 }
 
 static double bytes(const plan_op *op)
 {
     double passes = op->in[0]->wants_grad ? 5 : 4; /* x, y; then x, dy, dx */
+    passes -= op->out->read_through ? 2 : 0;
     passes += op->adds_input ? 3 : 0;              /* the addend; then y, its gradient */
     return passes * (double)plan_tensor_bytes(op->plan, op->out);
 }

@@ -100,17 +100,28 @@ static int bind(plan_op *op, at_error *err)
     const plan_tensor *in = op->in[0], *out = op->out;
     bool bias = op->row->param_count > 1;
     const float *kernel = s->weights.kernel ? s->weights.kernel : plan_param(op, 0);
-    conv_memory m = {in->data, kernel, s->weights.bias, out->data};
+    bool through = in->read_through;
+    conv_memory m = {.src = through ? in->producer->in[0]->data : in->data,
+                     .weights = kernel,
+                     .bias = s->weights.bias,
+                     .dst = out->data,
+                     .watch = out->value_watched ? out->value_watch : NULL};
+    if (through)
+        m.before = *in->affine;
     int status = conv_pass_bind(&s->passes[FORWARD], &m, err);
-    m.src = plan_kept(op);
+    m.src = through ? m.src : plan_kept(op);
     m.dst = out->grad;
+    m.watch = NULL;
     if (!status && conv_pass_made(&s->passes[WEIGHTS])) {
         m.weights = plan_param_grad(op, 0);
         m.bias = bias ? plan_param_grad(op, 1) : NULL;
         status = conv_pass_bind(&s->passes[WEIGHTS], &m, err);
     }
     if (!status && conv_pass_made(&s->passes[DATA])) {
-        m = (conv_memory){op->in_grad[0], plan_param(op, 0), NULL, out->grad};
+        m = (conv_memory){.src = op->in_grad[0],
+                          .weights = plan_param(op, 0),
+                          .dst = out->grad,
+                          .watch = in->grad_watched ? in->grad_watch : NULL};
         status = conv_pass_bind(&s->passes[DATA], &m, err);
     }
     return status;
@@ -190,6 +201,17 @@ static void build_behind(plan_op *op)
                        addend->consumer == op && addend != op->in[0];
 }
 
+/* What our own kernels do for the batch normalisation in front. */
+static void agree_with_norm(const plan_op *op)
+{
+    const conv_state *s = op->state;
+    plan_tensor *in = op->in[0];
+    in->grad_watched |=
+        in->grad_watch && conv_pass_watches(&s->passes[DATA]) && plan_grad_is_final(op, 0);
+    in->read_through = in->affine && in->consumers == 1 && conv_pass_is_own(&s->passes[FORWARD]) &&
+                       (!op->trains || conv_pass_is_own(&s->passes[WEIGHTS]));
+}
+
 static int build(plan_op *op, at_error *err)
 {
     if (op->plan->grouped)
@@ -207,13 +229,19 @@ static int build(plan_op *op, at_error *err)
     if (!plan_lanes(op->in[0]))
         plan_set_lanes(op->in[0], conv_pass_lanes(&s->passes[FORWARD], DNN_SRC));
     op->out->lanes = conv_pass_lanes(&s->passes[FORWARD], DNN_DST);
+    op->out->value_watched = conv_pass_watches(&s->passes[FORWARD]);
     build_behind(op);
     status = conv_weights_build(op, &s->weights, conv_pass_copies(&s->passes[FORWARD]), err);
     op->backward = op->out->wants_grad ? backward : NULL;
     if (!status && op->trains)
         status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, err);
-    op->adds_grad = op->in[0]->wants_grad && plan_grad_is_there(op, 0);
-    return status || !op->in[0]->wants_grad ? status : add_pass(op, DATA, DNN_BACKWARD_DATA, err);
+    plan_tensor *in = op->in[0];
+    op->adds_grad = in->wants_grad && plan_grad_is_there(op, 0);
+    if (!status && in->wants_grad)
+        status = add_pass(op, DATA, DNN_BACKWARD_DATA, err);
+    if (!status)
+        agree_with_norm(op);
+    return status;
 }
 
 static void fini(plan_op *op)

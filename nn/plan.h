@@ -40,6 +40,14 @@ struct plan_tensor {
     bool no_value;                   /* nobody reads it from memory */
     plan_tensor *value_of, *grad_of; /* shares that tensor's memory; NULL: its own */
     bool remade;                     /* backward does not find it kept, but in `again` */
+    /* Sums that batch normalisation wants of the value or the gradient (NULL: none), and whether the
+     * op that writes it last takes them. Watched, the gradient is the one behind the activation. */
+    const nn_watch *value_watch, *grad_watch;
+    bool value_watched, grad_watched;
+    /* How to make the value out of the producer's input (NULL: not so), and whether its one reader does
+     * that, instead of the producer. */
+    const nn_affine *affine;
+    bool read_through;
     void *data, *grad, *again;
 };
 
@@ -117,6 +125,8 @@ int plan_back(const plan_op *op);
 /* Whether in backward the gradient of in[k] is there already, written by another op, or for an input
  * before k. */
 bool plan_grad_is_there(const plan_op *op, int k);
+/* Whether no other op writes that gradient behind op. */
+bool plan_grad_is_final(const plan_op *op, int k);
 
 /* ---- for build() ---------------------------------------------------------------------------- */
 /* *to points to `bytes` of the arena from bind() on; the contents live as long as `life` says. */

@@ -35,7 +35,13 @@ static void share(at_plan *p)
         plan_tensor *in = op->in[0];
         if (op->sum_in_place)
             op->out->value_of = op->in[1];
-        if (op->absorbed || !in || in->consumers != 1)
+        if (op->absorbed || !in)
+            continue;
+        if (op->adds_input && op->out->grad_watched) {
+            op->out->grad_of = op->in[1]; /* it is that already */
+            continue;
+        }
+        if (in->consumers != 1)
             continue;
         if (op->value_in_place && !in->no_value && !in->producer->keeps_output)
             op->out->value_of = in;
@@ -56,6 +62,10 @@ static int until_of(const at_plan *p, const plan_tensor *t)
                 continue;
             bool keeps = op->keeps_input && !(op->adds_input && k == 1) && !t->remade;
             int last = p->options.training && keeps ? plan_back(op) + 1 : op->index;
+            if (op->out->read_through && k == 0) {
+                int through = until_of(p, op->out);
+                last = last > through ? last : through;
+            }
             until = until > last ? until : last;
         }
     }
@@ -82,7 +92,8 @@ static void collect(at_plan *p, plan_buffer *of)
             continue;
         plan_buffer value = {
             .bytes = plan_tensor_bytes(p, t), .from = t->producer->index, .until = until_of(p, t)};
-        join(&of[3 * (value_root(t) - p->tensors)], value);
+        if (!t->read_through)
+            join(&of[3 * (value_root(t) - p->tensors)], value);
         int again = plan_back(t->consumer);
         if (t->remade)
             of[3 * i + 2] = (plan_buffer){.bytes = value.bytes, .from = again, .until = again};

@@ -23,7 +23,7 @@ static bool is_worth_it(const at_plan *p, const plan_tensor *t)
 static bool can_be_remade(const plan_tensor *t)
 {
     const plan_op *maker = t->producer, *reader = t->consumer;
-    return maker && maker->remake && maker->keeps_input && t->consumers == 1 &&
+    return maker && maker->remake && maker->keeps_input && t->consumers == 1 && !t->read_through &&
            reader->reads_again && reader->keeps_input;
 }
 

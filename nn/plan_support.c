@@ -27,6 +27,17 @@ bool plan_grad_is_there(const plan_op *op, int k)
     return there;
 }
 
+bool plan_grad_is_final(const plan_op *op, int k)
+{
+    for (int i = 0; i < op->index; i++) {
+        const plan_op *other = &op->plan->ops[i];
+        for (int j = 0; j < other->input_count && !other->absorbed; j++)
+            if (other->in[j] == op->in[k])
+                return false;
+    }
+    return true;
+}
+
 int plan_want(plan_op *op, void **to, size_t bytes, plan_life life, at_error *err)
 {
     at_plan *p = op->plan;

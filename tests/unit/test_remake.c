@@ -16,27 +16,28 @@
 enum { BATCH = 32, TEXT = 4000 };
 
 /* Behind a and b the values are remade: a relu or nothing, and much to compute. Not behind c: few
- * channels read it; nor d: a sigmoid; nor e: two read it. */
+ * channels read it; nor d: a sigmoid; nor e: two read it. Convolutions of our own would take sums for
+ * the normalisation right in front of them: these have a dilation. */
 static const char network[] = "data | input | | channels=3 height=12 width=12\n"
                               "unit | rescale | data | scale=0.00392156862745098\n"
                               "a_in | conv | unit | out=16 k=3 pad=1 bias=0\n"
                               "a | bn | a_in | \n"
                               "a_relu | relu | a | \n"
                               "a_kept | dropout | a_relu | p=0\n"
-                              "b_in | conv | a_kept | out=64 k=3 pad=1 bias=0\n"
+                              "b_in | conv | a_kept | out=64 k=3 pad=2 dilation=2 bias=0\n"
                               "b | bn | b_in | \n"
                               "b_kept | dropout | b | p=0\n"
-                              "c_in | conv | b_kept | out=64 k=3 pad=1 bias=0\n"
+                              "c_in | conv | b_kept | out=64 k=3 pad=2 dilation=2 bias=0\n"
                               "c | bn | c_in | \n"
                               "c_kept | dropout | c | p=0\n"
-                              "d_in | conv | c_kept | out=16 k=3 pad=1 bias=0\n"
+                              "d_in | conv | c_kept | out=16 k=3 pad=2 dilation=2 bias=0\n"
                               "d | bn | d_in | \n"
                               "d_act | sigmoid | d | \n"
                               "d_kept | dropout | d_act | p=0\n"
-                              "e_in | conv | d_kept | out=64 k=3 pad=1 bias=0\n"
+                              "e_in | conv | d_kept | out=64 k=3 pad=2 dilation=2 bias=0\n"
                               "e | bn | e_in | \n"
                               "e_kept | dropout | e | p=0\n"
-                              "f | conv | e_kept | out=64 k=3 pad=1 bias=0\n"
+                              "f | conv | e_kept | out=64 k=3 pad=2 dilation=2 bias=0\n"
                               "sum | add | f e_kept | \n"
                               "flat | flatten | sum | \n"
                               "logits | dense | flat | out=10\n"
