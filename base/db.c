@@ -10,6 +10,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -18,11 +19,12 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-enum { BUSY_TIMEOUT_MS = 10000 };
+enum { BUSY_TIMEOUT_MS = 10000, INTERRUPT_STEPS = 100000 };
 
 struct at_db {
     sqlite3 *handle;
     char *path;
+    int file; /* -1, or the file once more; its closing drops SQLite's locks, and so comes last */
 };
 
 struct at_stmt {
@@ -162,11 +164,19 @@ at_db *at_db_open(const char *path, at_db_mode mode, at_error *err)
         [AT_DB_CREATE] = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
         [AT_DB_FILL] = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
     };
-    if (mode < AT_DB_CREATE && access(path, F_OK)) {
+    struct stat st;
+    bool there = stat(path, &st) == 0;
+    if (!there && mode < AT_DB_CREATE) {
         at_fail(err, errno == ENOENT ? AT_ENOENT : AT_EIO, "%s: %s", path, strerror(errno));
         return NULL;
     }
+    if (there && !S_ISREG(st.st_mode)) { /* SQLite would wait for a pipe's other end */
+        at_fail(err, AT_EINPUT, "%s is not a file", path);
+        return NULL;
+    }
     at_db *db = calloc(1, sizeof *db);
+    if (db)
+        db->file = -1;
     if (!db || !(db->path = strdup(path))) {
         at_nomem(err);
         goto fail_db;
@@ -183,13 +193,34 @@ fail_db:
     return NULL;
 }
 
+static int stop_where_interrupted(void *unused)
+{
+    (void)unused;
+    return at_interrupted();
+}
+
+void at_db_heed_interrupts(at_db *db)
+{
+    sqlite3_progress_handler(db->handle, INTERRUPT_STEPS, stop_where_interrupted, NULL);
+}
+
 void at_db_close(at_db *db)
 {
     if (!db)
         return;
     sqlite3_close_v2(db->handle);
+    if (db->file >= 0)
+        close(db->file);
     free(db->path);
     free(db);
+}
+
+void at_db_write_ahead(at_db *db)
+{
+    if (db->file < 0)
+        db->file = open(db->path, O_RDONLY | O_CLOEXEC);
+    if (db->file >= 0)
+        sync_file_range(db->file, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 int at_db_exec(at_db *db, const char *sql, at_error *err)

@@ -30,8 +30,8 @@ struct at_archive {
     struct archive_entry *entry; /* libarchive's */
     locale_t utf8;               /* in which libarchive reads headers */
     char *path;
-    char nameless[48]; /* instead of a name that cannot be told */
-    bool zip, empty; /* empty: a zip of no members */
+    char nameless[48];            /* instead of a name that cannot be told */
+    bool zip, empty;              /* empty: a zip of no members */
     int64_t file_bytes, unpacked; /* unpacked: of all members */
     int64_t member_begin, member_unpacked;
     uint64_t passed, passed_again; /* members */
@@ -68,31 +68,31 @@ static int open_lib(at_archive *a, at_error *err)
     return status == ARCHIVE_OK ? 0 : fail(a, status, err);
 }
 
-bool at_archive_is_zip(const char *path)
+typedef enum { NO_ZIP, ZIP, EMPTY_ZIP } zip_kind;
+
+/* By its first bytes. A zip of no members is the end of its directory alone, which libarchive takes for
+ * no zip. */
+static zip_kind zip_kind_of(const char *path)
 {
     static const char *const beginnings[] = {"PK\3\4", "PK\5\6", "PK\7\10"};
-    char first[4] = "";
-    FILE *file = fopen(path, "rb");
-    bool zip = false;
-    if (file && fread(first, 1, sizeof first, file) == sizeof first)
-        for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
-            zip = zip || !memcmp(first, beginnings[i], sizeof first);
-    if (file)
-        fclose(file);
-    return zip;
-}
-
-/* Such a zip is the end of its directory alone, which libarchive takes for no zip. */
-static bool is_empty_zip(const char *path)
-{
-    static const uint8_t no_members[16] = "PK\5\6"; /* disks, members and bytes of the directory: 0 */
+    /* of the directory: disks, members and bytes are 0 */
+    static const uint8_t no_members[16] = "PK\5\6";
     uint8_t first[22];
     FILE *file = fopen(path, "rb");
-    bool empty = file && fread(first, 1, sizeof first, file) == sizeof first &&
-                 !memcmp(first, no_members, sizeof no_members);
+    size_t n = file ? fread(first, 1, sizeof first, file) : 0;
     if (file)
         fclose(file);
-    return empty;
+    if (n == sizeof first && !memcmp(first, no_members, sizeof no_members))
+        return EMPTY_ZIP;
+    for (size_t i = 0; n >= 4 && i < sizeof beginnings / sizeof *beginnings; i++)
+        if (!memcmp(first, beginnings[i], 4))
+            return ZIP;
+    return NO_ZIP;
+}
+
+bool at_archive_is_zip(const char *path)
+{
+    return zip_kind_of(path) != NO_ZIP;
 }
 
 at_archive *at_archive_open(const char *path, at_error *err)
@@ -104,8 +104,9 @@ at_archive *at_archive_open(const char *path, at_error *err)
     }
     struct stat st;
     a->file_bytes = stat(path, &st) ? 0 : st.st_size;
-    a->zip = at_archive_is_zip(path);
-    a->empty = a->zip && is_empty_zip(path);
+    zip_kind kind = zip_kind_of(path);
+    a->zip = kind != NO_ZIP;
+    a->empty = kind == EMPTY_ZIP;
     a->utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0); /* without it names are escaped */
     if (a->empty || open_lib(a, err) == 0)
         return a;

@@ -2,69 +2,19 @@
  * catalog.db while an ingest writes it.
  *
  * A row of images is a file of the source, a row of blobs a content: the same picture under two
- * paths is stored once. The tables are plain enough for any SQLite client; their comments lie in
- * the file. A commit first syncs the shard, then commits the rows together with the shard's length:
- * whatever the catalog counts is on disk, and what a killed ingest wrote beyond is cut off by the
- * next. No page keeps bytes of rows that are gone (secure_delete): the file's bytes depend on what was
- * put in, not on how often that was stopped. Until the end images(label) counts classes in the order of their appearance (labels.c
- * renumbers). */
-#include "internal.h"
+ * paths is stored once. A commit first syncs the shard, then commits the rows together with the
+ * shard's length: whatever the catalog counts is on disk, and what a killed ingest wrote beyond is cut
+ * off by the next. No page keeps bytes of rows that are gone (secure_delete): the file's bytes depend
+ * on what was put in, not on how often that was stopped. Until the end images(label) counts classes in
+ * the order of their appearance (labels.c renumbers). */
+#include "rows.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char schema[] = "PRAGMA user_version = " AT_STRING_OF(
-    AT_CATALOG_FORMAT) ";"
-                       "CREATE TABLE IF NOT EXISTS meta( -- one row a fact: format, dataset_hash, "
-                       "source, seed, ...\n"
-                       "  key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-                       "CREATE TABLE IF NOT EXISTS classes(label INTEGER PRIMARY KEY, name TEXT "
-                       "NOT NULL UNIQUE);"
-                       "CREATE TABLE IF NOT EXISTS images( -- one row a file of the source\n"
-                       "  id INTEGER PRIMARY KEY,\n"
-                       "  path TEXT NOT NULL,     -- as in the source; unique\n"
-                       "  split TEXT NOT NULL,    -- train, val or test\n"
-                       "  label INTEGER NOT NULL, -- of classes\n"
-                       "  hash TEXT NOT NULL,     -- of blobs: BLAKE2b-256 of the content\n"
-                       "  mtime INTEGER NOT NULL, -- seconds since 1970\n"
-                       "  blob INTEGER NOT NULL   -- id of blobs, for joins faster than by hash\n"
-                       ");"
-                       "CREATE TABLE IF NOT EXISTS blobs( -- one row a content\n"
-                       "  id INTEGER PRIMARY KEY,\n"
-                       "  hash TEXT NOT NULL,     -- unique\n"
-                       "  shard INTEGER NOT NULL, -- file shards/<shard>.atb, five digits\n"
-                       "  offset INTEGER NOT NULL, -- of the content in it\n"
-                       "  bytes INTEGER NOT NULL,\n"
-                       "  crc32c INTEGER NOT NULL,\n"
-                       "  format TEXT NOT NULL,   -- png, jpeg or raw\n"
-                       "  width INTEGER NOT NULL, height INTEGER NOT NULL,\n"
-                       "  channels INTEGER NOT NULL, -- as decoded: 1 grey, 3 RGB\n"
-                       "  bit_depth INTEGER NOT NULL, -- in the file, of a channel or a palette's "
-                       "index\n"
-                       "  mode TEXT NOT NULL,     -- in the file: grey, grey-alpha, palette, rgb, "
-                       "rgba or cmyk\n"
-                       "  -- of the pixels, 0..255; _0 is grey or red, _1 green, _2 blue:\n"
-                       "  mean_0 REAL, mean_1 REAL, mean_2 REAL,\n"
-                       "  deviation_0 REAL, deviation_1 REAL, deviation_2 REAL,\n"
-                       "  min_0 INTEGER, min_1 INTEGER, min_2 INTEGER, max_0 INTEGER, max_1 "
-                       "INTEGER, max_2 INTEGER,\n"
-                       "  sharpness REAL NOT NULL, -- variance of the values' Laplacian\n"
-                       "  entropy REAL NOT NULL,  -- of the histograms, 0 to 4 bits\n"
-                       "  dhash INTEGER NOT NULL, -- 64 bits; of pictures that look alike few "
-                       "differ\n"
-                       "  histogram BLOB NOT NULL, -- a channel's 16 shares of the pixels, 65535 "
-                       "is all; u16, low byte\n"
-                       "                          -- first\n"
-                       "  exif TEXT);             -- as JSON {tag: value}; NULL: none\n"
-                       "CREATE TABLE IF NOT EXISTS exif( -- the same, a row a tag\n"
-                       "  hash TEXT NOT NULL, tag TEXT NOT NULL, value NOT NULL);"
-                       "CREATE TABLE IF NOT EXISTS errors( -- files that are no images\n"
-                       "  path TEXT PRIMARY KEY,\n"
-                       "  reason TEXT NOT NULL, -- truncated, not-an-image, too-large, corrupt, "
-                       "unreadable,\n"
-                       "                        -- unsupported, empty or timeout\n"
-                       "  detail TEXT NOT NULL) WITHOUT ROWID;";
+/* Of more images the rows are loaded at the end: keys and pages take enough memory till then. */
+enum { KEPT_ROWS = 1 << 18 };
 
 struct class_row {
     char *name;
@@ -73,10 +23,12 @@ struct class_row {
 
 struct at_catalog {
     at_db *db;
-    at_stmt *image, *blob, *exif, *error, *class_row;
+    at_stmt *image, *blob, *place, *exif, *error, *class_row;
     at_stmt *coarse;           /* NULL: no image of this ingest has had such a label */
     at_keys *contents, *paths; /* hash to id of blobs; path to id of images (errors: 0) */
     int64_t after;             /* images of before an append */
+    bool keeps_rows;           /* of all images, in .rows */
+    at_rows rows;
     struct class_row *classes; /* sorted by name */
     size_t class_count, class_capacity;
     size_t last_class; /* files of a class come together */
@@ -175,10 +127,11 @@ static bool prepare(at_catalog *c, at_error *err)
                             "INSERT INTO blobs VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,"
                             "?,?,?,?,?,?,?,?)",
                             err);
+    c->place = at_db_prepare(c->db, "SELECT shard, offset FROM blobs WHERE id = ?", err);
     c->exif = at_db_prepare(c->db, "INSERT INTO exif SELECT ?, key, value FROM json_each(?)", err);
     c->error = at_db_prepare(c->db, "INSERT INTO errors VALUES(?,?,?)", err);
     c->class_row = at_db_prepare(c->db, "INSERT INTO classes(label, name) VALUES(?,?)", err);
-    return c->image && c->blob && c->exif && c->error && c->class_row;
+    return c->image && c->blob && c->place && c->exif && c->error && c->class_row;
 }
 
 /* Adds every (text, number) row of the query to the keys. */
@@ -213,7 +166,10 @@ static int load_seen(at_catalog *c, at_error *err)
     if (!c->contents || !c->paths)
         return at_nomem(err);
     int code = load_keys(c->db, "SELECT hash, id FROM blobs", true, c->contents, &count, err);
-    return code < 0 ? code : load_keys(c->db, all_paths, false, c->paths, &count, err);
+    if (code == 0)
+        code = load_keys(c->db, all_paths, false, c->paths, &count, err);
+    c->keeps_rows = count == 0;
+    return code;
 }
 
 at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err)
@@ -228,7 +184,7 @@ at_keys *at_catalog_paths(at_catalog *c, size_t *count, at_error *err)
     return NULL;
 }
 
-static uint64_t number_of(at_catalog *c, const char *key)
+uint64_t at_catalog_number(at_catalog *c, const char *key)
 {
     char *text = at_catalog_meta(c, key);
     uint64_t value = text ? strtoull(text, NULL, 10) : 0;
@@ -262,12 +218,11 @@ at_catalog *at_catalog_open(const char *folder, at_error *err)
     }
     c->db = at_db_open(path, AT_DB_FILL, err);
     if (!c->db || check_format(c, path, err) < 0 ||
-        at_db_exec(c->db, "PRAGMA cache_size = -32768; PRAGMA secure_delete = ON; BEGIN", err) <
-            0 ||
-        at_db_exec(c->db, schema, err) < 0 || at_catalog_add_views(c->db, err) < 0 ||
+        at_db_exec(c->db, "PRAGMA cache_size = -4096; PRAGMA secure_delete = ON; BEGIN", err) < 0 ||
+        at_catalog_add_tables(c->db, err) < 0 || at_catalog_add_views(c->db, err) < 0 ||
         !prepare(c, err) || load_classes(c, err) < 0 || load_seen(c, err) < 0)
         goto fail_open;
-    c->after = (int64_t)number_of(c, "append_after");
+    c->after = (int64_t)at_catalog_number(c, "append_after");
     free(path);
     return c;
 fail_open:
@@ -276,18 +231,26 @@ fail_open:
     return NULL;
 }
 
+static void forget_rows(at_catalog *c)
+{
+    c->keeps_rows = false;
+    at_rows_fini(&c->rows);
+}
+
 void at_catalog_close(at_catalog *c)
 {
     if (!c)
         return;
     at_stmt_free(c->image);
     at_stmt_free(c->blob);
+    at_stmt_free(c->place);
     at_stmt_free(c->exif);
     at_stmt_free(c->error);
     at_stmt_free(c->class_row);
     at_stmt_free(c->coarse);
     at_db_close(c->db);
     at_catalog_forget_seen(c);
+    forget_rows(c);
     for (size_t i = 0; i < c->class_count; i++)
         free(c->classes[i].name);
     free(c->classes);
@@ -299,6 +262,17 @@ void at_catalog_forget_seen(at_catalog *c)
     at_keys_free(c->contents);
     at_keys_free(c->paths);
     c->contents = c->paths = NULL;
+}
+
+bool at_catalog_take_rows(at_catalog *c, at_rows *rows)
+{
+    if (!c->keeps_rows)
+        return false;
+    at_rows_fini(rows);
+    *rows = c->rows;
+    c->rows = (at_rows){0};
+    c->keeps_rows = false;
+    return true;
 }
 
 at_db *at_catalog_db(at_catalog *c)
@@ -395,28 +369,66 @@ static int add_row(at_catalog *c, const at_item *item, int64_t shard, uint64_t o
     return at_stmt_step(c->blob, err);
 }
 
-/* The content's id in blobs; stores it if it is new. Negative: error. */
-static int64_t add_blob(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
-{
-    at_key key = at_key_of_hash(item->hash);
-    int64_t id = at_keys_get(c->contents, key);
-    if (id >= 0)
-        return id;
-    int64_t shard;
+/* A content's row of blobs. */
+struct blob {
+    int64_t id, shard;
     uint64_t offset;
-    int code = at_shard_place(shards, item->bytes.size, &shard, &offset, err);
+};
+
+static int store(at_catalog *c, at_shard_writer *shards, const at_item *item, struct blob *out,
+                 at_error *err)
+{
+    int code = at_shard_place(shards, item->bytes.size, &out->shard, &out->offset, err);
     if (code == 0)
         code =
             at_shard_append(shards, item->bytes.data, item->bytes.size, item->hash, item->crc, err);
     if (code == 0)
-        code = add_row(c, item, shard, offset, err);
-    if (code < 0)
-        return code;
-    id = at_db_last_id(c->db);
-    code = add_exif(c, item, err);
-    if (code < 0)
-        return code;
-    return at_keys_add(c->contents, key, id) ? id : at_nomem(err);
+        code = add_row(c, item, out->shard, out->offset, err);
+    out->id = at_db_last_id(c->db);
+    return code < 0 ? code : add_exif(c, item, err);
+}
+
+static int find_place(at_catalog *c, struct blob *out, at_error *err)
+{
+    at_stmt_bind(c->place, "i", out->id);
+    int code = at_stmt_step(c->place, err);
+    if (code == 1) {
+        out->shard = at_stmt_int(c->place, 0);
+        out->offset = (uint64_t)at_stmt_int(c->place, 1);
+    }
+    at_stmt_reset(c->place);
+    return code < 0 ? code : 0;
+}
+
+/* Stores the content if it is new. The place of one that was there is told where rows are kept. */
+static int add_blob(at_catalog *c, at_shard_writer *shards, const at_item *item, struct blob *out,
+                    at_error *err)
+{
+    at_key key = item->content_key;
+    out->id = at_keys_get(c->contents, key);
+    if (out->id >= 0)
+        return c->keeps_rows ? find_place(c, out, err) : 0;
+    int code = store(c, shards, item, out, err);
+    return code < 0 || at_keys_add(c->contents, key, out->id) ? code : at_nomem(err);
+}
+
+/* Of the image that was added last. */
+static int keep_row(at_catalog *c, const at_item *item, int64_t label, const struct blob *blob,
+                    at_error *err)
+{
+    at_row row = {.entry = {.id = at_db_last_id(c->db),
+                            .offset = blob->offset,
+                            .bytes = (uint32_t)item->bytes.size,
+                            .crc = item->crc,
+                            .label = (int32_t)label,
+                            .shard = (int32_t)blob->shard},
+                  .split = item->split};
+    at_digest_of_hex(item->hash, row.hash);
+    if (c->rows.count == KEPT_ROWS || item->bytes.size > UINT32_MAX)
+        forget_rows(c);
+    return c->keeps_rows ? at_rows_add(&c->rows, &row, item->path.data, item->seen.height,
+                                       item->seen.width, item->seen.channels, err)
+                         : 0;
 }
 
 static int add_image(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
@@ -425,20 +437,30 @@ static int add_image(at_catalog *c, at_shard_writer *shards, const at_item *item
     int code = label_of(c, item->class_name.data, &label, err);
     if (code < 0)
         return code;
-    int64_t blob = add_blob(c, shards, item, err);
-    if (blob < 0)
-        return (int)blob;
+    struct blob blob;
+    code = add_blob(c, shards, item, &blob, err);
+    if (code < 0)
+        return code;
     at_stmt_bind(c->image, "SSiSii", item->path.data, at_split_name(item->split), label, item->hash,
-                 item->mtime, blob);
+                 item->mtime, blob.id);
     code = at_stmt_step(c->image, err);
+    if (code == 0)
+        code = keep_row(c, item, label, &blob, err);
     if (code == 0 && item->coarse)
         code = at_coarse_add(c->db, &c->coarse, at_db_last_id(c->db), item, err);
     return code;
 }
 
+void at_catalog_expect(const at_catalog *c, const at_item *item)
+{
+    at_keys_expect(c->paths, item->path_key);
+    if (!item->bad)
+        at_keys_expect(c->contents, item->content_key);
+}
+
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err)
 {
-    at_key key = at_key_of_path(item->path.data);
+    at_key key = item->path_key;
     int64_t before = at_keys_get(c->paths, key);
     if (before >= 0 && (before > c->after || c->after == 0)) {
         at_log(AT_LOG_WARN, "%s comes twice: the first is kept", item->path.data);
@@ -451,50 +473,4 @@ int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, 
     if (code == 0 && !at_keys_add(c->paths, key, item->bad ? 0 : at_db_last_id(c->db)))
         code = at_nomem(err);
     return code;
-}
-
-/* ---- resuming ---- */
-
-static int load_records(at_catalog *c, int64_t shard, at_shard_record **records, size_t *count,
-                        at_error *err)
-{
-    at_stmt *s = at_db_prepare(
-        c->db, "SELECT hash, offset, bytes, crc32c FROM blobs WHERE shard = ? ORDER BY offset",
-        err);
-    if (!s)
-        return AT_EIO;
-    at_stmt_bind(s, "i", shard);
-    size_t capacity = 0;
-    int code;
-    while ((code = at_stmt_step(s, err)) == 1) {
-        if (*count == capacity) {
-            capacity = capacity ? 2 * capacity : 1024;
-            at_shard_record *more = realloc(*records, capacity * sizeof *more);
-            if (!more) {
-                code = at_nomem(err);
-                break;
-            }
-            *records = more;
-        }
-        at_shard_record *r = &(*records)[(*count)++];
-        snprintf(r->hash, sizeof r->hash, "%s", at_stmt_text(s, 0));
-        r->offset = (uint64_t)at_stmt_int(s, 1);
-        r->bytes = (uint64_t)at_stmt_int(s, 2);
-        r->crc = (uint32_t)at_stmt_int(s, 3);
-    }
-    at_stmt_free(s);
-    return code;
-}
-
-at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t limit, at_error *err)
-{
-    int64_t shard = (int64_t)number_of(c, "resume_shard");
-    uint64_t bytes = number_of(c, "resume_bytes");
-    at_shard_record *records = NULL;
-    size_t count = 0;
-    if (load_records(c, shard, &records, &count, err) < 0) {
-        free(records);
-        return NULL;
-    }
-    return at_shard_writer_open(folder, limit, shard, bytes, records, count, err);
 }

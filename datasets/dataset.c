@@ -170,7 +170,9 @@ static int load(at_dataset *d, bool images, at_error *err)
         return at_nomem(err);
     at_db *db = at_file_exists(catalog) ? at_db_open(catalog, AT_DB_READ, err) : NULL;
     if (!db && !at_file_exists(catalog))
-        at_fail(err, AT_ENOENT, "%s is no data set (it has no catalog.db): atoll ingest makes one of images", d->path);
+        at_fail(err, AT_ENOENT,
+                "%s is no data set (it has no catalog.db): atoll ingest makes one of images",
+                d->path);
     free(catalog);
     if (!db)
         return err->code;

@@ -33,7 +33,7 @@ static bool stamp_catalog(const char *folder, struct head *h)
     char *wal = path ? at_format("%s-wal", path) : NULL;
     uint8_t counter[4];
     struct stat st;
-    int fd = wal ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = wal ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
     bool known = fd >= 0 && fstat(fd, &st) == 0 && (stat(wal, &st) || st.st_size == 0) &&
                  fstat(fd, &st) == 0 && pread(fd, counter, 4, CHANGE_COUNTER_AT) == 4;
     if (known) {
@@ -187,7 +187,7 @@ static bool is_whole(const char *path, const char *hash, const struct head *now,
 static bool map_file(const char *path, at_index *index)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     bool there = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
                  st.st_size >= (off_t)sizeof(struct head);
     if (there) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The end of an ingest, in its last transaction: labels, checks, the validation split, the data set's
  * identity. Everything here depends on the catalog's rows alone, not on how many runs it took to
- * read them; so they are loaded once, and most of it is done in memory. */
+ * read them; so they are kept or loaded once, and most of it is done in memory. */
 #include "rows.h"
 
 #include <math.h>
@@ -66,20 +66,28 @@ static size_t choose(const struct candidate *k, size_t n, double fraction)
     return take;
 }
 
-static int move_to_val(at_db *db, at_rows *rows, const struct candidate *k, size_t n,
-                       double fraction, at_error *err)
+static void choose_all(at_rows *rows, const struct candidate *k, size_t n, double fraction)
 {
-    at_stmt *s = at_db_prepare(db, "UPDATE images SET split = 'val' WHERE id = ?", err);
-    int code = s ? 0 : AT_EIO;
-    for (size_t begin = 0, end; code == 0 && begin < n; begin = end) {
+    for (size_t begin = 0, end; begin < n; begin = end) {
         for (end = begin; end < n && k[end].label == k[begin].label;)
             end++;
         size_t take = choose(k + begin, end - begin, fraction);
-        for (size_t i = begin; code == 0 && i < begin + take; i++) {
+        for (size_t i = begin; i < begin + take; i++)
             rows->items[k[i].row].split = AT_VAL;
-            at_stmt_bind(s, "i", k[i].id);
-            code = at_stmt_step(s, err);
-        }
+    }
+}
+
+/* In the order of the catalog: each page is changed once. */
+static int move_to_val(at_db *db, const at_rows *rows, int64_t after, at_error *err)
+{
+    at_stmt *s = at_db_prepare(db, "UPDATE images SET split = 'val' WHERE id = ?", err);
+    int code = s ? 0 : AT_EIO;
+    for (size_t i = 0; code == 0 && i < rows->count; i++) {
+        const at_row *row = &rows->items[i];
+        if (row->split != AT_VAL || row->entry.id <= after)
+            continue;
+        at_stmt_bind(s, "i", row->entry.id);
+        code = at_stmt_step(s, err);
     }
     at_stmt_free(s);
     return code;
@@ -98,9 +106,9 @@ static int split_val(at_catalog *c, at_rows *rows, const at_ingest_options *o, a
     if (!k)
         return at_nomem(err);
     qsort(k, n, sizeof *k, by_key);
-    int code = move_to_val(at_catalog_db(c), rows, k, n, o->val_fraction, err);
+    choose_all(rows, k, n, o->val_fraction);
     free(k);
-    return code;
+    return move_to_val(at_catalog_db(c), rows, after, err);
 }
 
 /* ---- identity and shape ---- */
@@ -230,10 +238,11 @@ static int finish(at_catalog *c, const at_ingest_options *o, const at_source *so
                   at_error *err)
 {
     at_db *db = at_catalog_db(c);
-    int code = at_labels_assign(c, source, err);
+    bool relabelled;
+    int code = at_labels_assign(c, source, &relabelled, err);
     if (code == 0)
         code = at_coarse_name(db, source, err);
-    if (code == 0)
+    if (code == 0 && (relabelled || !at_catalog_take_rows(c, rows)))
         code = at_rows_load(rows, db, o->out, err);
     if (code == 0 && rows->count == 0)
         code = refuse_empty(db, o, err);

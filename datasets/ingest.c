@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 /* A transaction ends with whatever comes first: few where much comes, and little is lost where not. */
-enum { COMMIT_BYTES = 64 << 20, COMMIT_SECONDS = 5 };
+enum { COMMIT_BYTES = 64 << 20, COMMIT_SECONDS = 5, AHEAD = 4 /* items */ };
 static const at_ingest_tuning usual = {.shard_bytes = 256 << 20, .commit_images = 65536};
 
 struct ingest {
@@ -62,6 +62,8 @@ static int write_chunk(struct ingest *g, const at_chunk *k, at_error *err)
         g->cut_short = g->cut_short || k->items[i].dropped;
         if (g->cut_short)
             return 0;
+        if (i + AHEAD < k->count)
+            at_catalog_expect(g->catalog, &k->items[i + AHEAD]);
         int code = at_catalog_add(g->catalog, g->shards, &k->items[i], err);
         if (code < 0)
             return code;

@@ -139,22 +139,42 @@ typedef struct at_pixel_stats {
     uint64_t dhash;   /* which of 9 x 8 areas' grey is lighter than its right neighbour's */
 } at_pixel_stats;
 void at_pixel_stats_of(const at_image *image, at_pixel_stats *out);
+enum {
+    AT_LOOK_LANES = 48,    /* a multiple of 1 and 3 channels and of a vector */
+    AT_LOOK_COLUMNS = 256, /* at a time */
+    AT_LOOK_ROWS = 32,     /* at a time: their sums fit 15 bits, and all that is weighed 32 */
+    AT_LOOK_SUMS = 3 * AT_LOOK_COLUMNS + 32, /* with room for a vector beyond */
+    AT_LOOK_WEIGHTS = 16 + 2,
+};
 /* Sums of bytes i, i + lanes, i + 2 lanes, ...: lane i is of channel i % channels. */
-enum { AT_MOMENT_LANES = 48 };
 typedef struct at_moments {
-    uint32_t sum[AT_MOMENT_LANES], square[AT_MOMENT_LANES];
-    uint8_t minimum[AT_MOMENT_LANES], maximum[AT_MOMENT_LANES];
+    uint32_t sum[AT_LOOK_LANES], square[AT_LOOK_LANES];
+    uint8_t minimum[AT_LOOK_LANES], maximum[AT_LOOK_LANES];
 } at_moments;
+typedef struct at_look_rows {
+    const uint8_t *first;
+    size_t count, pitch; /* pitch: bytes from one to the next */
+    size_t bytes;        /* of each */
+} at_look_rows;
 /* The loops, by instruction set (look_kernels.h). */
 typedef struct at_look_kernels {
-    /* Adds AT_MOMENT_LANES * blocks bytes. */
+    /* Adds AT_LOOK_LANES * blocks bytes. */
     void (*moments)(const uint8_t *bytes, size_t blocks, at_moments *m);
     /* Adds to reached[b][i % 3] for byte i of bin b or above; bin 0 is left out. */
     void (*count)(const uint8_t *bytes, size_t n, uint32_t reached[][3]);
-    /* Sum and sum of squares of the Laplacian of bytes [channels, n - channels). */
-    void (*laplacian)(const uint8_t *above, const uint8_t *here, const uint8_t *below, size_t n,
-                      size_t channels, int32_t *sum, uint32_t *square);
-    void (*add_row)(uint32_t *sums, const uint8_t *row, size_t n);
+    /* Adds sum and sum of squares of the Laplacian of rows of AT_LOOK_COLUMNS at most. The rows above
+     * and below are `stride` bytes away, the pixels to the sides `channels`. */
+    void (*laplacian)(const at_look_rows *rows, size_t stride, size_t channels, int64_t *sum,
+                      uint64_t *square);
+    /* Sets the sums over AT_LOOK_ROWS rows of AT_LOOK_COLUMNS at most. */
+    void (*add_rows)(const at_look_rows *rows, uint16_t sums[AT_LOOK_SUMS]);
+    /* Adds the sums of each cell, [edges[i], edges[i + 1]), those of channel c times weights[c], 256 at
+     * most; weights go on so. */
+    void (*weigh)(const uint16_t sums[AT_LOOK_SUMS], const size_t *edges, size_t cells,
+                  const int16_t weights[AT_LOOK_WEIGHTS], uint64_t *out);
+    /* The bins' shares of so many pixels; returns the histogram's entropy. */
+    double (*spread)(const uint32_t counts[AT_HISTOGRAM_BINS], double pixels,
+                     uint16_t shares[AT_HISTOGRAM_BINS]);
 } at_look_kernels;
 extern const at_look_kernels at_look_kernels_generic, at_look_kernels_avx2;
 const at_look_kernels *at_look_kernels_here(void); /* the best that this CPU has */
@@ -173,12 +193,14 @@ typedef struct at_key {
     uint64_t low, high;
 } at_key;
 typedef struct at_keys at_keys;
+at_key at_key_of_digest(const uint8_t digest[32]);
 at_key at_key_of_hash(const char *hex); /* of 64 digits */
 at_key at_key_of_path(const char *path);
 at_keys *at_keys_new(void); /* NULL: out of memory */
 void at_keys_free(at_keys *k);
 bool at_keys_add(at_keys *k, at_key key, int64_t value); /* or replaces; false: out of memory */
 int64_t at_keys_get(const at_keys *k, at_key key); /* value >= 0; -1: not there, or k is NULL */
+void at_keys_expect(const at_keys *k, at_key key); /* it will be asked for soon */
 bool at_keys_has_path(const at_keys *k, const char *path);
 
 /* ---- what a picture is, as its decoding told -------------------------------------------------- */
@@ -204,6 +226,7 @@ typedef struct at_item {
     at_reason reason;
     char detail[200];
     /* filled by the decoding threads and their processes */
+    at_key path_key, content_key;
     char hash[65];
     uint32_t crc;
     at_seen seen;
@@ -224,7 +247,7 @@ bool at_item_is_promising(at_item *item, size_t size, size_t limit);
 typedef struct at_fetcher at_fetcher;
 void at_item_fetch(at_item *item, at_fetcher **fetcher, size_t limit, double patience);
 enum { AT_FETCH_PATIENCE = 30 };
-void at_item_hash(at_item *item); /* fills hash and crc */
+void at_item_hash(at_item *item); /* fills content_key, hash and crc */
 /* Decodes .bytes, as at_decoder_decode does; false: what is wrong is recorded in the item. */
 bool at_item_decode(at_item *item, at_decoder *decoder, const at_decode_limits *limits,
                     at_reduction reduction, at_image *view);
@@ -413,21 +436,29 @@ at_catalog *at_catalog_open(const char *folder,
                             at_error *err); /* made if missing; begins a transaction */
 void at_catalog_close(at_catalog *c);       /* drops what was not committed */
 at_db *at_catalog_db(at_catalog *c);
+/* The item will be added soon: what is known of it is brought from memory meanwhile. */
+void at_catalog_expect(const at_catalog *c, const at_item *item);
 /* Records an examined item: its image, its content if that is new, or its error. A path that was
  * recorded already is passed over. */
 int at_catalog_add(at_catalog *c, at_shard_writer *shards, const at_item *item, at_error *err);
+/* The rows of all images, as at_rows_load would read them, if they were kept: where none was there
+ * before, and they were not too many. Once. */
+typedef struct at_rows at_rows; /* rows.h */
+bool at_catalog_take_rows(at_catalog *c, at_rows *rows);
 /* Nothing is added any more: what that took goes before the indexes take their memory. */
 void at_catalog_forget_seen(at_catalog *c);
 /* Tells where the bytes of everything added end: before a commit, when they are on disk. */
 int at_catalog_note(at_catalog *c, const at_shard_writer *shards, at_error *err);
 int at_catalog_set_meta(at_catalog *c, const char *key, const char *value, at_error *err);
 int at_catalog_set_number(at_catalog *c, const char *key, int64_t value, at_error *err);
-char *at_catalog_meta(at_catalog *c, const char *key); /* malloc'd, NULL: none */
-/* The writer that goes on where the catalog's last commit left it. */
+char *at_catalog_meta(at_catalog *c, const char *key);      /* malloc'd, NULL: none */
+uint64_t at_catalog_number(at_catalog *c, const char *key); /* 0: none */
+/* The writer that goes on where the catalog's last commit left it (resume.c). */
 at_shard_writer *at_catalog_shards(at_catalog *c, const char *folder, uint64_t limit,
                                    at_error *err);
 /* Images with a higher id are new in this ingest: 0, or what an append found. */
 int64_t at_catalog_after(const at_catalog *c);
+int at_catalog_add_tables(at_db *db, at_error *err); /* those that are not there (schema.c) */
 /* Views for people, indexes for quick queries (views.c). */
 int at_catalog_add_views(at_db *db, at_error *err);
 int at_catalog_add_indexes(at_db *db, at_error *err);
@@ -444,9 +475,9 @@ int at_coarse_name(at_db *db, const at_source *source, at_error *err);
 int at_coarse_exists(at_db *db, at_error *err);
 
 /* ---- the end of an ingest: labels and checks (labels.c), splits and identity (finish.c) ------ */
-/* Numbers the classes: by the source's own names, else by name. */
-int at_labels_assign(at_catalog *c, const at_source *source, at_error *err);
-typedef struct at_rows at_rows; /* rows.h */
+/* Numbers the classes: by the source's own names, else by name. *changed: an image may have another
+ * label now. */
+int at_labels_assign(at_catalog *c, const at_source *source, bool *changed, at_error *err);
 /* A class that is in one split only, or not in train: AT_EINPUT. */
 int at_labels_check(at_catalog *c, const at_rows *rows, at_error *err);
 /* All of it: labels, checks, validation split, identity, meta; syncs the sealed shards and commits them

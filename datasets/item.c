@@ -201,6 +201,9 @@ void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits 
 
 void at_item_hash(at_item *item)
 {
-    at_content_hash(item->bytes.data, item->bytes.size, item->hash);
+    uint8_t digest[32];
+    at_content_digest(item->bytes.data, item->bytes.size, digest);
+    at_digest_to_hex(digest, item->hash);
+    item->content_key = at_key_of_digest(digest);
     item->crc = at_crc32c(0, item->bytes.data, item->bytes.size);
 }

@@ -17,7 +17,7 @@ struct at_keys {
     size_t count, capacity; /* a power of 2 */
 };
 
-static at_key key_of(const uint8_t digest[32])
+at_key at_key_of_digest(const uint8_t digest[32])
 {
     return (at_key){.low = at_get_u64(digest) | 1,
                     .high = at_get_u64(digest + 8)}; /* not the free slot */
@@ -27,14 +27,14 @@ at_key at_key_of_hash(const char *hex)
 {
     uint8_t digest[32];
     at_digest_of_hex(hex, digest);
-    return key_of(digest);
+    return at_key_of_digest(digest);
 }
 
 at_key at_key_of_path(const char *path)
 {
     uint8_t digest[32];
     at_content_digest(path, strlen(path), digest);
-    return key_of(digest);
+    return at_key_of_digest(digest);
 }
 
 at_keys *at_keys_new(void)
@@ -55,10 +55,20 @@ void at_keys_free(at_keys *k)
     free(k);
 }
 
+static size_t first_place(const at_keys *k, at_key key)
+{
+    return (key.low >> 1) & (k->capacity - 1);
+}
+
+void at_keys_expect(const at_keys *k, at_key key)
+{
+    __builtin_prefetch(&k->slots[first_place(k, key)]);
+}
+
 /* The key's slot or the free one where it belongs. */
 static struct slot *find(const at_keys *k, at_key key)
 {
-    for (size_t i = (key.low >> 1) & (k->capacity - 1);; i = (i + 1) & (k->capacity - 1)) {
+    for (size_t i = first_place(k, key);; i = (i + 1) & (k->capacity - 1)) {
         struct slot *s = &k->slots[i];
         if ((s->low == key.low && s->high == key.high) || (s->low | s->high) == 0)
             return s;

@@ -187,7 +187,8 @@ static int read_header(struct reader *r, struct record *f, int where[KNOWN])
     }
     if (code >= 0 && ((where[PATH] < 0 && where[URL] < 0) || where[LABEL] < 0))
         return at_fail(r->err, AT_EINPUT,
-                       "%s:1: its first line must name the columns: path,label or path,label,split",
+                       "%s:1: its first line must name the columns: path,label or "
+                       "path,label,split, with commas between them",
                        r->name);
     return code < 0 ? code : 0;
 }

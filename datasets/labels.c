@@ -128,7 +128,7 @@ static int64_t place_of(const struct classes *k, const char *name)
 
 /* A folder that is a class of before is no leading one. */
 static int find_layout(at_db *db, int64_t after, const struct classes *known, struct classes *k,
-                       at_error *err)
+                       bool *changed, at_error *err)
 {
     int code = 1;
     for (size_t skip = 1; code == 1 && k->count == 1 && skip < MAX_LEADING; skip++) {
@@ -137,6 +137,7 @@ static int find_layout(at_db *db, int64_t after, const struct classes *known, st
         code = all_deeper(db, after, skip, err);
         if (code != 1)
             break;
+        *changed = true;
         char *before = strdup(k->items[0].name);
         code = before ? descend(db, after, skip, k, err) : at_nomem(err);
         bool other = code == 0 && (k->count > 1 || strcmp(before, k->items[0].name));
@@ -213,7 +214,7 @@ static int write_all(at_db *db, const struct classes *all, at_error *err)
 }
 
 static int relabel(at_db *db, int64_t after, const struct classes *k, const struct classes *all,
-                   const at_source *source, at_error *err)
+                   const at_source *source, bool *changed, at_error *err)
 {
     bool same = true;
     int code =
@@ -226,6 +227,7 @@ static int relabel(at_db *db, int64_t after, const struct classes *k, const stru
         same = same && label == k->items[i].old;
         code = at_db_run(db, err, "INSERT INTO relabel VALUES(?,?)", "ii", k->items[i].old, label);
     }
+    *changed = *changed || !same;
     if (code == 0 && !same)
         code = at_db_run(db, err,
                          "UPDATE images SET label = (SELECT new FROM relabel WHERE old = label)"
@@ -234,22 +236,23 @@ static int relabel(at_db *db, int64_t after, const struct classes *k, const stru
     return code;
 }
 
-int at_labels_assign(at_catalog *c, const at_source *source, at_error *err)
+int at_labels_assign(at_catalog *c, const at_source *source, bool *changed, at_error *err)
 {
     at_db *db = at_catalog_db(c);
     int64_t after = at_catalog_after(c);
     struct classes k = {0}, all = {0};
+    *changed = false;
     int code = load_classes(db, "SELECT name, label FROM classes ORDER BY label", &k, err);
     if (code == 0 && after)
         code = load_classes(db, "SELECT name, label FROM append_classes ORDER BY label", &all, err);
     if (code == 0 && !source->names.items && !source->labels)
-        code = find_layout(db, after, &all, &k, err);
+        code = find_layout(db, after, &all, &k, changed, err);
     if (code == 0) {
         sort(&k);
         code = list_all(&all, &k, source, err);
     }
     if (code == 0)
-        code = relabel(db, after, &k, &all, source, err);
+        code = relabel(db, after, &k, &all, source, changed, err);
     if (code == 0)
         code = write_all(db, &all, err);
     classes_fini(&k);

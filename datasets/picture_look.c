@@ -4,15 +4,15 @@
  *
  * This runs once for each picture of an ingest, beside a decoder that takes 20 us for a small one.
  * So nothing here goes pixel by pixel: channels stay interleaved, and a loop (look_kernels.h) runs
- * over the bytes of a row, whichever channel they are of; histograms are counted by comparing 16 or
- * 32 bytes at a time with 15 thresholds, which beats an increment of memory a byte. A picture of many pixels is looked at in every k-th row. */
+ * over the bytes of rows, whichever channel they are of; histograms are counted by comparing 16 or
+ * 32 bytes at a time with 15 thresholds, which beats an increment of memory a byte; logarithms are
+ * our own, four at a time. A picture of many pixels is looked at in every k-th row. */
 #include "internal.h"
 
 #include <math.h>
 #include <string.h>
 
 enum {
-    TILE = 1024,         /* columns at a time, so that sums stay in the first-level cache */
     LOOKED_AT = 1 << 19, /* pixels; of more, some rows */
     CELLS_ACROSS = 9,
     CELLS_DOWN = 8,
@@ -24,8 +24,13 @@ struct look {
     size_t width, height, channels, step;   /* every step-th row */
     size_t pixels;                          /* looked at */
     size_t edges[CELLS_ACROSS + 1];         /* columns where cells begin */
+    int16_t weights[AT_LOOK_WEIGHTS];       /* of a row's values in its luma */
     uint32_t reached[AT_HISTOGRAM_BINS][3]; /* bytes of bin b and above, by place % 3 */
-    uint64_t cell_sum[CELLS_DOWN][CELLS_ACROSS], cell_pixels[CELLS_DOWN][CELLS_ACROSS];
+    struct {
+        size_t top, rows;
+    } bands[CELLS_DOWN];                         /* of the rows that are looked at */
+    size_t most_rows;                            /* of a band */
+    uint64_t cell_sum[CELLS_DOWN][CELLS_ACROSS]; /* of luma */
     int64_t laplacian;
     uint64_t laplacian_square, laplacian_count;
 };
@@ -53,31 +58,33 @@ static void count_rows(struct look *k)
 
 static void set_histograms(const struct look *k, at_pixel_stats *out)
 {
-    double n = (double)k->pixels, bits = 0;
-    for (size_t c = 0; c < k->channels; c++)
+    double bits = 0;
+    for (size_t c = 0; c < k->channels; c++) {
+        uint32_t counts[AT_HISTOGRAM_BINS], reached = (uint32_t)k->pixels;
         for (size_t i = 0; i < AT_HISTOGRAM_BINS; i++) {
-            int64_t from = i ? (int64_t)k->reached[i][c] : (int64_t)k->pixels,
-                    above = i + 1 < AT_HISTOGRAM_BINS ? (int64_t)k->reached[i + 1][c] : 0;
-            double share = (double)(from - above) / n;
-            out->histogram[c][i] = (uint16_t)(share * AT_HISTOGRAM_ONE + 0.5);
-            bits -= share > 0 ? share * (double)log2f((float)share) : 0;
+            uint32_t above = i + 1 < AT_HISTOGRAM_BINS ? k->reached[i + 1][c] : 0;
+            counts[i] = reached - above;
+            reached = above;
         }
+        bits += k->kernels->spread(counts, (double)k->pixels, out->histogram[c]);
+    }
     out->entropy = bits > 0 ? bits / (double)k->channels : 0;
 }
 
 /* ---- sharpness ---- */
 
-/* Of n bytes of a row, the first and the last pixel being neighbours alone. Sums of a tile fit: a
- * value is at most 1020. */
-static void add_laplacian(struct look *k, const uint8_t *above, const uint8_t *here,
-                          const uint8_t *below, size_t n)
+/* Of columns [from, to). Pixels at the picture's edge are neighbours alone. */
+static void add_laplacian(struct look *k, size_t from, size_t to)
 {
-    int32_t sum;
-    uint32_t square;
-    k->kernels->laplacian(above, here, below, n, k->channels, &sum, &square);
-    k->laplacian += sum;
-    k->laplacian_square += square;
-    k->laplacian_count += n > 2 * k->channels ? n - 2 * k->channels : 0;
+    size_t stride = k->width * k->channels, rows = k->height > 2 ? (k->height - 2) / k->step : 0;
+    from = from ? from : 1;
+    to = to < k->width ? to : k->width - 1;
+    if (rows == 0 || from >= to)
+        return;
+    const at_look_rows r = {pixels_at(k, from, k->step), rows, k->step * stride,
+                            (to - from) * k->channels};
+    k->kernels->laplacian(&r, stride, k->channels, &k->laplacian, &k->laplacian_square);
+    k->laplacian_count += rows * r.bytes;
 }
 
 static double sharpness_of(const struct look *k)
@@ -91,48 +98,52 @@ static double sharpness_of(const struct look *k)
 
 /* ---- dHash ---- */
 
-/* A tile's columns, summed over the rows of a band of cells. */
-struct columns {
-    size_t from, to; /* of the picture's columns */
-    size_t rows;
-    uint32_t sums[3 * TILE];
-};
-
-/* Luma of ITU-R BT.601 in 1/256, of sums as of single values. */
-static uint64_t luma_of(const uint64_t *sums, size_t channels)
+/* Luma of ITU-R BT.601 in 1/256, for each of a pixel's values. */
+static void set_weights(struct look *k)
 {
-    return channels == 1 ? 256 * sums[0] : 77 * sums[0] + 150 * sums[1] + 29 * sums[2];
+    static const int16_t grey[3] = {256, 256, 256}, colours[3] = {77, 150, 29};
+    const int16_t *weights = k->channels == 1 ? grey : colours;
+    for (size_t i = 0; i < AT_LOOK_WEIGHTS; i++)
+        k->weights[i] = weights[i % 3];
 }
 
-/* Luma of the columns before each one and, last, of all: a cell's is then a difference, without a loop
- * over its few columns. */
-static void run_up(const uint32_t *sums, size_t columns, size_t channels, uint64_t *before)
+static void set_bands(struct look *k)
 {
-    uint64_t total = 0;
-    for (size_t x = 0; x < columns; x++, sums += channels) {
-        before[x] = total;
-        total += channels == 1
-                     ? 256 * (uint64_t)sums[0]
-                     : 77 * (uint64_t)sums[0] + 150 * (uint64_t)sums[1] + 29 * (uint64_t)sums[2];
+    for (size_t i = 0, y = 0; i < CELLS_DOWN; i++) {
+        k->bands[i].top = y;
+        for (; y * CELLS_DOWN < (i + 1) * k->height; y += k->step)
+            k->bands[i].rows++;
+        k->most_rows = k->bands[i].rows > k->most_rows ? k->bands[i].rows : k->most_rows;
     }
-    before[columns] = total;
 }
 
-static void end_band(struct look *k, struct columns *t, size_t band)
+/* Rows [done, done + AT_LOOK_ROWS) of each band, as far as it has them. All are summed before the
+ * first is weighed: what was stored just now cannot be loaded from other places without waiting. */
+static void add_bands(struct look *k, size_t from, size_t to, size_t done,
+                      const size_t edges[CELLS_ACROSS + 1])
 {
-    uint64_t before[TILE + 1];
-    run_up(t->sums, t->to - t->from, k->channels, before);
-    for (size_t cell = 0; cell < CELLS_ACROSS; cell++) {
-        size_t from = k->edges[cell], to = k->edges[cell + 1];
-        from = from < t->from ? t->from : from;
-        to = to > t->to ? t->to : to;
-        if (from >= to)
-            continue;
-        k->cell_sum[band][cell] += before[to - t->from] - before[from - t->from];
-        k->cell_pixels[band][cell] += (to - from) * t->rows;
+    uint16_t sums[CELLS_DOWN][AT_LOOK_SUMS];
+    size_t pitch = k->step * k->width * k->channels, bytes = (to - from) * k->channels;
+    for (size_t i = 0; i < CELLS_DOWN; i++) {
+        size_t rows = k->bands[i].rows > done ? k->bands[i].rows - done : 0;
+        const at_look_rows r = {pixels_at(k, from, k->bands[i].top) + done * pitch,
+                                rows < AT_LOOK_ROWS ? rows : AT_LOOK_ROWS, pitch, bytes};
+        k->kernels->add_rows(&r, sums[i]);
     }
-    memset(t->sums, 0, (t->to - t->from) * k->channels * sizeof *t->sums);
-    t->rows = 0;
+    for (size_t i = 0; i < CELLS_DOWN; i++)
+        k->kernels->weigh(sums[i], edges, CELLS_ACROSS, k->weights, k->cell_sum[i]);
+}
+
+/* Of columns [from, to). */
+static void add_cells(struct look *k, size_t from, size_t to)
+{
+    size_t edges[CELLS_ACROSS + 1]; /* as far as they lie within */
+    for (size_t i = 0; i <= CELLS_ACROSS; i++) {
+        size_t edge = k->edges[i] < from ? from : k->edges[i] > to ? to : k->edges[i];
+        edges[i] = (edge - from) * k->channels;
+    }
+    for (size_t done = 0; done < k->most_rows; done += AT_LOOK_ROWS)
+        add_bands(k, from, to, done, edges);
 }
 
 /* A picture with fewer pixels than cells: each cell is the pixel at its middle. */
@@ -142,54 +153,29 @@ static void sample_cells(struct look *k)
         for (size_t cell = 0; cell < CELLS_ACROSS; cell++) {
             const uint8_t *at = pixels_at(k, (2 * cell + 1) * k->width / (2 * CELLS_ACROSS),
                                           (2 * row + 1) * k->height / (2 * CELLS_DOWN));
-            uint64_t sums[3] = {0};
+            k->cell_sum[row][cell] = 0;
             for (size_t c = 0; c < k->channels; c++)
-                sums[c] = at[c];
-            k->cell_sum[row][cell] = luma_of(sums, k->channels);
-            k->cell_pixels[row][cell] = 1;
+                k->cell_sum[row][cell] += (uint64_t)k->weights[c] * at[c];
         }
+    for (size_t cell = 0; cell <= CELLS_ACROSS; cell++)
+        k->edges[cell] = cell;
 }
 
-/* A bit is set where a cell is lighter than the next one; means are compared as fractions. */
+/* A bit is set where a cell is lighter than the next one, which has as many rows; means are compared
+ * as fractions. */
 static uint64_t dhash_of(const struct look *k)
 {
     uint64_t hash = 0;
     for (size_t row = 0; row < CELLS_DOWN; row++)
         for (size_t cell = 0; cell + 1 < CELLS_ACROSS; cell++) {
-            const uint64_t *sum = &k->cell_sum[row][cell], *n = &k->cell_pixels[row][cell];
-            hash = hash << 1 | (sum[0] * n[1] > sum[1] * n[0]);
+            const uint64_t *sum = &k->cell_sum[row][cell];
+            const size_t *edge = &k->edges[cell];
+            hash = hash << 1 | (sum[0] * (edge[2] - edge[1]) > sum[1] * (edge[1] - edge[0]));
         }
     return hash;
 }
 
 /* ---- all of it ---- */
-
-/* The Laplacian looks one pixel beyond the tile where there is one. */
-static void look_at_row(struct look *k, struct columns *t, size_t y)
-{
-    k->kernels->add_row(t->sums, pixels_at(k, t->from, y), (t->to - t->from) * k->channels);
-    t->rows++;
-    if (y == 0 || y + 1 == k->height)
-        return;
-    size_t from = t->from ? t->from - 1 : 0, to = t->to < k->width ? t->to + 1 : k->width;
-    add_laplacian(k, pixels_at(k, from, y - 1), pixels_at(k, from, y), pixels_at(k, from, y + 1),
-                  (to - from) * k->channels);
-}
-
-static void look_at_tile(struct look *k, struct columns *t)
-{
-    size_t band = 0;
-    memset(t->sums, 0, (t->to - t->from) * k->channels * sizeof *t->sums);
-    for (size_t y = 0; y < k->height; y += k->step) {
-        if ((band + 1) * k->height <= y * CELLS_DOWN) {
-            end_band(k, t, band);
-            while ((band + 1) * k->height <= y * CELLS_DOWN)
-                band++;
-        }
-        look_at_row(k, t, y);
-    }
-    end_band(k, t, band);
-}
 
 /* A band of cells keeps one row at least. */
 static size_t step_of(const struct look *k)
@@ -208,12 +194,13 @@ void at_picture_look_by(const at_look_kernels *kernels, const at_image *image, a
     k.step = step_of(&k);
     for (size_t cell = 0; cell <= CELLS_ACROSS; cell++)
         k.edges[cell] = cell * k.width / CELLS_ACROSS;
+    set_weights(&k);
     count_rows(&k);
-    struct columns t;
-    for (t.from = 0; t.from < k.width; t.from += TILE) {
-        t.to = t.from + TILE < k.width ? t.from + TILE : k.width;
-        t.rows = 0;
-        look_at_tile(&k, &t);
+    set_bands(&k);
+    for (size_t from = 0, to; from < k.width; from = to) {
+        to = from + AT_LOOK_COLUMNS < k.width ? from + AT_LOOK_COLUMNS : k.width;
+        add_laplacian(&k, from, to);
+        add_cells(&k, from, to);
     }
     if (k.width < CELLS_ACROSS || k.height < CELLS_DOWN)
         sample_cells(&k);

@@ -136,11 +136,14 @@ static void examine_chunk(struct hand *h, at_chunk *k)
         bytes += item->bytes.size;
     }
     examine(h, items, count);
-    for (size_t i = 0; i < k->count; i++)
-        if (!k->items[i].bad && !k->items[i].dropped && k->items[i].class_name.length == 0)
-            at_item_fail(&k->items[i], AT_REASON_UNSUPPORTED,
+    for (size_t i = 0; i < k->count; i++) {
+        at_item *item = &k->items[i];
+        item->path_key = at_key_of_path(item->path.data);
+        if (!item->bad && !item->dropped && item->class_name.length == 0)
+            at_item_fail(item, AT_REASON_UNSUPPORTED,
                          "a picture outside of any class folder, which tells its class where no "
                          "--labels FILE does");
+    }
 }
 
 static void *hand_main(void *context)

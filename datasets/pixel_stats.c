@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LANES = AT_MOMENT_LANES, BLOCKS = 1 << 15 }; /* 255*255*BLOCKS fits 32 bits */
+enum { LANES = AT_LOOK_LANES, BLOCKS = 1 << 15 }; /* 255*255*BLOCKS fits 32 bits */
 
 struct totals {
     uint64_t sum[3], square[3];

@@ -37,8 +37,6 @@ static int read_row(const at_stmt *s, const char *dataset, at_row *row, at_error
     const char *hash = at_stmt_word(s, 4);
     if (strlen(hash) == HASH_DIGITS)
         at_digest_of_hex(hash, row->hash);
-    else
-        memset(row->hash, 0, sizeof row->hash);
     return 0;
 }
 
@@ -55,9 +53,8 @@ static bool reserve(at_rows *rows)
     return true;
 }
 
-static void see_size(at_rows *rows, const at_stmt *s)
+static void see_size(at_rows *rows, int64_t height, int64_t width, int64_t channels)
 {
-    int64_t height = at_stmt_int(s, 9), width = at_stmt_int(s, 10), channels = at_stmt_int(s, 11);
     if (rows->count == 0) {
         rows->height = height;
         rows->width = width;
@@ -78,23 +75,30 @@ static void see_content(at_rows *rows, const at_entry *e)
     rows->newest = rows->count;
 }
 
-static int add_row(at_rows *rows, const at_stmt *s, const char *dataset, at_error *err)
+int at_rows_add(at_rows *rows, const at_row *row, const char *path, int64_t height, int64_t width,
+                int64_t channels, at_error *err)
 {
     if (!reserve(rows))
         return at_nomem(err);
-    at_row *row = &rows->items[rows->count];
-    int code = read_row(s, dataset, row, err);
-    if (code < 0)
-        return code;
-    const char *path = at_stmt_word(s, 1);
-    row->entry.path = rows->names.length;
+    size_t place = rows->names.length;
     at_text_append(&rows->names, path, strlen(path) + 1);
     if (rows->names.failed)
         return at_nomem(err);
-    see_size(rows, s);
+    rows->items[rows->count] = *row;
+    rows->items[rows->count].entry.path = place;
+    see_size(rows, height, width, channels);
     see_content(rows, &row->entry);
     rows->count++;
     return 0;
+}
+
+static int add_row(at_rows *rows, const at_stmt *s, const char *dataset, at_error *err)
+{
+    at_row row = {0};
+    int code = read_row(s, dataset, &row, err);
+    return code < 0 ? code
+                    : at_rows_add(rows, &row, at_stmt_word(s, 1), at_stmt_int(s, 9),
+                                  at_stmt_int(s, 10), at_stmt_int(s, 11), err);
 }
 
 int at_rows_load(at_rows *rows, at_db *db, const char *dataset, at_error *err)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a catalog tells of its images, in memory: read once, in the order of the catalog, for all
- * that has to look at every image.
+ * What a catalog tells of its images, in memory, in the order of the catalog, for all that has to look
+ * at every image: read once, or kept while they are added.
  *
  *     at_rows rows = {0};
  *     if (at_rows_load(&rows, db, "photos", err) == 0)
@@ -27,10 +27,13 @@ struct at_rows {
     int64_t height, width; /* of all images, 0: they have several sizes */
     int64_t channels;      /* the most that any has */
     uint64_t bytes;        /* of the contents */
-    size_t newest;         /* while they are loaded: the row with the last new content */
+    size_t newest;         /* while they are added: the row with the last new content */
     char dataset_hash[65]; /* at_rows_identify sets it */
 };
 
+/* Adds a row, whose entry.path is set, of a picture of this size. */
+int at_rows_add(at_rows *rows, const at_row *row, const char *path, int64_t height, int64_t width,
+                int64_t channels, at_error *err);
 /* Replaces what rows had; dataset: its name, for messages. A row out of range: AT_EINPUT. */
 int at_rows_load(at_rows *rows, at_db *db, const char *dataset, at_error *err);
 void at_rows_sort(at_rows *rows); /* by path, as bytes */

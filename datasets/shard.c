@@ -33,10 +33,11 @@ enum {
 
 struct at_shard_writer {
     char *folder, *path;
-    FILE *file;   /* NULL: none is open */
-    char *buffer; /* of the file, WRITE_BUFFER bytes */
+    int fd; /* -1: none is open */
+    uint8_t *buffer;
+    size_t waiting; /* bytes in the buffer, WRITE_BUFFER at most */
     uint64_t limit, position;
-    uint64_t on_its_way; /* so much of it the disk was told to write */
+    uint64_t on_its_way; /* so much of the file the disk was told to write */
     int64_t number;
     at_shard_record *records;
     size_t count, capacity;
@@ -52,17 +53,43 @@ static int fail(const at_shard_writer *w, at_error *err)
     return at_fail_errno(err, errno, "cannot write %s", w->path);
 }
 
-static int put(at_shard_writer *w, const void *data, size_t bytes, at_error *err)
+static int write_all(at_shard_writer *w, const uint8_t *data, size_t bytes, at_error *err)
 {
-    if (bytes && fwrite(data, 1, bytes, w->file) != bytes)
-        return fail(w, err);
-    w->position += bytes;
-    if (w->position - w->on_its_way >= WRITTEN_AHEAD) {
-        sync_file_range(fileno(w->file), (off_t)w->on_its_way, (off_t)(w->position - w->on_its_way),
+    while (bytes) {
+        ssize_t n = write(w->fd, data, bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail(w, err);
+        data += n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+static int flush(at_shard_writer *w, at_error *err)
+{
+    int code = write_all(w, w->buffer, w->waiting, err);
+    w->waiting = 0;
+    if (code == 0 && w->position - w->on_its_way >= WRITTEN_AHEAD) {
+        sync_file_range(w->fd, (off_t)w->on_its_way, (off_t)(w->position - w->on_its_way),
                         SYNC_FILE_RANGE_WRITE);
         w->on_its_way = w->position;
     }
-    return 0;
+    return code;
+}
+
+static int put(at_shard_writer *w, const void *data, size_t bytes, at_error *err)
+{
+    int code = bytes > WRITE_BUFFER - w->waiting ? flush(w, err) : 0;
+    if (code == 0 && bytes > WRITE_BUFFER)
+        code = write_all(w, data, bytes, err);
+    else if (code == 0 && bytes) {
+        memcpy(w->buffer + w->waiting, data, bytes);
+        w->waiting += bytes;
+    }
+    w->position += bytes;
+    return code;
 }
 
 /* ---- files ---- */
@@ -84,22 +111,16 @@ static int open_shard(at_shard_writer *w, uint64_t bytes, at_error *err)
     w->path = path_of(w->folder, w->number);
     if (!w->path)
         return at_nomem(err);
-    int fd = open(w->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    w->file = fd < 0 ? NULL : fdopen(fd, "r+b");
+    w->fd = open(w->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     struct stat st;
-    if (!w->file || fstat(fd, &st)) {
-        int code = fail(w, err);
-        if (fd >= 0 && !w->file)
-            close(fd);
-        return code;
-    }
-    setvbuf(w->file, w->buffer, _IOFBF, WRITE_BUFFER);
+    if (w->fd < 0 || fstat(w->fd, &st))
+        return fail(w, err);
     if ((uint64_t)st.st_size < bytes)
         return at_fail(
             err, AT_EINPUT,
             "%s has %lld bytes where the catalog counts %llu: begin anew without --resume", w->path,
             (long long)st.st_size, (unsigned long long)bytes);
-    if (ftruncate(fd, (off_t)bytes) || fseeko(w->file, (off_t)bytes, SEEK_SET))
+    if (ftruncate(w->fd, (off_t)bytes) || lseek(w->fd, (off_t)bytes, SEEK_SET) < 0)
         return fail(w, err);
     w->position = w->on_its_way = bytes;
     return bytes ? 0 : begin_shard(w, err);
@@ -129,18 +150,17 @@ static int write_index(at_shard_writer *w, at_error *err)
 
 int at_shard_sync(at_shard_writer *w, at_error *err)
 {
-    if (fflush(w->file) || fdatasync(fileno(w->file)))
-        return fail(w, err);
-    return 0;
+    int code = flush(w, err);
+    return code == 0 && fdatasync(w->fd) ? fail(w, err) : code;
 }
 
 int at_shard_seal(at_shard_writer *w, at_error *err)
 {
     int code = write_index(w, err);
-    if (code == 0 && fflush(w->file))
-        code = fail(w, err);
     if (code == 0)
-        sync_file_range(fileno(w->file), 0, 0, SYNC_FILE_RANGE_WRITE);
+        code = flush(w, err);
+    if (code == 0)
+        sync_file_range(w->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     free(w->records);
     w->records = NULL;
     w->count = w->capacity = 0;
@@ -152,9 +172,9 @@ static int finish_shard(at_shard_writer *w, at_error *err)
     int code = at_shard_seal(w, err);
     if (code == 0)
         code = at_shard_sync(w, err);
-    if (fclose(w->file) && code == 0)
+    if (close(w->fd) && code == 0)
         code = fail(w, err);
-    w->file = NULL;
+    w->fd = -1;
     return code;
 }
 
@@ -180,6 +200,8 @@ at_shard_writer *at_shard_writer_open(const char *folder, uint64_t limit, int64_
                                       at_error *err)
 {
     at_shard_writer *w = calloc(1, sizeof *w);
+    if (w)
+        w->fd = -1;
     if (!w || !(w->folder = strdup(folder)) || !(w->buffer = malloc(WRITE_BUFFER))) {
         free(records);
         at_nomem(err);
@@ -203,8 +225,8 @@ void at_shard_writer_close(at_shard_writer *w)
 {
     if (!w)
         return;
-    if (w->file)
-        fclose(w->file);
+    if (w->fd >= 0)
+        close(w->fd);
     free(w->buffer);
     free(w->records);
     free(w->path);
@@ -274,7 +296,7 @@ int at_shard_map(const char *folder, int64_t number, at_shard *out, at_error *er
     *out = (at_shard){.path = path_of(folder, number)};
     if (!out->path)
         return at_nomem(err);
-    int fd = open(out->path, O_RDONLY | O_CLOEXEC);
+    int fd = open(out->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is no shard */
     struct stat st;
     if (fd < 0 || fstat(fd, &st)) {
         int code = at_fail_errno(err, errno, "cannot read %s", out->path);

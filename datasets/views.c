@@ -56,12 +56,14 @@ static const char views[] =
     " SELECT path, split, name AS class, reason, detail, hash\n"
     " FROM found CROSS JOIN images USING(hash) JOIN classes USING(label);";
 
-static const char indexes[] = "CREATE UNIQUE INDEX IF NOT EXISTS images_path ON images(path);"
-                              "CREATE UNIQUE INDEX IF NOT EXISTS blobs_hash ON blobs(hash);"
-                              "CREATE INDEX IF NOT EXISTS images_label ON images(label, split);"
-                              "CREATE INDEX IF NOT EXISTS images_hash ON images(hash);"
-                              "CREATE INDEX IF NOT EXISTS exif_hash ON exif(hash);"
-                              "CREATE INDEX IF NOT EXISTS exif_tag ON exif(tag, value);";
+static const char *const indexes[] = {
+    "CREATE UNIQUE INDEX IF NOT EXISTS images_path ON images(path)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS blobs_hash ON blobs(hash)",
+    "CREATE INDEX IF NOT EXISTS images_label ON images(label, split)",
+    "CREATE INDEX IF NOT EXISTS images_hash ON images(hash)",
+    "CREATE INDEX IF NOT EXISTS exif_hash ON exif(hash)",
+    "CREATE INDEX IF NOT EXISTS exif_tag ON exif(tag, value)",
+};
 
 int at_catalog_add_views(at_db *db, at_error *err)
 {
@@ -69,10 +71,13 @@ int at_catalog_add_views(at_db *db, at_error *err)
 }
 
 /* SQLite gathers as much as its cache may hold, 4 MB at least, before it sorts, in a thread of its own
- * if it may have one. Tables are read through once for each index: no cache would help with that, and
- * a small one leaves less to be written at the end. */
+ * if it may have one. The disk writes one index while the next is made. */
 int at_catalog_add_indexes(at_db *db, at_error *err)
 {
-    int code = at_db_exec(db, "PRAGMA threads = 1; PRAGMA cache_size = -4096", err);
-    return code < 0 ? code : at_db_exec(db, indexes, err);
+    int code = at_db_exec(db, "PRAGMA threads = 1", err);
+    for (size_t i = 0; code == 0 && i < sizeof indexes / sizeof *indexes; i++) {
+        at_db_write_ahead(db);
+        code = at_db_exec(db, indexes[i], err);
+    }
+    return code;
 }

@@ -287,8 +287,12 @@ typedef struct at_stmt at_stmt;
 /* CREATE: made if missing; FILL: the same for a file that one process fills, with a rollback journal instead of WAL. */
 typedef enum { AT_DB_READ, AT_DB_WRITE, AT_DB_CREATE, AT_DB_FILL } at_db_mode;
 at_db *at_db_open(const char *path, at_db_mode mode, at_error *err);
+/* From now on a statement that runs long ends with AT_EINTERRUPTED where at_interrupted(). */
+void at_db_heed_interrupts(at_db *db);
 void at_db_close(at_db *db);
 int at_db_exec(at_db *db, const char *sql, at_error *err); /* any number of statements */
+/* The disk begins with what the file has got so far, for which a commit would wait. */
+void at_db_write_ahead(at_db *db);
 int64_t at_db_last_id(const at_db *db);
 at_stmt *at_db_prepare(at_db *db, const char *sql, at_error *err);
 /* Binds by a type string, one letter a value: i int64_t, r double, s text (NULL: null), b (const void *, size_t), n null;

@@ -289,6 +289,33 @@ static void test_what_cannot_be_repaired_is_left(void **state)
     fixture_free(f);
 }
 
+/* A cache on another disk: the link to it stays, and what is made again is where it leads. */
+static void test_a_link_to_a_cache_stays(void **state)
+{
+    (void)state;
+    fixture *f = fixture_new(AT_FORM_UINT8);
+    at_cache_damage found;
+    at_error err = {0};
+    struct stat st;
+    char *link = at_path_join(f->dir, "link"), *train = cache_file_path(f->path, files[0]);
+    at_cache_spec spec = {.frame = {.fit = AT_FIT_CROP, .height = 6, .width = 5, .channels = 3}};
+    assert_int_equal(symlink("cache", link), 0);
+    assert_int_equal(truncate(train, 4096), 0);
+    cache_must(at_cache_repair(link, f->dataset, 1, &found, &err), &err);
+    assert_true(found.rebuilt);
+    check_bytes(f);
+    assert_int_equal(truncate(train, 4096), 0);
+    cache_must(at_cache_build(f->dataset, &spec, link, &err), &err);
+    check_bytes(f);
+    assert_int_equal(at_remove_tree(f->path, &err), 0);
+    assert_int_equal(at_cache_build(f->dataset, &spec, link, &err), AT_ENOENT);
+    assert_non_null(strstr(err.message, "is a link"));
+    assert_true(lstat(link, &st) == 0 && S_ISLNK(st.st_mode));
+    free(train);
+    free(link);
+    fixture_free(f);
+}
+
 /* A training that meets a damaged batch goes on with the right one. */
 static void test_a_reader_mends_what_it_meets(void **state)
 {
@@ -419,6 +446,7 @@ int main(void)
         cmocka_unit_test(test_another_data_set_is_told),
         cmocka_unit_test(test_repair_gives_the_bytes_of_a_fresh_build),
         cmocka_unit_test(test_what_cannot_be_repaired_is_left),
+        cmocka_unit_test(test_a_link_to_a_cache_stays),
         cmocka_unit_test(test_a_reader_mends_what_it_meets),
         cmocka_unit_test(test_threads_mend_together),
         cmocka_unit_test(test_a_bad_batch_without_its_data_set_fails_on_use_only),
