@@ -80,9 +80,12 @@ static int read_meta(at_cache *c, at_error *err)
 {
     char *text = NULL, *path = at_path_join(c->path, "meta.json");
     size_t bytes;
+    struct stat st;
     if (!path)
         return at_nomem(err);
-    int rc = at_file_read(path, META_LIMIT, &text, &bytes, err);
+    bool pipe = stat(path, &st) == 0 && S_ISFIFO(st.st_mode); /* nobody may ever write to it */
+    int rc = pipe ? at_fail(err, AT_EINPUT, "%s is not a file", path)
+                  : at_file_read(path, META_LIMIT, &text, &bytes, err);
     if (rc == AT_ENOENT)
         rc = at_fail(err, AT_EINPUT, "%s is not a whole cache: it has no meta.json", c->path);
     if (!rc && at_crc32c(0, text, bytes) != c->file[AT_TRAIN].header.meta_crc)

@@ -184,7 +184,7 @@ int at_cache_file_finish(int fd, const char *path, at_cache_header *h, const at_
 static int open_and_lock(at_cache_file *f, at_error *err)
 {
     struct stat mine, now;
-    f->fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (f->fd < 0)
         return at_fail_errno(err, errno, "cannot open %s", f->path);
     struct flock shared = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
@@ -325,7 +325,7 @@ bool at_cache_header_read(const char *folder, at_split split, at_cache_header *o
 {
     uint8_t page[AT_CACHE_PAGE];
     char *path = at_format("%s/%s.atc", folder, at_split_name(split));
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
     bool there = fd >= 0 && pread(fd, page, sizeof page, 0) == (ssize_t)sizeof page &&
                  check_magic(page, path, NULL) == 0;
     if (fd >= 0)

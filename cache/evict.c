@@ -54,11 +54,12 @@ void at_cache_touch(const char *path)
     free(used);
 }
 
-/* Sizes of the files of a cache; its last use, or when it was made where that is not known. */
+/* Sizes of the files of a cache; its last use, or when it was made where that is not known. A link is
+ * somebody's own doing and stays. */
 static int measure(kept *k)
 {
     struct stat st;
-    if (stat(k->path, &st) || !S_ISDIR(st.st_mode))
+    if (lstat(k->path, &st) || !S_ISDIR(st.st_mode))
         return AT_ENOENT;
     k->used = st.st_mtim;
     DIR *dir = opendir(k->path);

@@ -16,18 +16,35 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int split_path(at_cache_site *s, const char *path, at_error *err)
+/* Of a link, where it leads: so the link stays, and who comes by another name takes the same lock. */
+static int take_path(at_cache_site *s, const char *path, at_error *err)
 {
+    struct stat st;
     size_t end = strlen(path);
     while (end > 1 && path[end - 1] == '/')
         end--;
-    size_t begin = end;
-    while (begin && path[begin - 1] != '/')
-        begin--;
-    s->path = strndup(path, end);
-    s->name = strndup(path + begin, end - begin);
-    s->parent = begin ? strndup(path, begin > 1 ? begin - 1 : 1) : strdup(".");
-    if (!s->path || !s->name || !s->parent)
+    if (!(s->path = strndup(path, end)))
+        return at_nomem(err);
+    if (lstat(s->path, &st) || !S_ISLNK(st.st_mode))
+        return 0;
+    char *place = realpath(s->path, NULL);
+    if (!place)
+        return at_fail_errno(err, errno, "%s is a link, make the folder that it leads to", s->path);
+    free(s->path);
+    s->path = place;
+    return 0;
+}
+
+static int split_path(at_cache_site *s, const char *path, at_error *err)
+{
+    int rc = take_path(s, path, err);
+    if (rc)
+        return rc;
+    const char *slash = strrchr(s->path, '/');
+    s->name = strdup(slash ? slash + 1 : s->path);
+    size_t before = slash ? (size_t)(slash - s->path) : 0;
+    s->parent = slash ? strndup(s->path, before ? before : 1) : strdup(".");
+    if (!s->name || !s->parent)
         return at_nomem(err);
     if (!*s->name || strcmp(s->name, ".") == 0 || strcmp(s->name, "..") == 0)
         return at_fail(err, AT_EUSAGE, "'%s' cannot be a cache's folder", path);

@@ -36,11 +36,12 @@ int cli_parse(const at_option *table, void *args, int argc, char **argv, int min
 void cli_print_error(const char *command, int code, const at_error *err);
 /* Prints a tree as one JSON object (indented on a terminal) and frees it. */
 void cli_print_json(at_node *tree);
-/* A number of the tree with what it counts: "1 epoch", "2 epochs". */
+/* A number with what it counts, "1 epoch", "2 epochs"; cli_count: one of the tree. */
 typedef struct cli_counted {
     char text[64];
 } cli_counted;
 cli_counted cli_count(const at_node *tree, const char *key, const char *noun);
+cli_counted cli_number(uint64_t n, const char *noun);
 /* The line of a summary that tells epochs, ranks and speed. */
 void cli_print_trained(const at_node *summary);
 /* Aligned columns for people, cell by cell (table.c). NULL: out of memory. */

@@ -121,9 +121,9 @@ static void print_damage(const at_node *damages, const at_dataset_checked *c)
     }
     if (c->damaged > at_node_count(damages))
         printf("... and %" PRIu64 " more\n", c->damaged - at_node_count(damages));
-    printf("%" PRIu64 " images, %" PRIu64 " contents of %" PRIu64 " bytes in %" PRIu64
-           " shards: %s\n",
-           c->images, c->contents, c->bytes, c->shards, c->damaged ? "damaged" : "all whole");
+    printf("%s, %s of %s in %s: %s\n", cli_number(c->images, "image").text,
+           cli_number(c->contents, "content").text, cli_number(c->bytes, "byte").text,
+           cli_number(c->shards, "shard").text, c->damaged ? "damaged" : "all whole");
 }
 
 static int verify(const char *dataset, const args *a, at_error *err)

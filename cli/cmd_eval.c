@@ -29,13 +29,22 @@ static const at_option options[] = {
     {"json", AT_OPT_BOOL, offsetof(args, json), NULL, "print one JSON object"},
     {0}};
 
-static int check_classes(const at_cache *cache, const at_model_info *info, const char *data, at_error *err)
+/* Before a cache, which may take long to fill. */
+static int check_classes(const char *path, const at_net *net, const at_model_info *info, at_error *err)
 {
-    for (size_t i = 0; i < info->class_count && i < at_cache_classes(cache); i++)
-        if (strcmp(info->classes[i], at_cache_class_name(cache, i)) != 0)
-            return at_fail(err, AT_EINPUT, "class %zu is \"%s\" in the model and \"%s\" in %s", i, info->classes[i],
-                           at_cache_class_name(cache, i), data);
-    return 0;
+    int code = 0;
+    at_dataset *data = at_dataset_open_head(path, err);
+    if (!data)
+        return err->code;
+    if ((size_t)at_net_classes(net) != at_dataset_classes(data))
+        code = at_fail(err, AT_EINPUT, "the model knows %d classes, %s has %zu", at_net_classes(net), path,
+                       at_dataset_classes(data));
+    for (size_t i = 0; i < info->class_count && i < at_dataset_classes(data) && code == 0; i++)
+        if (strcmp(info->classes[i], at_dataset_class_name(data, i)) != 0)
+            code = at_fail(err, AT_EINPUT, "class %zu is \"%s\" in the model and \"%s\" in %s", i, info->classes[i],
+                           at_dataset_class_name(data, i), path);
+    at_dataset_close(data);
+    return code;
 }
 
 /* The cache that the model was trained with, where it still is. */
@@ -68,9 +77,9 @@ static at_node *evaluate(const args *a, const char *path, at_error *err)
     int threads = a->threads ? (int)a->threads : at_cpu_count();
     at_cache_spec spec = {.threads = threads};
     at_net_input_shape(net, &spec.frame.channels, &spec.frame.height, &spec.frame.width);
-    if (read_spec(a, &info, path, &spec, err) == 0)
+    if (read_spec(a, &info, path, &spec, err) == 0 && check_classes(a->data, net, &info, err) == 0)
         cache = at_cache_open(a->data, &spec, err);
-    if (cache && check_classes(cache, &info, a->data, err) == 0)
+    if (cache)
         result = at_evaluate(net, cache, split, a->tta, threads, NULL, err);
     at_cache_close(cache);
     at_net_free(net);

@@ -60,13 +60,15 @@ static void print_json(const at_ingest_result *r, double rate)
 
 static void print_text(const at_ingest_result *r, double rate, const char *out)
 {
-    printf("%llu images, %.1f MB, in %.1f s (%.0f images/s): %s\n", (unsigned long long)r->images,
-           (double)r->bytes / 1e6, r->seconds, rate, out);
+    bool small = r->bytes < 1000000;
+    printf("%s, %.*f %s, in %.1f s (%.0f images/s): %s\n", cli_number(r->images, "image").text,
+           small ? 0 : 1, (double)r->bytes / (small ? 1e3 : 1e6), small ? "KB" : "MB", r->seconds,
+           rate, out);
     if (r->resumed)
-        printf("%llu files were done already\n", (unsigned long long)r->resumed);
+        printf("done already: %s\n", cli_number(r->resumed, "file").text);
     if (r->errors)
-        printf("%llu files set aside: atoll sql %s 'SELECT * FROM errors'\n",
-               (unsigned long long)r->errors, out);
+        printf("%s set aside: atoll sql %s 'SELECT * FROM errors'\n",
+               cli_number(r->errors, "file").text, out);
 }
 
 static int ingest(const char *source, const args *a, at_error *err)
@@ -96,7 +98,7 @@ static int ingest(const char *source, const args *a, at_error *err)
     uint64_t done = a->append ? r.added : r.images + r.errors - r.resumed;
     double rate = r.seconds > 0 ? (double)done / r.seconds : 0;
     if (a->append && !a->json)
-        printf("%llu images are new\n", (unsigned long long)r.added);
+        printf("new: %s\n", cli_number(r.added, "image").text);
     a->json ? print_json(&r, rate) : print_text(&r, rate, a->out);
     return 0;
 }

@@ -174,32 +174,36 @@ static int predict_batch(predictor *p, char **paths, int n, bool last, at_node *
     return code < 0 ? code : bad;
 }
 
-/* A lone bad image is the command's own error. */
-static void print_predictions(const at_node *predictions)
+static void print_answer(const at_node *answer)
 {
-    for (size_t i = 0; i < at_node_count(predictions); i++) {
-        const at_node *a = at_node_at(predictions, i), *error = at_node_get(a, "error"),
-                      *top = at_node_get(a, "top");
-        const char *path = at_node_string(at_node_get(a, "path"), "");
-        if (error && at_node_count(predictions) == 1)
-            continue;
-        if (error) {
-            fprintf(stderr, "atoll predict: %s: %s\n", path, at_node_string(error, ""));
-            continue;
-        }
-        size_t n = top ? at_node_count(top) : 1;
-        for (size_t k = 0; k < n; k++) {
-            const at_node *item = top ? at_node_at(top, k) : a;
-            printf("%s  %s  %.4f\n", path, at_node_string(at_node_get(item, "class"), ""),
-                   at_node_real(at_node_get(item, "score"), 0));
-        }
+    const at_node *top = at_node_get(answer, "top");
+    size_t n = top ? at_node_count(top) : 1;
+    for (size_t k = 0; k < n; k++) {
+        const at_node *item = top ? at_node_at(top, k) : answer;
+        printf("%s  %s  %.4f\n", at_node_string(at_node_get(answer, "path"), ""),
+               at_node_string(at_node_get(item, "class"), ""),
+               at_node_real(at_node_get(item, "score"), 0));
     }
 }
 
-static int fail_alone(const at_node *answer, at_error *err)
+static void tell_bad(const at_node *answer)
 {
-    return at_fail(err, AT_EINPUT, "%s: %s", at_node_string(at_node_get(answer, "path"), ""),
-                   at_node_string(at_node_get(answer, "error"), ""));
+    at_error why;
+    int code = at_fail(&why, AT_EINPUT, "%s: %s", at_node_string(at_node_get(answer, "path"), ""),
+                       at_node_string(at_node_get(answer, "error"), ""));
+    cli_print_error("predict", code, &why);
+}
+
+/* scores: or they are told as JSON. Bad images are named on stderr. */
+static void print_predictions(const at_node *predictions, bool scores)
+{
+    for (size_t i = 0; i < at_node_count(predictions); i++) {
+        const at_node *answer = at_node_at(predictions, i);
+        if (at_node_get(answer, "error"))
+            tell_bad(answer);
+        else if (scores)
+            print_answer(answer);
+    }
 }
 
 static int predict_all(const args *a, const char *model, char **paths, int n, at_error *err)
@@ -219,14 +223,14 @@ static int predict_all(const args *a, const char *model, char **paths, int n, at
     }
     if (code >= 0 && a->json)
         cli_print_json(at_node_copy(result));
-    else if (code >= 0)
-        print_predictions(predictions);
-    if (code >= 0 && bad)
+    if (code >= 0)
+        print_predictions(predictions, !a->json);
+    if (code >= 0 && bad) /* the sum of one is told already */
         code = n > 1 ? at_fail(err, AT_EINPUT, "%d of %d images could not be read", bad, n)
-                     : fail_alone(at_node_at(predictions, 0), err);
+                     : at_error_exit_status(AT_EINPUT);
     at_node_free(result);
     predictor_fini(&p);
-    return code < 0 ? code : 0;
+    return code;
 }
 
 static int run(int argc, char **argv, at_error *err)

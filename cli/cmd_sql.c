@@ -274,6 +274,8 @@ static int ask(const char *path, const char *sql, const args *a, at_error *err)
         return at_fail(err, AT_EUSAGE, "--json and --csv exclude each other");
     char *file = find_database(path, err);
     at_db *db = file ? at_db_open(file, AT_DB_READ, err) : NULL;
+    if (db)
+        at_db_heed_interrupts(db);
     at_stmt *s = db ? at_db_prepare(db, sql, err) : NULL;
     int code = s ? expect_reading(s, sql, err) : db ? explain(db, err) : err->code;
     if (code == 0)

@@ -3,6 +3,7 @@
  */
 #include "cli.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -50,15 +51,19 @@ void cli_print_json(at_node *tree)
 
 cli_counted cli_count(const at_node *tree, const char *key, const char *noun)
 {
+    return cli_number((uint64_t)at_node_int(at_node_get(tree, key), 0), noun);
+}
+
+cli_counted cli_number(uint64_t n, const char *noun)
+{
     cli_counted c;
-    long long n = at_node_int(at_node_get(tree, key), 0);
-    snprintf(c.text, sizeof c.text, "%lld %s%s", n, noun, n == 1 ? "" : "s");
+    snprintf(c.text, sizeof c.text, "%" PRIu64 " %s%s", n, noun, n == 1 ? "" : "s");
     return c;
 }
 
 void cli_print_trained(const at_node *summary)
 {
-    printf("trained       %s on %s, %.0f images/s\n", cli_count(summary, "epochs", "epoch").text,
-           cli_count(summary, "ranks", "rank").text,
-           at_node_real(at_node_get(summary, "images_per_second"), 0));
+    double rate = at_node_real(at_node_get(summary, "images_per_second"), 0);
+    printf("trained       %s on %s, %.*f images/s\n", cli_count(summary, "epochs", "epoch").text,
+           cli_count(summary, "ranks", "rank").text, rate < 10 ? 2 : 0, rate);
 }

@@ -70,6 +70,21 @@ static int open_named_cache(at_training *t, const at_cache_spec *spec, at_error 
     return code < 0 ? code : check_named(t, spec, err);
 }
 
+/* What a cache, which may take hours to fill, would not change. */
+static int check_kind(at_training *t, at_error *err)
+{
+    if (at_model_check(t->job->model, err) < 0)
+        return failed(err);
+    at_dataset *data = at_dataset_open_head(t->job->data, err);
+    if (!data)
+        return failed(err);
+    size_t classes = at_dataset_classes(data);
+    at_dataset_close(data);
+    return classes > 1 ? 0
+                       : at_fail(err, AT_EINPUT, "%s has %zu class; a classifier needs at least 2",
+                                 t->job->data, classes);
+}
+
 static int open_cache(at_training *t, at_error *err)
 {
     const at_train_config *c = t->job->config;
@@ -88,12 +103,9 @@ static int open_cache(at_training *t, at_error *err)
 
 static int check_data(at_training *t, at_error *err)
 {
-    size_t classes = at_cache_classes(t->cache), samples = at_training_samples(t);
+    size_t samples = at_training_samples(t);
     if (samples == 0)
         return at_fail(err, AT_EINPUT, "%s has no images in its train split", t->job->data);
-    if (classes < 2)
-        return at_fail(err, AT_EINPUT, "%s has %zu class; a classifier needs at least 2",
-                       t->job->data, classes);
     size_t batch = (size_t)t->job->config->batch, ranks = (size_t)at_comm_size(t->comm);
     if (batch * ranks > samples && is_root(t))
         at_log(AT_LOG_WARN,
@@ -325,9 +337,10 @@ static int share_start(at_training *t, at_error *err)
 static int prepare(at_training *t, at_error *err)
 {
     static int (*const stages[])(at_training *, at_error *) = {
-        check_job,  share_threads, open_cache,    check_data,    check_augment,   weigh_draws,
-        build_net,  init_weights,  build_reducer, weigh_classes, build_optimizer, check_batch,
-        build_plan, check_plan,    begin_folder,  resume,        write_config,    share_start};
+        check_job,     share_threads,   check_kind,   open_cache,   check_data,
+        check_augment, weigh_draws,     build_net,    init_weights, build_reducer,
+        weigh_classes, build_optimizer, check_batch,  build_plan,   check_plan,
+        begin_folder,  resume,          write_config, share_start};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         int code = at_agree(t->comm, stages[i](t, err), err);
         if (code < 0)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # atoll cache on the real Fashion-MNIST: build, info, verify, damage, interruption, and exit statuses.
-# ctest: timeout=120
+# ctest: timeout=600
 source_dir=/usr/share/datasets/fashion-mnist
 if [ ! -d "$source_dir" ]; then
     echo "skipped cache: no $source_dir (Debian's dataset-fashion-mnist)"
@@ -75,7 +75,7 @@ expect 2 "$ATOLL" cache build data --channels 2 --out other
 expect 2 "$ATOLL" cache build data --fit squeeze --out other
 expect 2 "$ATOLL" cache polish cache
 expect 0 "$ATOLL" dataset verify data
-says out '70000 images, 70000 contents of 56000000 bytes in 1 shards: all whole'
+says out '70000 images, 70000 contents of 56000000 bytes in 1 shard: all whole'
 cp -r data worn
 printf 'X' | dd of=worn/shards/00000.atb bs=1 seek=7000003 conv=notrunc status=none
 expect 3 "$ATOLL" dataset verify worn --json

@@ -28,8 +28,8 @@ says err 'typo.jsonl:2: .*did you mean "label"'
 # ---- more images
 printf 'path,label\nblue.png,deep\ncopy.png,warm\ngone.png,warm\n' >more.csv
 expect 0 "$ATOLL" ingest more --labels more.csv --out data --append
-says out '^2 images are new$'
-says out '^1 files set aside'
+says out '^new: 2 images$'
+says out '^1 file set aside'
 expect 0 "$ATOLL" sql data 'SELECT name FROM classes ORDER BY label' --csv
 [ "$(tr '\n' ' ' <out)" = 'name cold warm deep ' ] || fail "$(cat out)"
 expect 0 "$ATOLL" sql data 'SELECT count(*), count(DISTINCT hash), (SELECT count(*) FROM blobs) FROM images' --csv

@@ -100,4 +100,11 @@ expect 3 "$ATOLL" sql "$sqlite_free" 'SELECT * FROM images'
 says err 'there are: pictures'
 expect 2 "$ATOLL" sql data 'SELECT 1' --json --csv
 [ "$("$ATOLL" sql data 'SELECT count(*) FROM t' --csv | tail -1)" = 5 ] || fail 'rows are gone'
+
+# ---- a query without end ends at Ctrl-C, and where a time limit says so
+for signal in INT TERM; do
+    expect 4 timeout --preserve-status -k 60 -s $signal 0.5 "$ATOLL" sql data \
+        'WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT count(*) FROM c'
+    says err 'interrupted'
+done
 echo "tables, CSV and JSON agree with what went in"

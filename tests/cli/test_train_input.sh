@@ -27,6 +27,12 @@ refused 2 '--model' --data data
 refused 2 'epoch' "${good[@]}" --epoch 3
 refused 2 'expected key=value' "${good[@]}" -s epochs
 refused 3 'lenett.*lenet' --data data --model lenett
+mkdir -p one/only
+echo iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC |
+    base64 -d >one/only/red.png
+"$ATOLL" ingest one --out single --quiet >/dev/null
+refused 3 'single has 1 class' --data single --model lenet
+[ ! -e caches ] || die "a cache was filled for nothing: $(ls caches)"
 printf -- '- {name: p, layer: pool, attrs: {kind: avg, k: 3, stride: 2, pad: 1, ceil: 1}}\n- {name: f, layer: flatten}\n- {name: l, layer: dense, attrs: {out: classes}}\n' >unsaved.yaml
 refused 3 "row 'p'.*ceil" --data data --model unsaved.yaml # before the epochs, not behind them
 refused 3 'epoch.*epochs' "${good[@]}" -s epoch=3
