@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARM_UP = 3 };
-
 typedef struct bench {
     at_net *net;
     at_plan *plan;
@@ -55,31 +53,23 @@ static int step(void *context, at_error *err)
 at_node *at_bench_predict(const at_bench_net_options *o, at_error *err)
 {
     bench b = {0};
-    bench_times times = {0};
-    at_plan_floor floor = {0};
-    double bandwidth = 0, plan_seconds = 0;
+    bench_measured got = {0};
+    double plan_seconds = 0;
+    int threads = o->threads > 0 ? o->threads : at_cpu_count();
     int status = prepare(&b, o, &plan_seconds, err);
     if (!status)
-        status = bench_time_steps(step, &b, WARM_UP, o->steps, &times, err);
-    if (!status && o->profile)
-        status = bench_profile(b.plan, step, &b, o->steps, err);
-    size_t peak = at_peak_rss();
-    if (!status)
-        status =
-            bench_copy_bandwidth(o->threads > 0 ? o->threads : at_cpu_count(), &bandwidth, err);
-    if (!status)
-        status = at_plan_measure_floor(b.plan, &floor, err);
+        status = bench_measure(o, b.plan, step, &b, threads, &got, err);
     at_node *out = status ? NULL : at_node_new(AT_MAP);
     if (out) {
         at_set_string(out, "model", o->model);
         at_set_int(out, "batch", o->batch);
-        at_set_real(out, "seconds", times.median);
-        at_set_real(out, "best", times.best);
-        at_set_real(out, "images_per_second", o->batch / times.median);
-        at_set_real(out, "floor_seconds", bench_floor_seconds(&floor, bandwidth));
+        at_set_real(out, "seconds", got.times.median);
+        at_set_real(out, "best", got.times.best);
+        at_set_real(out, "images_per_second", o->batch / got.times.median);
+        at_set_real(out, "floor_seconds", bench_floor_seconds(&got.floor, got.bandwidth));
         at_set_real(out, "plan_seconds", plan_seconds);
-        at_set_real(out, "copy_gigabytes_per_second", bandwidth / 1e9);
-        at_set_int(out, "peak_rss_bytes", (int64_t)peak);
+        at_set_real(out, "copy_gigabytes_per_second", got.bandwidth / 1e9);
+        at_set_int(out, "peak_rss_bytes", (int64_t)got.peak);
         if (o->profile)
             at_node_set(out, "profile", at_plan_profile_result(b.plan));
     }

@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARM_UP = 3 };
-
 typedef struct bench {
     at_net *net;
     at_plan *plan;
@@ -85,10 +83,9 @@ static void finish(bench *b)
     at_free_aligned(b->velocity);
 }
 
-static at_node *report(const bench *b, const at_bench_net_options *o, const bench_times *times,
-                       const at_plan_floor *floor, double bandwidth)
+static at_node *report(const bench *b, const at_bench_net_options *o, const bench_measured *got)
 {
-    double images = (double)b->batch, least = bench_floor_seconds(floor, bandwidth);
+    double images = (double)b->batch, least = bench_floor_seconds(&got->floor, got->bandwidth);
     at_node *out = at_node_new(AT_MAP);
     at_set_string(out, "model", o->model);
     at_set_string(out, "precision", o->precision == AT_BF16 ? "bf16" : "fp32");
@@ -98,16 +95,17 @@ static at_node *report(const bench *b, const at_bench_net_options *o, const benc
     at_set_int(out, "classes", o->spec.classes);
     at_set_int(out, "batch", b->batch);
     at_set_int(out, "threads", b->threads);
-    at_set_real(out, "images_per_second", images / times->median);
-    at_set_real(out, "best", images / times->best);
+    at_set_real(out, "images_per_second", images / got->times.median);
+    at_set_real(out, "best", images / got->times.best);
     at_set_real(out, "floor_images_per_second", images / least);
-    at_set_real(out, "floor_fraction", least / times->median);
-    at_set_real(out, "step_seconds", times->median);
-    at_set_real(out, "conv_seconds", floor->conv_seconds);
-    at_set_real(out, "other_bytes", floor->other_bytes);
-    at_set_real(out, "copy_gigabytes_per_second", bandwidth / 1e9);
+    at_set_real(out, "floor_fraction", least / got->times.median);
+    at_set_real(out, "step_seconds", got->times.median);
+    at_set_real(out, "conv_seconds", got->floor.conv_seconds);
+    at_set_real(out, "other_bytes", got->floor.other_bytes);
+    at_set_real(out, "copy_gigabytes_per_second", got->bandwidth / 1e9);
     at_set_real(out, "plan_seconds", b->plan_seconds);
     at_set_int(out, "arena_bytes", (int64_t)at_plan_bytes(b->plan));
+    at_set_int(out, "peak_rss_bytes", (int64_t)got->peak);
     if (o->profile)
         at_node_set(out, "profile", at_plan_profile_result(b->plan));
     return out;
@@ -116,26 +114,13 @@ static at_node *report(const bench *b, const at_bench_net_options *o, const benc
 at_node *at_bench_train(const at_bench_net_options *o, at_error *err)
 {
     bench b = {.batch = o->batch, .threads = o->threads > 0 ? o->threads : at_cpu_count()};
-    bench_times times = {0};
-    double bandwidth = 0;
-    at_plan_floor floor = {0};
-    at_node *result = NULL;
+    bench_measured got = {0};
     int status = o->steps > 0 ? 0 : at_fail(err, AT_EUSAGE, "bench train: needs a step at least");
     if (!status)
         status = prepare(&b, o, err);
     if (!status)
-        status = bench_time_steps(step, &b, WARM_UP, o->steps, &times, err);
-    if (!status && o->profile)
-        status = bench_profile(b.plan, step, &b, o->steps, err);
-    size_t peak = at_peak_rss();
-    if (!status)
-        status = bench_copy_bandwidth(b.threads, &bandwidth, err);
-    if (!status)
-        status = at_plan_measure_floor(b.plan, &floor, err);
-    if (!status)
-        result = report(&b, o, &times, &floor, bandwidth);
-    if (result)
-        at_set_int(result, "peak_rss_bytes", (int64_t)peak);
+        status = bench_measure(o, b.plan, step, &b, b.threads, &got, err);
+    at_node *result = status ? NULL : report(&b, o, &got);
     finish(&b);
     return result;
 }

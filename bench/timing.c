@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COPIES = 7 };
+enum { WARM_UP = 3, COPIES = 7 };
 static const size_t copied = (size_t)128 << 20;
 
 static int ascending(const void *a, const void *b)
@@ -26,8 +26,8 @@ static int time_one(bench_step step, void *context, double *seconds, at_error *e
     return status;
 }
 
-int bench_time_steps(bench_step step, void *context, int warm_up, int steps, bench_times *out,
-                     at_error *err)
+static int time_steps(bench_step step, void *context, int warm_up, int steps, bench_times *out,
+                      at_error *err)
 {
     double unused = 0, *seconds = calloc((size_t)steps + 1, sizeof *seconds);
     if (!seconds)
@@ -43,29 +43,18 @@ int bench_time_steps(bench_step step, void *context, int warm_up, int steps, ben
     return status;
 }
 
-int bench_profile(at_plan *plan, bench_step step, void *context, int steps, at_error *err)
+/* Some more steps, timed layer by layer. */
+static int profile(at_plan *plan, bench_step step, void *context, int steps, at_error *err)
 {
     bench_times unused;
     at_plan_profile(plan, true);
-    int status = bench_time_steps(step, context, 0, steps, &unused, err);
+    int status = time_steps(step, context, 0, steps, &unused, err);
     at_plan_profile(plan, false);
     return status;
 }
 
-uint8_t *bench_pixels(const at_net *net, int batch, at_rng *rng, at_error *err)
-{
-    int channels, height, width;
-    at_net_input_shape(net, &channels, &height, &width);
-    size_t bytes = (size_t)batch * (size_t)channels * (size_t)height * (size_t)width;
-    uint8_t *pixels = malloc(bytes);
-    if (!pixels)
-        at_nomem(err);
-    for (size_t i = 0; pixels && i < bytes; i++)
-        pixels[i] = (uint8_t)at_rng_next(rng);
-    return pixels;
-}
-
-int bench_copy_bandwidth(int threads, double *bandwidth, at_error *err)
+/* Bytes read and written a second by the fastest of some plain copies. */
+static int copy_bandwidth(int threads, double *bandwidth, at_error *err)
 {
     char *from = at_alloc_aligned(copied), *to = at_alloc_aligned(copied);
     double best = 1e30;
@@ -84,6 +73,32 @@ int bench_copy_bandwidth(int threads, double *bandwidth, at_error *err)
     at_free_aligned(from);
     at_free_aligned(to);
     return status;
+}
+
+int bench_measure(const at_bench_net_options *o, at_plan *plan, bench_step step, void *context,
+                  int threads, bench_measured *out, at_error *err)
+{
+    *out = (bench_measured){0};
+    int status = time_steps(step, context, WARM_UP, o->steps, &out->times, err);
+    if (!status && o->profile)
+        status = profile(plan, step, context, o->steps, err);
+    out->peak = at_peak_rss();
+    if (!status)
+        status = copy_bandwidth(threads, &out->bandwidth, err);
+    return status ? status : at_plan_measure_floor(plan, &out->floor, err);
+}
+
+uint8_t *bench_pixels(const at_net *net, int batch, at_rng *rng, at_error *err)
+{
+    int channels, height, width;
+    at_net_input_shape(net, &channels, &height, &width);
+    size_t bytes = (size_t)batch * (size_t)channels * (size_t)height * (size_t)width;
+    uint8_t *pixels = malloc(bytes);
+    if (!pixels)
+        at_nomem(err);
+    for (size_t i = 0; pixels && i < bytes; i++)
+        pixels[i] = (uint8_t)at_rng_next(rng);
+    return pixels;
 }
 
 double bench_floor_seconds(const at_plan_floor *floor, double bandwidth)
