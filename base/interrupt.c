@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Interruption is a flag that loops look at, so that every stage can leave what --resume continues.
  * Without SA_RESTART, since a blocking call must return (EINTR) for its loop to look. A second
- * SIGINT ends the process the default way: the user means it.
+ * SIGINT ends the process the default way: the user means it. Not where it comes at once behind the
+ * first: timeout(1) signals its child and then the child's group, and a launcher passes on the Ctrl-C
+ * that the terminal has sent to every process.
  *
  * The handler has a stack of its own. oneDNN's generated matrix multiplication uses the stack pointer
  * for other things while it runs: on the thread's stack, the signal's frame would be written somewhere
@@ -11,12 +13,17 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#define MEANT_AFTER 0.3 /* seconds */
+
 static _Atomic bool interrupted;
 
 static void on_signal(int number)
 {
-    static volatile sig_atomic_t asked;
-    if (number == SIGINT && asked++) {
+    static _Atomic double first; /* when SIGINT came */
+    double now = at_now(), asked = number == SIGINT ? first : now;
+    if (number == SIGINT && asked == 0)
+        first = now;
+    else if (now - asked > MEANT_AFTER) {
         signal(SIGINT, SIG_DFL);
         raise(SIGINT); /* delivered when this handler returns */
     }

@@ -226,7 +226,8 @@ static void what_is_no_database_is_named(void **state)
         assert_non_null(strstr(err.message, "not a database"));
     }
     assert_null(at_db_open(p->dir, AT_DB_READ, &err));
-    assert_int_equal(err.code, AT_EIO);
+    assert_int_equal(err.code, AT_EINPUT);
+    assert_non_null(strstr(err.message, "not a file"));
     assert_null(at_db_open("/nonexistent/a.db", AT_DB_CREATE, &err));
     assert_true(err.code < 0);
     assert_non_null(strstr(err.message, "/nonexistent/a.db"));
