@@ -8,7 +8,7 @@
 
 #include "plan.h"
 
-typedef struct conv_winograd conv_winograd;
+typedef struct conv_own conv_own;
 typedef enum {
     CONV_LIBRARY, /* a primitive */
     CONV_OWN,     /* our kernels */
@@ -18,7 +18,8 @@ typedef struct conv_pass {
     const at_plan *plan;
     conv_kind kind;
     dnn_conv_spec spec;                   /* with the layouts that the primitive was asked for */
-    conv_winograd *own;                   /* our kernels; then there are no calls */
+    const conv_own *own;                  /* our kernels; then there are no calls */
+    void *own_state;
     dnn_call *main, *weights, *src, *dst; /* reorders: NULL where none is needed */
     void *weights_memory, *src_memory, *dst_memory, *scratch, *weights_scratch, *src_scratch,
         *dst_scratch;
@@ -62,16 +63,23 @@ bool conv_spread_needed(const conv_pass *pass);
 size_t conv_part_bytes(const conv_pass *pass);
 void conv_spread(const conv_pass *pass);
 
-/* ---- conv_winograd.c: 3x3 or 5x5, stride 1, fp32 --------------------------------------------------- */
-bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
-                       int64_t dst_lanes);
-conv_winograd *conv_winograd_new(at_plan *p, const dnn_conv_spec *spec, at_error *err);
-void conv_winograd_free(conv_winograd *c);
-size_t conv_winograd_bytes(const conv_winograd *c, dnn_slot slot);
-int conv_winograd_memory(conv_winograd *c, conv_want want, void *context, at_error *err);
-void conv_winograd_bind(conv_winograd *c, const conv_memory *memory);
-void conv_winograd_weights(const conv_winograd *c);
-void conv_winograd_run(const conv_winograd *c);
+/* ---- conv_winograd.c, conv_amx.c: convolutions by our own kernels ----------------------------- */
+struct conv_own {
+    const char *name;
+    /* Lanes as in conv_pass_new; 0: any. */
+    bool (*can)(const at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes, int64_t dst_lanes);
+    /* The state of the functions below, of a spec with decided lanes; freed by free(). */
+    void *(*new)(at_plan *p, const dnn_conv_spec *spec, at_error *err);
+    int (*memory)(void *state, conv_want want, void *context, at_error *err);
+    void (*bind)(void *state, const conv_memory *memory);
+    void (*weights)(const void *state);
+    void (*run)(const void *state);
+};
+/* What a thread sums up of what it writes; sums of all threads, of so many channels, set to 0. */
+nn_watch conv_watch_of(const conv_memory *memory, int thread);
+void conv_watch_clear(const at_plan *p, const conv_memory *memory, int64_t channels);
+extern const conv_own conv_winograd; /* 3x3 or 5x5, stride 1, fp32 */
+extern const conv_own conv_amx;      /* bf16, on tile registers */
 
 /* ---- conv_weights.c: what forward reads where that is not the parameters themselves ----------- */
 typedef struct conv_weights {

@@ -4,6 +4,9 @@
  */
 #include "conv.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 static bool is_forward(const conv_pass *pass)
 {
     return pass->spec.direction == DNN_FORWARD;
@@ -23,15 +26,28 @@ static int add_reorder(conv_pass *pass, dnn_engine *e, dnn_slot slot, int64_t la
     return call ? 0 : AT_EFAIL;
 }
 
+/* Of our own kernels, those that can do it. */
+static const conv_own *own_for(const at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
+                               int64_t dst_lanes)
+{
+    static const conv_own *const all[] = {&conv_winograd, &conv_amx};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i]->can(p, spec, src_lanes, dst_lanes))
+            return all[i];
+    return NULL;
+}
+
 static int new_own(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
                    int64_t dst_lanes, at_error *err)
 {
-    if (!conv_winograd_can(p, spec, src_lanes, dst_lanes))
+    const conv_own *own = own_for(p, spec, src_lanes, dst_lanes);
+    if (!own)
         return at_fail(err, AT_EFAIL, "no kernel of our own for this convolution");
-    *out = (conv_pass){
-        .plan = p, .kind = CONV_OWN, .spec = *spec, .own = conv_winograd_new(p, spec, err)};
-    out->spec.src_lanes = out->spec.dst_lanes = p->kernels->lanes;
-    return out->own ? 0 : AT_ENOMEM;
+    *out = (conv_pass){.plan = p, .kind = CONV_OWN, .spec = *spec, .own = own};
+    out->spec.src_lanes = src_lanes ? src_lanes : p->kernels->lanes;
+    out->spec.dst_lanes = dst_lanes ? dst_lanes : p->kernels->lanes;
+    out->own_state = own->new(p, &out->spec, err);
+    return out->own_state ? 0 : AT_ENOMEM;
 }
 
 static int new_thin(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
@@ -78,7 +94,7 @@ int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, conv_ki
 
 void conv_pass_fini(conv_pass *pass)
 {
-    conv_winograd_free(pass->own);
+    free(pass->own_state);
     dnn_call_free(pass->main);
     dnn_call_free(pass->weights);
     dnn_call_free(pass->src);
@@ -93,7 +109,7 @@ bool conv_pass_made(const conv_pass *pass)
 
 const char *conv_pass_name(const conv_pass *pass)
 {
-    return pass->own ? "winograd" : dnn_call_name(pass->main);
+    return pass->own ? pass->own->name : dnn_call_name(pass->main);
 }
 
 int64_t conv_pass_lanes(const conv_pass *pass, dnn_slot slot)
@@ -118,10 +134,18 @@ bool conv_pass_watches(const conv_pass *pass)
     return pass->own && pass->spec.activation == NN_IDENTITY;
 }
 
+static size_t own_bytes(const conv_pass *pass, dnn_slot slot)
+{
+    nn_shape s = slot == DNN_SRC ? pass->spec.src : pass->spec.dst;
+    int64_t lanes = conv_pass_lanes(pass, slot);
+    size_t number = pass->spec.precision == AT_BF16 ? sizeof(uint16_t) : sizeof(float);
+    return (size_t)(pass->spec.n * ((s.c + lanes - 1) / lanes * lanes) * s.h * s.w) * number;
+}
+
 size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot)
 {
     if (pass->own)
-        return conv_winograd_bytes(pass->own, slot);
+        return own_bytes(pass, slot);
     bool thin = pass->kind == CONV_THIN && slot == DNN_SRC;
     return thin ? conv_thin_bytes(pass) : dnn_call_bytes(pass->main, slot);
 }
@@ -129,7 +153,7 @@ size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot)
 int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *err)
 {
     if (pass->own)
-        return conv_winograd_memory(pass->own, want, context, err);
+        return pass->own->memory(pass->own_state, want, context, err);
     struct {
         dnn_call *call, *scratch_of;
         dnn_slot slot;
@@ -166,7 +190,7 @@ static int bind_reorder(dnn_call *call, const void *from, const void *to, const 
 int conv_pass_bind(conv_pass *pass, const conv_memory *m, at_error *err)
 {
     if (pass->own) {
-        conv_winograd_bind(pass->own, m);
+        pass->own->bind(pass->own_state, m);
         return 0;
     }
     bool spread = conv_spread_needed(pass);
@@ -200,14 +224,14 @@ static int run_if(dnn_call *call, bool when, at_error *err)
 int conv_pass_weights(const conv_pass *pass, at_error *err)
 {
     if (pass->own)
-        conv_winograd_weights(pass->own);
+        pass->own->weights(pass->own_state);
     return run_if(pass->weights, pass->spec.direction != DNN_BACKWARD_WEIGHTS, err);
 }
 
 int conv_pass_run(const conv_pass *pass, at_error *err)
 {
     if (pass->own) {
-        conv_winograd_run(pass->own);
+        pass->own->run(pass->own_state);
         return 0;
     }
     bool src_out = pass->spec.direction == DNN_BACKWARD_DATA;
@@ -222,4 +246,24 @@ int conv_pass_run(const conv_pass *pass, at_error *err)
     if (!status && pass->whole)
         conv_spread(pass);
     return status ? status : run_if(pass->weights, weights_out, err);
+}
+
+nn_watch conv_watch_of(const conv_memory *memory, int thread)
+{
+    if (!memory->watch)
+        return (nn_watch){.kind = NN_WATCH_NOTHING};
+    nn_watch w = *memory->watch;
+    w.sum += w.step * thread;
+    w.product += w.step * thread;
+    return w;
+}
+
+void conv_watch_clear(const at_plan *p, const conv_memory *memory, int64_t channels)
+{
+    size_t bytes = (size_t)channels * sizeof(double);
+    for (int t = 0; t < p->options.threads && memory->watch; t++) {
+        nn_watch w = conv_watch_of(memory, t);
+        memset(w.sum, 0, bytes);
+        memset(w.product, 0, bytes);
+    }
 }

@@ -15,7 +15,7 @@
 enum { USUAL_CACHE = 512 << 10, MOST_RUNS = 8 /* of kernels->winograd_tiles */ };
 enum { SUMS_FREE = 4 << 20 }; /* floats */
 
-struct conv_winograd {
+typedef struct winograd {
     at_plan *plan;
     dnn_conv_spec spec;
     nn_winograd shape;
@@ -26,7 +26,7 @@ struct conv_winograd {
     float *v, *m;   /* [threads] */
     float *sums;    /* [threads] of the filters' gradient */
     double *bias;   /* [threads][channels out] */
-};
+} winograd;
 
 /* The filters' gradient is summed in memory of its own by every thread: with many threads and
  * channels that would be more than the tensors. */
@@ -37,8 +37,7 @@ static bool sums_fit(const at_plan *p, const dnn_conv_spec *s)
     return s->direction != DNN_BACKWARD_WEIGHTS || sums < tensors + SUMS_FREE;
 }
 
-bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lanes,
-                       int64_t dst_lanes)
+static bool can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lanes, int64_t dst_lanes)
 {
     const nn_window *w = &s->window;
     int64_t lanes = p->kernels->lanes;
@@ -51,13 +50,13 @@ bool conv_winograd_can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lan
            s->activation != NN_SIGMOID && 2 * s->src.c >= lanes && 2 * s->dst.c >= lanes;
 }
 
-static int64_t blocks_of(const conv_winograd *c, nn_shape s)
+static int64_t blocks_of(const winograd *c, nn_shape s)
 {
     return (s.c + c->plan->kernels->lanes - 1) / c->plan->kernels->lanes;
 }
 
 /* What is read and written in the direction; a gradient of the input comes out. */
-static void set_shape(conv_winograd *c)
+static void set_shape(winograd *c)
 {
     const dnn_conv_spec *s = &c->spec;
     bool back = s->direction == DNN_BACKWARD_DATA;
@@ -89,7 +88,7 @@ static int64_t within(int64_t n, int64_t least, int64_t most)
 
 /* Of which each takes so many bytes of v and m. Sums of the filters' gradient are read and written
  * each time, filters only read: for those twice as many tiles pay. */
-static int64_t tiles_at_once(const conv_winograd *c, int64_t bytes)
+static int64_t tiles_at_once(const winograd *c, int64_t bytes)
 {
     int64_t cache = cache_bytes(), filters = c->sums_floats * (int64_t)sizeof(float);
     int64_t share = c->spec.direction == DNN_BACKWARD_WEIGHTS ? cache / 8 * 5 : cache / 16 * 5;
@@ -98,7 +97,7 @@ static int64_t tiles_at_once(const conv_winograd *c, int64_t bytes)
     return tiles < run ? run / 2 : within(tiles / run, 1, MOST_RUNS) * run;
 }
 
-static void set_sizes(conv_winograd *c)
+static void set_sizes(winograd *c)
 {
     const nn_winograd *s = &c->shape;
     int64_t lanes = c->plan->kernels->lanes, points = NN_WINOGRAD_POINTS;
@@ -110,9 +109,9 @@ static void set_sizes(conv_winograd *c)
     c->m_floats = points * nn_winograd_step(c->room, s->outs, lanes);
 }
 
-conv_winograd *conv_winograd_new(at_plan *p, const dnn_conv_spec *spec, at_error *err)
+static void *make(at_plan *p, const dnn_conv_spec *spec, at_error *err)
 {
-    conv_winograd *c = calloc(1, sizeof *c);
+    winograd *c = calloc(1, sizeof *c);
     if (!c) {
         at_nomem(err);
         return NULL;
@@ -124,20 +123,9 @@ conv_winograd *conv_winograd_new(at_plan *p, const dnn_conv_spec *spec, at_error
     return c;
 }
 
-void conv_winograd_free(conv_winograd *c)
+static int memory(void *state, conv_want want, void *context, at_error *err)
 {
-    free(c);
-}
-
-size_t conv_winograd_bytes(const conv_winograd *c, dnn_slot slot)
-{
-    nn_shape s = slot == DNN_SRC ? c->spec.src : c->spec.dst;
-    return (size_t)(c->spec.n * blocks_of(c, s) * s.h * s.w * c->plan->kernels->lanes) *
-           sizeof(float);
-}
-
-int conv_winograd_memory(conv_winograd *c, conv_want want, void *context, at_error *err)
-{
+    winograd *c = state;
     size_t threads = (size_t)c->plan->options.threads, floats = sizeof(float);
     size_t outs = (size_t)(c->shape.outs * c->plan->kernels->lanes);
     bool weights = c->spec.direction == DNN_BACKWARD_WEIGHTS;
@@ -157,19 +145,20 @@ int conv_winograd_memory(conv_winograd *c, conv_want want, void *context, at_err
     return status;
 }
 
-void conv_winograd_bind(conv_winograd *c, const conv_memory *memory)
+static void bind(void *state, const conv_memory *bound)
 {
-    c->memory = *memory;
+    winograd *c = state;
+    c->memory = *bound;
 }
 
 /* ---- filters ---- */
 
-static nn_winograd_filters filters_of(const conv_winograd *c)
+static nn_filters filters_of(const winograd *c)
 {
     const dnn_conv_spec *s = &c->spec;
     bool back = s->direction == DNN_BACKWARD_DATA;
     int64_t in_step = s->window.kh * s->window.kw, out_step = s->src.c * in_step;
-    return (nn_winograd_filters){.weights = c->memory.weights,
+    return (nn_filters){.weights = c->memory.weights,
                                  .outs = back ? s->src.c : s->dst.c,
                                  .ins = back ? s->dst.c : s->src.c,
                                  .out_step = back ? in_step : out_step,
@@ -180,13 +169,14 @@ static nn_winograd_filters filters_of(const conv_winograd *c)
 static void filters_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
-    const conv_winograd *c = context;
-    nn_winograd_filters f = filters_of(c);
+    const winograd *c = context;
+    nn_filters f = filters_of(c);
     c->plan->kernels->winograd_filters(&c->shape, &f, c->filters, begin, end);
 }
 
-void conv_winograd_weights(const conv_winograd *c)
+static void weights(const void *state)
 {
+    const winograd *c = state;
     if (c->spec.direction != DNN_BACKWARD_WEIGHTS)
         plan_parallel_bytes(c->plan, c->shape.outs, (size_t)c->sums_floats * sizeof(float),
                             filters_part, (void *)(uintptr_t)c);
@@ -194,35 +184,15 @@ void conv_winograd_weights(const conv_winograd *c)
 
 /* ---- a convolution, or a gradient of its input ---- */
 
-static nn_watch watch_of(const conv_winograd *c, int thread)
-{
-    if (!c->memory.watch)
-        return (nn_watch){.kind = NN_WATCH_NOTHING};
-    nn_watch w = *c->memory.watch;
-    w.sum += w.step * thread;
-    w.product += w.step * thread;
-    return w;
-}
-
-static void clear_sums(const conv_winograd *c)
-{
-    size_t bytes = (size_t)(c->shape.outs * c->plan->kernels->lanes) * sizeof(double);
-    for (int t = 0; t < c->plan->options.threads && c->memory.watch; t++) {
-        nn_watch w = watch_of(c, t);
-        memset(w.sum, 0, bytes);
-        memset(w.product, 0, bytes);
-    }
-}
-
 static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
 {
-    const conv_winograd *c = context;
+    const winograd *c = context;
     const nn_kernels *k = c->plan->kernels;
     bool back = c->spec.direction == DNN_BACKWARD_DATA;
     const float *in = back ? c->memory.dst : c->memory.src;
     float *out = (void *)(uintptr_t)(back ? c->memory.src : c->memory.dst);
     float *v = c->v + thread * c->v_floats, *m = c->m + thread * c->m_floats;
-    nn_winograd_end e = {c->memory.bias, c->spec.sum, c->spec.activation, watch_of(c, thread)};
+    nn_conv_end e = {c->memory.bias, c->spec.sum, c->spec.activation, conv_watch_of(&c->memory, thread)};
     for (int64_t first = begin, last; first < end; first = last) {
         last = first + c->room < end ? first + c->room : end;
         k->winograd_input(&c->shape, &c->memory.before, in, v, c->room, first, last);
@@ -235,7 +205,7 @@ static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
 
 static void gradient_part(void *context, int64_t begin, int64_t end, int thread)
 {
-    const conv_winograd *c = context;
+    const winograd *c = context;
     const nn_kernels *k = c->plan->kernels;
     int64_t outs = c->shape.outs * k->lanes;
     float *v = c->v + thread * c->v_floats, *z = c->m + thread * c->m_floats;
@@ -252,14 +222,14 @@ static void gradient_part(void *context, int64_t begin, int64_t end, int thread)
 static void filters_back_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
-    const conv_winograd *c = context;
-    nn_winograd_filters f = filters_of(c);
+    const winograd *c = context;
+    nn_filters f = filters_of(c);
     c->plan->kernels->winograd_filters_back(&c->shape, &f, c->sums, c->plan->options.threads,
                                             c->sums_floats, (void *)(uintptr_t)c->memory.weights,
                                             begin, end);
 }
 
-static void find_gradient(const conv_winograd *c)
+static void find_gradient(const winograd *c)
 {
     int64_t threads = c->plan->options.threads, outs = c->shape.outs * c->plan->kernels->lanes;
     float *bias = (void *)(uintptr_t)c->memory.bias;
@@ -277,12 +247,21 @@ static void find_gradient(const conv_winograd *c)
     }
 }
 
-void conv_winograd_run(const conv_winograd *c)
+static void run(const void *state)
 {
+    const winograd *c = state;
     if (c->spec.direction == DNN_BACKWARD_WEIGHTS) {
         find_gradient(c);
         return;
     }
-    clear_sums(c);
+    conv_watch_clear(c->plan, &c->memory, c->shape.outs * c->plan->kernels->lanes);
     plan_parallel(c->plan, c->tiles, convolve_part, (void *)(uintptr_t)c);
 }
+
+const conv_own conv_winograd = {.name = "winograd",
+                                .can = can,
+                                .new = make,
+                                .memory = memory,
+                                .bind = bind,
+                                .weights = weights,
+                                .run = run};

@@ -90,21 +90,22 @@ typedef enum {
 } nn_watch_kind;
 typedef struct nn_watch {
     nn_watch_kind kind;
-    const float *x, *y, *a, *b, *mean; /* what the kind needs; x and y laid out as what is written */
+    const void *x, *y;         /* laid out as what is written, and in its precision */
+    const float *a, *b, *mean; /* what the kind needs, as of x and y */
     double *sum, *product;             /* [blocks][VF], added to */
     int64_t step;                      /* from a thread's sums to the next one's */
 } nn_watch;
-typedef struct nn_winograd_end { /* y = act(result + bias, or y before as well) */
+typedef struct nn_conv_end { /* y = act(result + bias, or y before as well) */
     const float *bias;           /* [blocks out][VF] or NULL */
     bool sum;
     nn_activation activation; /* none where something is watched */
     nn_watch watch;           /* of this thread */
-} nn_winograd_end;
-typedef struct nn_winograd_filters { /* [side][side] each, of (channel out, channel in) */
+} nn_conv_end;
+typedef struct nn_filters { /* a window each, of (channel out, channel in) */
     const float *weights;
     int64_t outs, ins, out_step, in_step;
     bool turned; /* by 180 degrees */
-} nn_winograd_filters;
+} nn_filters;
 
 /* Channels [first, first+count) of a tensor. */
 typedef struct nn_channels {
@@ -184,16 +185,16 @@ typedef struct nn_kernels {
                            int64_t room, int64_t begin, int64_t end);
     void (*winograd_multiply)(const nn_winograd *s, const float *u, const float *v, float *m,
                               int64_t room, int64_t tiles);
-    void (*winograd_output)(const nn_winograd *s, const nn_winograd_end *e, const float *m,
+    void (*winograd_output)(const nn_winograd *s, const nn_conv_end *e, const float *m,
                             float *y, int64_t room, int64_t begin, int64_t end);
     void (*winograd_gradient)(const nn_winograd *s, const float *dy, float *z, double *bias,
                               int64_t room, int64_t begin, int64_t end);
     void (*winograd_accumulate)(const nn_winograd *s, const float *v, const float *z, float *sums,
                                 int64_t room, int64_t tiles);
     /* u of the blocks out [begin, end); gradients of the channels in [begin, end). */
-    void (*winograd_filters)(const nn_winograd *s, const nn_winograd_filters *f, float *u,
+    void (*winograd_filters)(const nn_winograd *s, const nn_filters *f, float *u,
                              int64_t begin, int64_t end);
-    void (*winograd_filters_back)(const nn_winograd *s, const nn_winograd_filters *f,
+    void (*winograd_filters_back)(const nn_winograd *s, const nn_filters *f,
                                   const float *sums, int64_t parts, int64_t part_floats,
                                   float *gradients, int64_t begin, int64_t end);
     void (*spread)(const nn_spread *s, bool bf16, const void *x, float *out);
@@ -217,7 +218,8 @@ typedef struct nn_kernels {
                           int64_t begin, int64_t end);
 } nn_kernels;
 
-extern const nn_kernels nn_kernels_avx512, nn_kernels_avx2, nn_kernels_generic;
+extern const nn_kernels nn_kernels_avx512_bf16, nn_kernels_avx512, nn_kernels_avx2,
+    nn_kernels_generic;
 const nn_kernels *nn_kernels_best(void); /* that dnn_isa_allowed() allows */
 
 #endif

@@ -72,6 +72,12 @@ INLINE vf load(const void *x, bool bf16, int64_t at, int64_t n)
 
 INLINE void store(void *y, bool bf16, int64_t at, int64_t n, vf v)
 {
+#ifdef __AVX512BF16__
+    if (bf16 && n == VF) {
+        _mm256_storeu_si256((void *)((uint16_t *)y + at), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+        return;
+    }
+#endif
     if (bf16) {
         vu bits = (vu)v, rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
         vu nan = (vu)((bits & 0x7fffffffu) > 0x7f800000u), quiet = (bits >> 16) | 0x40u;

@@ -16,7 +16,7 @@
 #ifndef NN_KERNELS_WINOGRAD_H
 #define NN_KERNELS_WINOGRAD_H
 
-#include "kernels_math.h"
+#include "kernels_watch.h"
 
 enum {
     /* Blocks of sums that are kept in registers, of 32 or 16. */
@@ -153,24 +153,8 @@ INLINE void wino_transform(const vf *in, int64_t n, vf *out, int64_t step)
         wino_g(in, n, out, step);
 }
 
-/* A block's part of nn_affine; kind is a constant where it is used. */
-typedef struct wino_affine {
-    nn_affine_kind kind;
-    vf a, b;
-} wino_affine;
-
-INLINE wino_affine wino_affine_of(nn_affine_kind kind, const nn_affine *in, int64_t block)
-{
-    wino_affine f = {.kind = kind};
-    if (kind != NN_AFFINE_NONE) {
-        f.a = plain(in->a + block * VF);
-        f.b = plain(in->b + block * VF);
-    }
-    return f;
-}
-
 /* Zeros beside the plane stay zeros. */
-INLINE vf wino_value(wino_affine f, vf x, bool whole, int32_t real)
+INLINE vf wino_value(watch_affine f, vf x, bool whole, int32_t real)
 {
     if (f.kind == NN_AFFINE_NONE)
         return x;
@@ -179,7 +163,7 @@ INLINE vf wino_value(wino_affine f, vf x, bool whole, int32_t real)
 }
 
 /* The window's pixels, transformed; the 36 results are `step` floats apart. */
-INLINE void wino_put(const wino_window *x, wino_affine f, int64_t side, bool whole, float *to,
+INLINE void wino_put(const wino_window *x, watch_affine f, int64_t side, bool whole, float *to,
                      int64_t step)
 {
     vf t[NN_WINOGRAD_POINTS];
@@ -206,7 +190,7 @@ INLINE void wino_put(const wino_window *x, wino_affine f, int64_t side, bool who
 
 /* The window whose first pixel is (y, x), transformed; most lie in the plane as a whole. */
 INLINE void wino_take(const float *plane, int64_t h, int64_t w, int64_t y, int64_t x, int64_t side,
-                      bool whole, wino_affine f, float *to, int64_t step)
+                      bool whole, watch_affine f, float *to, int64_t step)
 {
     if (whole) {
         wino_window window = wino_see(plane, h, w, y, x, side, true);
@@ -244,7 +228,7 @@ INLINE void wino_input(const nn_winograd *s, const nn_affine *in, const float *x
         const float *from = x + at.n * s->ins * plane;
         float *to = v + (tile - begin) * VF;
         for (int64_t b = 0; b < s->ins; b++, from += plane, to += room * VF) {
-            wino_affine f = wino_affine_of(kind, in, b);
+            watch_affine f = watch_affine_of(kind, in, b);
             wino_prefetch(from + ((at.y + s->tile + 1) * s->w + at.x) * VF, s->w, s->tile);
             wino_take(from, s->h, s->w, top, left, 6, whole, f, to, step);
         }
@@ -267,7 +251,7 @@ INLINE void wino_gradient(const nn_winograd *s, const float *dy, float *z, doubl
                           int64_t room, int64_t begin, int64_t end, int64_t side)
 {
     int64_t step = nn_winograd_step(room, s->outs, VF), plane = s->oh * s->ow * VF;
-    const wino_affine none = {NN_AFFINE_NONE};
+    const watch_affine none = {NN_AFFINE_NONE};
     for (int64_t b = 0; b < s->outs; b++) {
         vf sum = {0};
         wino_place at = wino_first(s, begin);
@@ -393,60 +377,11 @@ static void winograd_accumulate(const nn_winograd *s, const float *v, const floa
 
 /* ---- tiles out ---- */
 
-/* Sums of one block of channels, of a run of tiles (nn_watch): in fp32 of a tile, then of the run,
- * then in double precision. Values are taken less the run's first one: nothing cancels out where the
- * mean is large. */
-typedef struct wino_tally {
-    vf a, b, mean, shift, sum, product;
-    int64_t n;
-} wino_tally;
-
-INLINE wino_tally wino_tally_begin(nn_watch_kind kind, const nn_watch *w, int64_t block, vf first)
-{
-    wino_tally t = {.n = 0};
-    if (kind == NN_WATCH_VALUES)
-        t.shift = first;
-    if (kind >= NN_WATCH_GRADIENT)
-        t.mean = plain(w->mean + block * VF);
-    if (kind == NN_WATCH_RELU) {
-        t.a = plain(w->a + block * VF);
-        t.b = plain(w->b + block * VF);
-    }
-    return t;
-}
-
-/* What is written instead of the value at `at`, floats from the tensor's beginning. */
-INLINE vf wino_watch(nn_watch_kind kind, const nn_watch *w, const wino_tally *t, int64_t at,
-                     vf value, vf *sum, vf *product)
-{
-    vf factor = value - t->shift;
-    vf x = kind >= NN_WATCH_GRADIENT ? plain(w->x + at) : (vf){0};
-    if (kind == NN_WATCH_RELU)
-        value = act_back(NN_RELU, x * t->a + t->b, value);
-    if (kind == NN_WATCH_RELU_OUTPUT)
-        value = act_back_output(NN_RELU, plain(w->y + at), value);
-    *sum += kind == NN_WATCH_VALUES ? factor : value;
-    *product += kind == NN_WATCH_VALUES ? factor * factor : value * (x - t->mean);
-    return value;
-}
-
-INLINE void wino_tally_end(nn_watch_kind kind, const nn_watch *w, const wino_tally *t,
-                           int64_t block)
-{
-    double n = kind == NN_WATCH_VALUES ? (double)t->n : 0;
-    double *to_sum = w->sum + block * VF, *to_product = w->product + block * VF;
-    for (int64_t l = 0; l < VF; l++) {
-        double shift = (double)t->shift[l], sum = (double)t->sum[l];
-        to_sum[l] += sum + n * shift;
-        to_product[l] += (double)t->product[l] + shift * (2 * sum + n * shift);
-    }
-}
-
 /* The pixels of one tile that lie in the plane, which begins at `plane`, in floats; `whole`, a
  * constant: all do. */
-INLINE void wino_store(const nn_winograd *s, const nn_winograd_end *e, const wino_place *at,
+INLINE void wino_store(const nn_winograd *s, const nn_conv_end *e, const wino_place *at,
                        const vf *out, vf bias, float *y, int64_t plane, bool whole,
-                       nn_activation act, nn_watch_kind kind, wino_tally *t, int64_t side)
+                       nn_activation act, nn_watch_kind kind, watch_tally *t, int64_t side)
 {
     vf sum = {0}, product = {0};
 #pragma GCC unroll 16
@@ -460,7 +395,7 @@ INLINE void wino_store(const nn_winograd *s, const nn_winograd_end *e, const win
             value += plain(y + to);
         value = act_value(act, value);
         if (kind)
-            value = wino_watch(kind, &e->watch, t, to, value, &sum, &product);
+            value = watch_value(kind, &e->watch, false, t, to, value, &sum, &product);
         put(y + to, value);
         t->n++;
     }
@@ -488,7 +423,7 @@ INLINE void wino_tile_out(const float *from, int64_t step, vf *out, int64_t side
         wino_at(t + i * 6, side, out + i * side);
 }
 
-INLINE void wino_output(const nn_winograd *s, const nn_winograd_end *e, const float *m, float *y,
+INLINE void wino_output(const nn_winograd *s, const nn_conv_end *e, const float *m, float *y,
                         int64_t room, int64_t begin, int64_t end, nn_activation act,
                         nn_watch_kind kind, int64_t side)
 {
@@ -496,24 +431,24 @@ INLINE void wino_output(const nn_winograd *s, const nn_winograd_end *e, const fl
     for (int64_t b = 0; b < s->outs; b++, m += room * VF) {
         vf out[16], bias = e->bias ? plain(e->bias + b * VF) : (vf){0};
         wino_place at = wino_first(s, begin);
-        wino_tally tally = {.n = 0};
+        watch_tally tally = {.n = 0};
         for (int64_t tile = begin; tile < end; tile++, wino_next(s, &at)) {
             int64_t plane = (at.n * s->outs + b) * pixels;
             wino_tile_out(m + (tile - begin) * VF, step, out, side);
             if (kind && tile == begin)
-                tally = wino_tally_begin(kind, &e->watch, b, out[0] + bias);
+                tally = watch_begin(kind, &e->watch, b, out[0] + bias);
             if (at.y + side <= s->oh && at.x + side <= s->ow)
                 wino_store(s, e, &at, out, bias, y, plane, true, act, kind, &tally, side);
             else
                 wino_store(s, e, &at, out, bias, y, plane, false, act, kind, &tally, side);
         }
         if (kind)
-            wino_tally_end(kind, &e->watch, &tally, b);
+            watch_end(kind, &e->watch, &tally, b);
     }
 }
 
 /* y of tiles [begin, end) from m. */
-static void winograd_output(const nn_winograd *s, const nn_winograd_end *e, const float *m,
+static void winograd_output(const nn_winograd *s, const nn_conv_end *e, const float *m,
                             float *y, int64_t room, int64_t begin, int64_t end)
 {
 #define CALL(act) BY_TILE(s, wino_output, s, e, m, y, room, begin, end, act, NN_WATCH_NOTHING)
@@ -568,11 +503,11 @@ INLINE void wino_streamed(void)
 #endif
 }
 
-INLINE void wino_filters(const nn_winograd *s, const nn_winograd_filters *f, float *u,
+INLINE void wino_filters(const nn_winograd *s, const nn_filters *f, float *u,
                          int64_t begin, int64_t end, int64_t tile)
 {
     const int64_t side = NN_WINOGRAD_SIDES - tile, taps = side * side;
-    const wino_affine none = {NN_AFFINE_NONE};
+    const watch_affine none = {NN_AFFINE_NONE};
     int64_t channels = s->ins * VF, step = s->outs * channels * VF;
     for (int64_t b = begin; b < end; b++) {
         int64_t lanes = f->outs - b * VF < VF ? f->outs - b * VF : VF;
@@ -594,7 +529,7 @@ INLINE void wino_filters(const nn_winograd *s, const nn_winograd_filters *f, flo
 }
 
 /* u [36][blocks out][channels in][VF] of the blocks out [begin, end). */
-static void winograd_filters(const nn_winograd *s, const nn_winograd_filters *f, float *u,
+static void winograd_filters(const nn_winograd *s, const nn_filters *f, float *u,
                              int64_t begin, int64_t end)
 {
     BY_TILE(s, wino_filters, s, f, u, begin, end);
@@ -614,7 +549,7 @@ INLINE void wino_total(const float *sums, int64_t parts, int64_t part_floats, in
         }
 }
 
-INLINE void wino_filters_back(const nn_winograd *s, const nn_winograd_filters *f, const float *sums,
+INLINE void wino_filters_back(const nn_winograd *s, const nn_filters *f, const float *sums,
                               int64_t parts, int64_t part_floats, float *gradients, int64_t begin,
                               int64_t end, int64_t tile)
 {
@@ -637,7 +572,7 @@ INLINE void wino_filters_back(const nn_winograd *s, const nn_winograd_filters *f
 
 /* The gradients of the filters of the channels in [begin, end), from `parts` sums, `part_floats`
  * apart. */
-static void winograd_filters_back(const nn_winograd *s, const nn_winograd_filters *f,
+static void winograd_filters_back(const nn_winograd *s, const nn_filters *f,
                                   const float *sums, int64_t parts, int64_t part_floats,
                                   float *gradients, int64_t begin, int64_t end)
 {

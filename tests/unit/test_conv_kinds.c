@@ -246,8 +246,8 @@ static void test_not_for_all(void **state)
     int64_t lanes = p->kernels->lanes;
     at_rng rng = at_rng_stream(5, "shapes", 0);
     dnn_conv_spec good = random_winograd(&rng, DNN_FORWARD);
-    assert_int_equal(conv_winograd_can(p, &good, 0, lanes), lanes >= 8);
-    assert_false(conv_winograd_can(p, &good, 3, lanes));
+    assert_int_equal(conv_winograd.can(p, &good, 0, lanes), lanes >= 8);
+    assert_false(conv_winograd.can(p, &good, 3, lanes));
     dnn_conv_spec stride = good, dilated = good, grouped = good, bf16 = good, sigmoid = good,
                   narrow = good;
     stride.window.sh = 2;
@@ -258,7 +258,7 @@ static void test_not_for_all(void **state)
     narrow.src.c = 1;
     const dnn_conv_spec *const wrong[] = {&stride, &dilated, &grouped, &bf16, &sigmoid, &narrow};
     for (int i = 0; i < 6; i++)
-        assert_false(conv_winograd_can(p, wrong[i], 0, 0));
+        assert_false(conv_winograd.can(p, wrong[i], 0, 0));
     dnn_conv_spec thin = random_thin(&rng, DNN_BACKWARD_DATA), forward = thin, padded = thin,
                   whole = thin;
     assert_true(conv_thin_can(&thin, 8));

@@ -242,9 +242,10 @@ static void test_instructions(void **state)
         if (!strcmp(limit, limits[i].limit))
             assert_true(isa <= limits[i].most);
     const char *kernels = nn_kernels_best()->name;
-    assert_string_equal(kernels, isa >= DNN_AVX512 ? "avx512"
-                                 : isa == DNN_AVX2 ? "avx2"
-                                                   : "generic");
+    assert_string_equal(kernels, isa >= DNN_AVX512_BF16 ? "avx512-bf16"
+                                 : isa >= DNN_AVX512    ? "avx512"
+                                 : isa == DNN_AVX2      ? "avx2"
+                                                        : "generic");
     steps *f = steps_new(steps_normalised);
     at_plan *p = steps_plan(f, 16, true, 1);
     for (int i = 0; i < p->op_count; i++)
