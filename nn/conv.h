@@ -17,8 +17,8 @@ typedef enum {
 typedef struct conv_pass {
     const at_plan *plan;
     conv_kind kind;
-    dnn_conv_spec spec;                   /* with the layouts that the primitive was asked for */
-    const conv_own *own;                  /* our kernels; then there are no calls */
+    dnn_conv_spec spec;  /* with the layouts that the primitive was asked for */
+    const conv_own *own; /* our kernels; then there are no calls */
     void *own_state;
     dnn_call *main, *weights, *src, *dst; /* reorders: NULL where none is needed */
     void *weights_memory, *src_memory, *dst_memory, *scratch, *weights_scratch, *src_scratch,
@@ -41,7 +41,7 @@ void conv_pass_fini(conv_pass *pass);
 bool conv_pass_made(const conv_pass *pass);
 const char *conv_pass_name(const conv_pass *pass); /* of the implementation */
 int64_t conv_pass_lanes(const conv_pass *pass, dnn_slot slot);
-bool conv_pass_copies(const conv_pass *pass); /* the weights, into a layout of its own */
+bool conv_pass_copies(const conv_pass *pass);  /* the weights, into a layout of its own */
 bool conv_pass_is_own(const conv_pass *pass);  /* by our kernels */
 bool conv_pass_watches(const conv_pass *pass); /* it can take sums of what it writes */
 size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot); /* of a tensor in that layout */
@@ -93,9 +93,10 @@ void conv_weights_take(const plan_op *op,
 
 /* ---- conv_tune.c ---------------------------------------------------------------------------- */
 /* The fastest pass for this direction; timed once for a shape, machine and number of threads, and
- * remembered on disk. Nothing is timed where the candidates are all the same primitive. */
+ * remembered on disk. Nothing is timed where the candidates are all the same primitive. Our own spare
+ * other ops so many bytes of their passes. */
 int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
-              int64_t dst_lanes, at_error *err);
+              int64_t dst_lanes, double spared, at_error *err);
 /* Seconds of the fastest candidate's primitive alone. */
 int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t dst_lanes,
                double *seconds, at_error *err);

@@ -24,9 +24,9 @@ typedef struct amx {
     amx_conv shape[MOST_PHASES];
     int64_t groups;
     conv_memory memory;
-    uint16_t *filters; /* u */
-    uint16_t *v, *z;   /* [threads]; v is t for the filters' gradient */
-    float *m;          /* [threads]; sums for the filters' gradient */
+    uint16_t *filters;      /* u */
+    uint16_t *v, *z;        /* [threads]; v is t for the filters' gradient */
+    float *m;               /* [threads]; sums for the filters' gradient */
     int64_t v_step, m_step; /* from a thread's to the next one's */
     double *bias;           /* [threads][channels out] */
 } amx;
@@ -77,9 +77,34 @@ static void set_sizes(amx_conv *c)
 {
     c->ins = up(c->in.blocks, 2);
     c->outs = up(c->out.blocks, 2);
-    c->deep = deep_of(c->ins, c->kw);
+    c->deep = c->unfolded.channels ? c->ins : deep_of(c->ins, c->kw);
     c->rows = least(c->out.h, up(PIXELS_AT_ONCE, c->out.w));
     c->slots = least(c->in.h, (c->rows - 1) * c->sh + c->kh);
+}
+
+static bool unfolds(const dnn_conv_spec *s)
+{
+    return 2 * s->src.c < AMX_LANES;
+}
+
+/* A 1x1 convolution of what the windows have. */
+static amx_conv unfolded_of(const dnn_conv_spec *s)
+{
+    const nn_window *w = &s->window;
+    amx_conv c = {
+        .unfolded = {s->src.c, s->src.h, s->src.w, w->kh, w->kw, w->sh, w->sw, w->ph, w->pw},
+        .in = {.n = s->n,
+               .h = s->dst.h,
+               .w = s->dst.w,
+               .blocks = up(s->src.c * w->kh * w->kw, AMX_LANES),
+               .sample = nn_elements(s->src)},
+        .out = tensor_of(s->n, s->dst, s->dst_lanes),
+        .kh = 1,
+        .kw = 1,
+        .sh = 1,
+        .sw = 1};
+    set_sizes(&c);
+    return c;
 }
 
 static amx_conv forward_of(const dnn_conv_spec *s)
@@ -144,7 +169,7 @@ static int shapes_of(const dnn_conv_spec *s, amx_conv *shape)
 {
     int n = 0;
     if (s->direction != DNN_BACKWARD_DATA) {
-        shape[0] = forward_of(s);
+        shape[0] = unfolds(s) ? unfolded_of(s) : forward_of(s);
         return 1;
     }
     for (int64_t i = 0; i < s->window.sh * s->window.sw; i++) {
@@ -175,14 +200,19 @@ static bool memory_fits(const at_plan *p, const dnn_conv_spec *s)
 static bool can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lanes, int64_t dst_lanes)
 {
     const nn_window *w = &s->window;
-    bool inside = w->kh <= AMX_MOST_SIDE && w->kw <= AMX_MOST_SIDE && w->ph < w->kh && w->pw < w->kw;
-    bool all = w->sh <= w->kh && w->sw <= w->kw && w->sh * w->sw <= MOST_PHASES; /* have a gradient */
+    bool sides = unfolds(s) || (w->kh <= AMX_MOST_SIDE && w->kw <= AMX_MOST_SIDE);
+    bool inside = sides && w->ph < w->kh && w->pw < w->kw;
+    bool all =
+        w->sh <= w->kh && w->sw <= w->kw && w->sh * w->sw <= MOST_PHASES; /* have a gradient */
     bool stride = s->direction != DNN_BACKWARD_DATA || all;
     bool window = inside && stride && w->dh == 1 && w->dw == 1 && s->groups == 1;
-    bool layouts = layout_fits(src_lanes, s->src.c) && layout_fits(dst_lanes, s->dst.c);
+    bool few = s->direction != DNN_BACKWARD_DATA && (!src_lanes || src_lanes == s->src.c) &&
+               s->src.c * w->kh * w->kw <= AMX_MOST_UNFOLDED;
+    bool layouts =
+        (unfolds(s) ? few : layout_fits(src_lanes, s->src.c)) && layout_fits(dst_lanes, s->dst.c);
     /* A sigmoid of 0 is not 0, as the channels that fill up a block must be. */
     bool fits = s->precision == AT_BF16 && window && layouts && s->activation != NN_SIGMOID &&
-                2 * s->src.c >= AMX_LANES && 2 * s->dst.c >= AMX_LANES;
+                2 * s->dst.c >= AMX_LANES;
     return fits && amx_usable() && memory_fits(p, s);
 }
 
@@ -255,7 +285,10 @@ static nn_filters filters_of(const amx *c)
     int64_t in_step = s->window.kh * s->window.kw, out_step = s->src.c * in_step;
     return (nn_filters){.weights = c->memory.weights,
                         .outs = back ? s->src.c : s->dst.c,
-                        .ins = back ? s->dst.c : s->src.c,
+                        .ins = back         ? s->dst.c
+                               : unfolds(s) ? out_step
+                                            : s->src.c,
+                        .folded = unfolds(s) ? s->src.c : 0,
                         .out_step = back ? in_step : out_step,
                         .in_step = back ? out_step : in_step};
 }
@@ -274,9 +307,8 @@ static void weights(const void *state)
 {
     const amx *c = state;
     if (!for_weights(&c->spec))
-        plan_parallel_bytes(c->plan, c->shape[0].outs,
-                            (size_t)sizes_of(c).u * sizeof *c->filters, filters_part,
-                            (void *)(uintptr_t)c);
+        plan_parallel_bytes(c->plan, c->shape[0].outs, (size_t)sizes_of(c).u * sizeof *c->filters,
+                            filters_part, (void *)(uintptr_t)c);
 }
 
 /* ---- strips ---- */

@@ -44,9 +44,17 @@ static int new_own(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_
     if (!own)
         return at_fail(err, AT_EFAIL, "no kernel of our own for this convolution");
     *out = (conv_pass){.plan = p, .kind = CONV_OWN, .spec = *spec, .own = own};
-    out->spec.src_lanes = src_lanes ? src_lanes : p->kernels->lanes;
-    out->spec.dst_lanes = dst_lanes ? dst_lanes : p->kernels->lanes;
-    out->own_state = own->new(p, &out->spec, err);
+    int64_t blocked = p->kernels->lanes;
+    if (!src_lanes)
+        src_lanes = own->can(p, spec, blocked, dst_lanes) ? blocked : spec->src.c;
+    if (!dst_lanes) /* NHWC stays so, if it can */
+        dst_lanes = src_lanes == spec->src.c && src_lanes > blocked &&
+                            own->can(p, spec, src_lanes, spec->dst.c)
+                        ? spec->dst.c
+                        : blocked;
+    out->spec.src_lanes = src_lanes;
+    out->spec.dst_lanes = dst_lanes;
+    out->own_state = own->new (p, &out->spec, err);
     return out->own_state ? 0 : AT_ENOMEM;
 }
 

@@ -6,7 +6,8 @@
  * multiple of a vector; then ours (conv_winograd.c, conv_spread.c). A sum has the layout of what is
  * there to add. The library's reference loops, a hundred times slower, are taken only where there is
  * nothing else. A later candidate must be a twentieth faster than an earlier one, so that noise does
- * not change the choice from one machine of a kind to the next.
+ * not change the choice from one machine of a kind to the next. Where ours would do passes of batch
+ * normalisation, the others take the time of moving the bytes of these besides.
  */
 #include "conv.h"
 
@@ -220,7 +221,7 @@ static int make_candidates(conv_pass *out, int *number, at_plan *p, const dnn_co
 
 /* Batches of nearly one size share a choice. */
 static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_spec *s,
-                     int64_t src_lanes, int64_t dst_lanes)
+                     int64_t src_lanes, int64_t dst_lanes, double spared)
 {
     static const char *const directions[] = {"forward", "backward data", "backward weights"};
     static const char *const activations[] = {"", " relu", " gelu", " sigmoid", " tanh", " silu"};
@@ -231,21 +232,51 @@ static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_s
     snprintf(key, bytes,
              "threads %d, %s%s, %s%s%s%s, n %lld, %lldx%lldx%lld to %lldx%lldx%lld, "
              "k %lldx%lld, stride %lldx%lld, pad %lldx%lld, dilation %lldx%lld, groups %lld, "
-             "lanes %lld %lld",
+             "lanes %lld %lld, spares %.0f",
              p->options.threads, directions[s->direction], p->options.constant ? " alone" : "",
              s->precision == AT_BF16 ? "bf16" : "fp32", s->bias ? " bias" : "",
              s->sum ? " sum" : "", activations[s->activation], (long long)n, (long long)s->src.c,
              (long long)s->src.h, (long long)s->src.w, (long long)s->dst.c, (long long)s->dst.h,
              (long long)s->dst.w, (long long)w->kh, (long long)w->kw, (long long)w->sh,
              (long long)w->sw, (long long)w->ph, (long long)w->pw, (long long)w->dh,
-             (long long)w->dw, (long long)s->groups, (long long)src_lanes, (long long)dst_lanes);
+             (long long)w->dw, (long long)s->groups, (long long)src_lanes, (long long)dst_lanes,
+             spared);
+}
+
+static void move_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    char *const *halves = context;
+    (void)thread;
+    memcpy(halves[1] + begin, halves[0] + begin, (size_t)(end - begin));
+}
+
+/* What it takes to move so many bytes, that are read or written. */
+static double seconds_to_move(const at_plan *p, double bytes)
+{
+    enum { HALF = 64 << 20 }; /* not to be found in a cache */
+    char *block = bytes > 0 ? at_alloc_aligned(2 * HALF) : NULL, *halves[] = {block, block + HALF};
+    double best = 1e30;
+    if (!block)
+        return 0;
+    memset(block, 1, 2 * HALF);
+    for (int i = 0; i < FIRST_ROUNDS; i++) {
+        double start = at_now();
+        plan_parallel(p, HALF, move_part, halves);
+        plan_note_time(&best, start);
+    }
+    at_free_aligned(block);
+    return best * bytes / (2 * HALF);
 }
 
 /* The index of the fastest of n > 1 candidates. */
-static int fastest(conv_pass *passes, int n, time_what what, double *seconds, at_error *err)
+static int fastest(conv_pass *passes, int n, time_what what, double spared, double *seconds,
+                   at_error *err)
 {
     double best[CANDIDATES] = {0};
     int chosen = 0, status = time_all(passes, n, what, best, err);
+    double more = seconds_to_move(passes[0].plan, spared);
+    for (int i = 0; i < n; i++)
+        best[i] += conv_pass_is_own(&passes[i]) ? 0 : more;
     for (int i = 1; i < n && !status; i++)
         if (best[i] < faster * best[chosen])
             chosen = i;
@@ -285,12 +316,12 @@ static int take_untimed(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, i
 }
 
 int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
-              int64_t dst_lanes, at_error *err)
+              int64_t dst_lanes, double spared, at_error *err)
 {
     conv_pass passes[CANDIDATES];
     int number[CANDIDATES];
     char key[400];
-    make_key(key, sizeof key, p, spec, src_lanes, dst_lanes);
+    make_key(key, sizeof key, p, spec, src_lanes, dst_lanes, spared);
     if (take_known(out, key, p, spec, src_lanes, dst_lanes))
         return 0;
     if (p->sizing)
@@ -300,7 +331,7 @@ int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src
         return AT_EFAIL;
     double seconds = 0;
     time_what what = p->options.constant ? TIME_READY : TIME_STEP;
-    int chosen = n > 1 ? fastest(passes, n, what, &seconds, err) : 0;
+    int chosen = n > 1 ? fastest(passes, n, what, spared, &seconds, err) : 0;
     for (int i = 0; i < n; i++)
         if (i != chosen)
             conv_pass_fini(&passes[i]);

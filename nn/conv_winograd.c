@@ -159,11 +159,11 @@ static nn_filters filters_of(const winograd *c)
     bool back = s->direction == DNN_BACKWARD_DATA;
     int64_t in_step = s->window.kh * s->window.kw, out_step = s->src.c * in_step;
     return (nn_filters){.weights = c->memory.weights,
-                                 .outs = back ? s->src.c : s->dst.c,
-                                 .ins = back ? s->dst.c : s->src.c,
-                                 .out_step = back ? in_step : out_step,
-                                 .in_step = back ? out_step : in_step,
-                                 .turned = back};
+                        .outs = back ? s->src.c : s->dst.c,
+                        .ins = back ? s->dst.c : s->src.c,
+                        .out_step = back ? in_step : out_step,
+                        .in_step = back ? out_step : in_step,
+                        .turned = back};
 }
 
 static void filters_part(void *context, int64_t begin, int64_t end, int thread)
@@ -192,7 +192,8 @@ static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
     const float *in = back ? c->memory.dst : c->memory.src;
     float *out = (void *)(uintptr_t)(back ? c->memory.src : c->memory.dst);
     float *v = c->v + thread * c->v_floats, *m = c->m + thread * c->m_floats;
-    nn_conv_end e = {c->memory.bias, c->spec.sum, c->spec.activation, conv_watch_of(&c->memory, thread)};
+    nn_conv_end e = {c->memory.bias, c->spec.sum, c->spec.activation,
+                     conv_watch_of(&c->memory, thread)};
     for (int64_t first = begin, last; first < end; first = last) {
         last = first + c->room < end ? first + c->room : end;
         k->winograd_input(&c->shape, &c->memory.before, in, v, c->room, first, last);

@@ -26,7 +26,7 @@ bool amx_usable(void)
 {
 #if defined(__x86_64__) && defined(__linux__)
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* arch_prctl(2), ARCH_REQ_XCOMP_PERM */
-    static _Atomic int known; /* 1: no, 2: yes */
+    static _Atomic int known;                             /* 1: no, 2: yes */
     if (!known)
         known = 1 + (dnn_isa_allowed() >= DNN_AMX &&
                      syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0);

@@ -92,11 +92,11 @@ typedef struct nn_watch {
     nn_watch_kind kind;
     const void *x, *y;         /* laid out as what is written, and in its precision */
     const float *a, *b, *mean; /* what the kind needs, as of x and y */
-    double *sum, *product;             /* [blocks][VF], added to */
-    int64_t step;                      /* from a thread's sums to the next one's */
+    double *sum, *product;     /* [blocks][VF], added to */
+    int64_t step;              /* from a thread's sums to the next one's */
 } nn_watch;
 typedef struct nn_conv_end { /* y = act(result + bias, or y before as well) */
-    const float *bias;           /* [blocks out][VF] or NULL */
+    const float *bias;       /* [blocks out][VF] or NULL */
     bool sum;
     nn_activation activation; /* none where something is watched */
     nn_watch watch;           /* of this thread */
@@ -104,7 +104,8 @@ typedef struct nn_conv_end { /* y = act(result + bias, or y before as well) */
 typedef struct nn_filters { /* a window each, of (channel out, channel in) */
     const float *weights;
     int64_t outs, ins, out_step, in_step;
-    bool turned; /* by 180 degrees */
+    int64_t folded; /* 0, or channels in of each place of a window, which count as channels in */
+    bool turned;    /* by 180 degrees */
 } nn_filters;
 
 /* Channels [first, first+count) of a tensor. */
@@ -185,18 +186,18 @@ typedef struct nn_kernels {
                            int64_t room, int64_t begin, int64_t end);
     void (*winograd_multiply)(const nn_winograd *s, const float *u, const float *v, float *m,
                               int64_t room, int64_t tiles);
-    void (*winograd_output)(const nn_winograd *s, const nn_conv_end *e, const float *m,
-                            float *y, int64_t room, int64_t begin, int64_t end);
+    void (*winograd_output)(const nn_winograd *s, const nn_conv_end *e, const float *m, float *y,
+                            int64_t room, int64_t begin, int64_t end);
     void (*winograd_gradient)(const nn_winograd *s, const float *dy, float *z, double *bias,
                               int64_t room, int64_t begin, int64_t end);
     void (*winograd_accumulate)(const nn_winograd *s, const float *v, const float *z, float *sums,
                                 int64_t room, int64_t tiles);
     /* u of the blocks out [begin, end); gradients of the channels in [begin, end). */
-    void (*winograd_filters)(const nn_winograd *s, const nn_filters *f, float *u,
-                             int64_t begin, int64_t end);
-    void (*winograd_filters_back)(const nn_winograd *s, const nn_filters *f,
-                                  const float *sums, int64_t parts, int64_t part_floats,
-                                  float *gradients, int64_t begin, int64_t end);
+    void (*winograd_filters)(const nn_winograd *s, const nn_filters *f, float *u, int64_t begin,
+                             int64_t end);
+    void (*winograd_filters_back)(const nn_winograd *s, const nn_filters *f, const float *sums,
+                                  int64_t parts, int64_t part_floats, float *gradients,
+                                  int64_t begin, int64_t end);
     void (*spread)(const nn_spread *s, bool bf16, const void *x, float *out);
 
     void (*dropout)(const nn_view *v, const nn_dropout_keys *keys, const void *x, void *y,

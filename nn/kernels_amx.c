@@ -3,12 +3,12 @@
  */
 #include "kernels_amx.h"
 
-#include <math.h>
 #include <string.h>
 
 #ifdef __clang__
 #pragma clang attribute push(                                                                      \
-    __attribute__((target("amx-tile,amx-bf16,avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
+    __attribute__((                                                                                \
+        target("amx-tile,amx-bf16,avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))),      \
     apply_to = function)
 #else
 #pragma GCC target(                                                                                \
@@ -17,13 +17,11 @@
 #endif
 
 #define VF 16
-#include "kernels_watch.h"
+#include "kernels_amx_order.h"
 
-/* Elements of a tile of bf16, of one of sums, of a pixel's tiles of a pair of blocks; bytes of a row. */
-enum { TILE = 512, SUMS = 256, PIXEL = 2 * TILE, ROW = 64, TILES = 8 };
 /* Pairs of blocks that are multiplied before sums go to memory and come back: the filters of these
  * stay in the first-level cache. */
-enum { STEPS_AT_ONCE = 18 };
+enum { STEPS_AT_ONCE = 12 };
 
 /* Between plain stores and tile loads: not all compilers know that those read memory. */
 #define SETTLE() __asm__ volatile("" ::: "memory")
@@ -46,236 +44,6 @@ void amx_begin(void)
 void amx_end(void)
 {
     _tile_release();
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t most(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* ---- where things are ---- */
-
-int64_t amx_v_size(const amx_conv *c)
-{
-    return c->slots * c->in.w * c->ins * PIXEL;
-}
-
-/* Floats of one sample's pixels; not a power of 2, so that 16 of them are in as many cache sets. */
-static int64_t line_of(const amx_conv *c)
-{
-    return (c->rows * c->out.w + 1) * AMX_LANES;
-}
-
-int64_t amx_m_size(const amx_conv *c)
-{
-    return 2 * AMX_GROUP * line_of(c);
-}
-
-int64_t amx_z_size(const amx_conv *c)
-{
-    return c->outs * c->rows * c->out.w * PIXEL;
-}
-
-int64_t amx_filters_size(const amx_conv *c)
-{
-    return c->kh * c->kw * c->ins * c->outs * AMX_PAIR * AMX_PAIR;
-}
-
-/* Rows or columns of the window at `at` that are in the plane. */
-typedef struct span {
-    int64_t begin, end;
-} span;
-
-static span inside(int64_t at, int64_t stride, int64_t pad, int64_t k, int64_t size)
-{
-    int64_t first = at * stride - pad;
-    return (span){most(0, -first), least(k, size - first)};
-}
-
-/* ---- samples brought side by side ---- */
-
-/* 16 channels of a pixel of a sample, or zeros where there is no such one. */
-INLINE __m256i value_of(const uint16_t *x, __mmask16 real, watch_affine f)
-{
-    __m256i half = _mm256_maskz_loadu_epi16(real, x);
-    if (f.kind == NN_AFFINE_NONE)
-        return half;
-    vf y = (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16) * f.a + f.b;
-    y = f.kind == NN_AFFINE_RELU ? act_value(NN_RELU, y) : y;
-    return _mm256_maskz_mov_epi16(real, (__m256i)_mm512_cvtneps_pbh((__m512)y));
-}
-
-INLINE __m512i join(__m256i low, __m256i high)
-{
-    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-
-static int64_t samples_of(const amx_tensor *t, int64_t group)
-{
-    return least(AMX_GROUP, t->n - group * AMX_GROUP);
-}
-
-INLINE void take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y,
-                 const uint16_t *x, uint16_t *v, nn_affine_kind kind)
-{
-    const amx_tensor *t = &c->in;
-    int64_t there = samples_of(t, group), chunk = t->w * c->deep * PIXEL;
-    uint16_t *row = v + y % c->slots * (t->w * c->ins * PIXEL);
-    for (int64_t n = 0; n < AMX_GROUP; n++)
-        for (int64_t p = 0; p < c->ins; p++) {
-            const uint16_t *from =
-                x + (group * AMX_GROUP + n) * t->sample + 2 * p * t->block + y * t->row;
-            uint16_t *to = row + p / c->deep * chunk + p % c->deep * PIXEL + n * AMX_PAIR;
-            __mmask16 low = n < there ? 0xffff : 0;
-            __mmask16 high = n < there && 2 * p + 1 < t->blocks ? 0xffff : 0;
-            watch_affine f = watch_affine_of(kind, in, 2 * p);
-            watch_affine g = high ? watch_affine_of(kind, in, 2 * p + 1) : f;
-            for (int64_t i = 0; i < t->w; i++, from += t->pixel, to += c->deep * PIXEL)
-                _mm512_store_si512(to, join(value_of(from, low, f),
-                                            value_of(from + t->block, high, g)));
-        }
-}
-
-/* One copy a kind of what batch normalisation leaves to the reader. */
-#define BY_AFFINE(in, function, ...)                                                               \
-    do {                                                                                           \
-        if ((in)->kind == NN_AFFINE_RELU)                                                          \
-            function(__VA_ARGS__, NN_AFFINE_RELU);                                                 \
-        else if ((in)->kind == NN_AFFINE_ALONE)                                                    \
-            function(__VA_ARGS__, NN_AFFINE_ALONE);                                                \
-        else                                                                                       \
-            function(__VA_ARGS__, NN_AFFINE_NONE);                                                 \
-    } while (0)
-
-void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y, const uint16_t *x,
-              uint16_t *v)
-{
-    BY_AFFINE(in, take, c, in, group, y, x, v);
-}
-
-/* Two pixels of a block, of all samples: [2][16 pairs of samples][16 channels][2]; `second`: there are
- * two. They are read together since they share a line of the cache. */
-INLINE void pairs(const amx_tensor *t, const uint16_t *x, int64_t there, bool second, watch_affine f,
-                  uint16_t *to, int64_t step)
-{
-    const __m512i between = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19,
-        3, 18, 2, 17, 1, 16, 0);
-    for (int64_t j = 0; j < AMX_GROUP / 2; j++, x += 2 * t->sample) {
-        __mmask16 a = 2 * j < there ? 0xffff : 0, b = 2 * j + 1 < there ? 0xffff : 0;
-        for (int64_t i = 0; i <= second; i++) {
-            __m256i even = value_of(x + i * t->pixel, a, f);
-            __m256i odd = value_of(x + t->sample + i * t->pixel, b, f);
-            _mm512_store_si512(to + i * step + j * 2 * AMX_LANES,
-                               _mm512_permutexvar_epi16(between, join(even, odd)));
-        }
-    }
-}
-
-/* 16x16 pairs of numbers, turned. */
-INLINE void turn(const uint16_t *from, uint16_t *to)
-{
-    __m512i a[16], b[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++)
-        a[i] = _mm512_load_si512(from + i * 32);
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-        b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
-        a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
-        a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
-        a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
-    }
-    /* a[4*g + k]: columns k, k+4, k+8, k+12, a quarter each, of rows 4*g to 4*g+3 */
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) {
-        __m512i low = _mm512_shuffle_i32x4(a[k], a[4 + k], 0x88);
-        __m512i low_odd = _mm512_shuffle_i32x4(a[k], a[4 + k], 0xdd);
-        __m512i high = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0x88);
-        __m512i high_odd = _mm512_shuffle_i32x4(a[8 + k], a[12 + k], 0xdd);
-        _mm512_store_si512(to + k * 32, _mm512_shuffle_i32x4(low, high, 0x88));
-        _mm512_store_si512(to + (k + 8) * 32, _mm512_shuffle_i32x4(low, high, 0xdd));
-        _mm512_store_si512(to + (k + 4) * 32, _mm512_shuffle_i32x4(low_odd, high_odd, 0x88));
-        _mm512_store_si512(to + (k + 12) * 32, _mm512_shuffle_i32x4(low_odd, high_odd, 0xdd));
-    }
-}
-
-static void zero(uint16_t *to, int64_t tiles, int64_t step)
-{
-    for (int64_t i = 0; i < tiles; i++)
-        memset(to + i * step, 0, TILE * sizeof *to);
-}
-
-INLINE void take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y,
-                        const uint16_t *x, uint16_t *t, nn_affine_kind kind)
-{
-    const amx_tensor *in_plane = &c->in;
-    int64_t w = in_plane->w, there = samples_of(in_plane, group);
-    for (int64_t b = 0; b < 2 * c->ins; b++) {
-        uint16_t *to = t + (b / 2 * c->slots + y % c->slots) * w * PIXEL + b % 2 * TILE;
-        if (b >= in_plane->blocks) {
-            zero(to, w, PIXEL);
-            continue;
-        }
-        const uint16_t *from =
-            x + group * AMX_GROUP * in_plane->sample + b * in_plane->block + y * in_plane->row;
-        watch_affine f = watch_affine_of(kind, in, b);
-        for (int64_t i = 0; i < w; i += 2) {
-            _Alignas(64) uint16_t two[2 * TILE];
-            pairs(in_plane, from + i * in_plane->pixel, there, i + 1 < w, f, two, TILE);
-            turn(two, to + i * PIXEL);
-            if (i + 1 < w)
-                turn(two + TILE, to + (i + 1) * PIXEL);
-        }
-    }
-}
-
-void amx_take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y,
-                     const uint16_t *x, uint16_t *t)
-{
-    BY_AFFINE(in, take_turned, c, in, group, y, x, t);
-}
-
-static vf add_pairs(vf sum, const uint16_t *z, int64_t tiles, int64_t step)
-{
-    for (int64_t i = 0; i < tiles; i++)
-        for (int64_t j = 0; j < TILE; j += 2 * AMX_LANES) {
-            vi two = (vi)_mm512_load_si512(z + i * step + j);
-            sum += (vf)(two << 16) + (vf)(two & (int32_t)0xffff0000);
-        }
-    return sum;
-}
-
-void amx_take_pairs(const amx_conv *c, const amx_strip *s, const uint16_t *dy, uint16_t *z,
-                    double *bias)
-{
-    const amx_tensor *t = &c->out;
-    const watch_affine none = {NN_AFFINE_NONE};
-    int64_t pixels = (s->end - s->begin) * t->w, there = samples_of(t, s->group);
-    for (int64_t b = 0; b < 2 * c->outs; b++) {
-        uint16_t *to = z + b / 2 * c->rows * t->w * PIXEL + b % 2 * TILE;
-        if (b >= t->blocks) {
-            zero(to, pixels, PIXEL);
-            continue;
-        }
-        const uint16_t *from =
-            dy + s->group * AMX_GROUP * t->sample + b * t->block + s->begin * t->row;
-        for (int64_t i = 0; i < pixels; i += 2)
-            pairs(t, from + i * t->pixel, there, i + 1 < pixels, none, to + i * PIXEL, PIXEL);
-        vf sum = bias ? add_pairs((vf){0}, to, pixels, PIXEL) : (vf){0};
-        for (int64_t l = 0; l < VF && bias; l++)
-            bias[b * VF + l] += (double)sum[l];
-    }
 }
 
 /* ---- products ---- */
@@ -333,10 +101,11 @@ INLINE void multiply_row(const amx_conv *c, int64_t y, span taps, const uint16_t
                          const uint16_t *v, float *m, bool fresh, int64_t outs)
 {
     int64_t line = line_of(c), row = line * (int64_t)sizeof(float);
-    int64_t slot = c->in.w * c->ins * PIXEL, step = c->deep * PIXEL;
+    int64_t step = c->deep * PIXEL;
     for (int64_t x = 0; x < c->out.w; x++) {
         span across = inside(x, c->sw, c->pw, c->kw, c->in.w);
-        int64_t first = x * c->sw - c->pw + across.begin, steps = (across.end - across.begin) * c->deep;
+        int64_t first = x * c->sw - c->pw + across.begin,
+                steps = (across.end - across.begin) * c->deep;
         float *sums = m + x * AMX_LANES;
         if (fresh)
             sums_zero(outs);
@@ -344,7 +113,7 @@ INLINE void multiply_row(const amx_conv *c, int64_t y, span taps, const uint16_t
             sums_load(sums, row, 16 * line, AMX_GROUP * line, outs);
         for (int64_t i = taps.begin; i < taps.end; i++) {
             int64_t at = y * c->sh - c->ph + i;
-            products(v + at % c->slots * slot + first * step,
+            products(v + at % c->slots * row_of(c) + first * step,
                      u + (i * c->kw + across.begin) * step, steps, outs);
         }
         sums_store(sums, row, 16 * line, AMX_GROUP * line, outs);
@@ -461,8 +230,8 @@ INLINE void put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_con
     }
 }
 
-void amx_put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_conv_end *e, const float *m,
-             uint16_t *y)
+void amx_put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_conv_end *e,
+             const float *m, uint16_t *y)
 {
 #define CALL(act) put(c, s, out, e, m, y, act, NN_WATCH_NOTHING)
 #define WATCH(kind)                                                                                \
@@ -492,17 +261,23 @@ INLINE __m512 gather(const float *w, int64_t step, int64_t lanes)
                                     _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)step)), w, 4);
 }
 
+static int64_t channel_at(const nn_filters *f, int64_t i)
+{
+    return f->folded ? i % f->folded * f->in_step + i / f->folded : i * f->in_step;
+}
+
 /* A tile of u: 16 pairs of channels in from `in` on by 16 channels out from `out` on. */
 static void filter_tile(const nn_filters *f, int64_t tap, int64_t out, int64_t in, uint16_t *to)
 {
-    const __m512i between = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19,
-        3, 18, 2, 17, 1, 16, 0);
-    const float *from = f->weights + out * f->out_step + in * f->in_step + tap;
-    for (int64_t j = 0; j < 16; j++, from += 2 * f->in_step) {
-        int64_t left = f->ins - in - 2 * j;
-        __m512 even = gather(from, f->out_step, left > 0 ? f->outs - out : 0);
-        __m512 odd = gather(from + f->in_step, f->out_step, left > 1 ? f->outs - out : 0);
+    const __m512i between =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const float *from = f->weights + out * f->out_step + tap;
+    for (int64_t j = 0; j < 16; j++) {
+        int64_t at = in + 2 * j, left = f->ins - at;
+        __m512 even = gather(from + channel_at(f, at), f->out_step, left > 0 ? f->outs - out : 0);
+        __m512 odd =
+            gather(from + channel_at(f, at + 1), f->out_step, left > 1 ? f->outs - out : 0);
         __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
         _mm512_store_si512(to + j * 32, _mm512_permutexvar_epi16(between, both));
     }
@@ -547,9 +322,14 @@ void amx_filters_back(const amx_conv *c, const nn_filters *f, const float *sums,
             for (int64_t k = 0; k < taps; k++)
                 total(sums + k * a_place + quad * SUMS, parts, part_floats, k, taps, block);
             int64_t ins = least(VF, f->ins - i * VF), outs = least(VF, f->outs - b * VF);
-            for (int64_t o = 0; o < outs; o++)
-                memcpy(gradients + (b * VF + o) * f->out_step + i * VF * f->in_step,
-                       block + o * VF * taps, (size_t)(ins * taps) * sizeof(float));
+            for (int64_t o = 0; o < outs; o++) {
+                float *to = gradients + (b * VF + o) * f->out_step;
+                if (!f->folded)
+                    memcpy(to + i * VF * f->in_step, block + o * VF * taps,
+                           (size_t)(ins * taps) * sizeof(float));
+                for (int64_t l = 0; l < ins && f->folded; l++)
+                    to[channel_at(f, i * VF + l)] = block[o * VF + l];
+            }
         }
 }
 

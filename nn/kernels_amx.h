@@ -15,6 +15,9 @@
  *     u [32 channels out][chunks][kh][kw][deep][2][16 pairs of channels in][16 channels out][2]
  *     m [2][32 samples][rows][pixels][16 channels out], fp32
  *
+ * The first convolution's few channels would leave most of a tile empty: there all that a window has
+ * count as channels of one pixel, which `unfolded` describes; the window itself is 1x1 then.
+ *
  * The filters' gradient sums over samples instead:
  *
  *     t [32 channels in][rows][pixels][2][16 channels in][32 samples]
@@ -27,6 +30,11 @@
 #include "kernels.h"
 
 enum { AMX_GROUP = 32, AMX_PAIR = 32, AMX_LANES = 16, AMX_MOST_SIDE = 7 };
+/* Numbers of an unfolded window; rows of it, cut in pairs. */
+enum {
+    AMX_MOST_UNFOLDED = 512,
+    AMX_MOST_SEGMENTS = AMX_MOST_UNFOLDED + AMX_MOST_UNFOLDED / AMX_PAIR
+};
 
 /* Steps in elements, so that NCHW16c, NHWC and every second pixel of them are alike; blocks of 16
  * channels. */
@@ -35,10 +43,18 @@ typedef struct amx_tensor {
     int64_t first, sample, block, row, pixel;
 } amx_tensor;
 
+/* Windows over NHWC pixels of few channels. */
+typedef struct amx_windows {
+    int64_t channels, h, w, kh, kw, sh, sw, ph, pw;
+} amx_windows;
+
 typedef struct amx_conv {
-    amx_tensor in, out; /* of the direction; of the filters' gradient: what forward reads and writes */
+    amx_windows unfolded; /* channels 0: not */
+    amx_tensor in,
+        out; /* of the direction; of the filters' gradient: what forward reads and writes */
     int64_t kh, kw, sh, sw, ph, pw;
-    int64_t tap, tap_row, tap_column; /* the first of the window in a filter, steps to the next ones */
+    int64_t tap, tap_row,
+        tap_column;    /* the first of the window in a filter, steps to the next ones */
     int64_t ins, outs; /* pairs of blocks */
     int64_t deep;      /* divides ins */
     int64_t rows;      /* of planes out, at a time */
@@ -62,11 +78,10 @@ void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y, 
 /* 32 channels out, the pair `out`, of the strip, whose rows in have been taken. */
 void amx_multiply(const amx_conv *c, const amx_strip *s, int64_t out, const uint16_t *u,
                   const uint16_t *v, float *m);
-void amx_put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_conv_end *e, const float *m,
-             uint16_t *y);
+void amx_put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_conv_end *e,
+             const float *m, uint16_t *y);
 /* u of the pairs out [begin, end), from fp32. */
-void amx_filters(const amx_conv *c, const nn_filters *f, uint16_t *u, int64_t begin,
-                 int64_t end);
+void amx_filters(const amx_conv *c, const nn_filters *f, uint16_t *u, int64_t begin, int64_t end);
 
 /* As amx_take, into t; the strip's rows out, into z, and their sums a channel, added to bias (or
  * NULL). */
@@ -77,9 +92,8 @@ void amx_take_pairs(const amx_conv *c, const amx_strip *s, const uint16_t *dy, u
 void amx_accumulate(const amx_conv *c, const amx_strip *s, const uint16_t *t, const uint16_t *z,
                     float *sums);
 /* The gradients of the filters of the pairs out [begin, end), from `parts` sums. */
-void amx_filters_back(const amx_conv *c, const nn_filters *f, const float *sums,
-                      int64_t parts, int64_t part_floats, float *gradients, int64_t begin,
-                      int64_t end);
+void amx_filters_back(const amx_conv *c, const nn_filters *f, const float *sums, int64_t parts,
+                      int64_t part_floats, float *gradients, int64_t begin, int64_t end);
 
 /* Elements of each memory; of u and sums as well. */
 int64_t amx_v_size(const amx_conv *c);

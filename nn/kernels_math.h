@@ -60,6 +60,12 @@ INLINE vf all(float x)
 /* n <= VF floats from element `at`; zeros behind them. */
 INLINE vf load(const void *x, bool bf16, int64_t at, int64_t n)
 {
+#ifdef __AVX512F__ /* of which compilers would make two halves */
+    if (bf16 && n == VF) {
+        __m256i half = _mm256_loadu_si256((const void *)((const uint16_t *)x + at));
+        return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+    }
+#endif
     if (bf16) {
         vh half = {0};
         memcpy(&half, (const uint16_t *)x + at, (size_t)n * sizeof(uint16_t));
@@ -86,6 +92,17 @@ INLINE void store(void *y, bool bf16, int64_t at, int64_t n, vf v)
         return;
     }
     memcpy((float *)y + at, &v, (size_t)n * sizeof(float));
+}
+
+/* 1/x of a normal number, a unit in the last place off at most. */
+INLINE vf reciprocal(vf x)
+{
+#ifdef __AVX512F__
+    vf near = (vf)_mm512_rcp14_ps((__m512)x);
+    return near * (2.0f - x * near);
+#else
+    return 1.0f / x;
+#endif
 }
 
 /* exp(x), k being x/ln2 rounded, -126 <= k <= 127. */
@@ -141,7 +158,7 @@ INLINE vf magnitude(vf x)
 
 INLINE vf logistic(vf x)
 {
-    vf e = exp_negative(-magnitude(x)), large = 1.0f / (1.0f + e);
+    vf e = exp_negative(-magnitude(x)), large = reciprocal(1.0f + e);
     return pick(x > 0.0f, large, e * large);
 }
 
@@ -159,7 +176,7 @@ INLINE vf hyperbolic(vf x)
 INLINE vf normal_cdf(vf x, vf *bell)
 {
     vf e = exp_negative(x * x * -0.5f), z = magnitude(x) * 0.70710678f;
-    vf t = 1.0f / (z * 0.3275911f + 1.0f);
+    vf t = reciprocal(z * 0.3275911f + 1.0f);
     vf p = t * 1.061405429f - 1.453152027f;
     p = p * t + 1.421413741f;
     p = p * t - 0.284496736f;

@@ -448,8 +448,8 @@ INLINE void wino_output(const nn_winograd *s, const nn_conv_end *e, const float 
 }
 
 /* y of tiles [begin, end) from m. */
-static void winograd_output(const nn_winograd *s, const nn_conv_end *e, const float *m,
-                            float *y, int64_t room, int64_t begin, int64_t end)
+static void winograd_output(const nn_winograd *s, const nn_conv_end *e, const float *m, float *y,
+                            int64_t room, int64_t begin, int64_t end)
 {
 #define CALL(act) BY_TILE(s, wino_output, s, e, m, y, room, begin, end, act, NN_WATCH_NOTHING)
 #define WATCH(kind)                                                                                \
@@ -503,8 +503,8 @@ INLINE void wino_streamed(void)
 #endif
 }
 
-INLINE void wino_filters(const nn_winograd *s, const nn_filters *f, float *u,
-                         int64_t begin, int64_t end, int64_t tile)
+INLINE void wino_filters(const nn_winograd *s, const nn_filters *f, float *u, int64_t begin,
+                         int64_t end, int64_t tile)
 {
     const int64_t side = NN_WINOGRAD_SIDES - tile, taps = side * side;
     const watch_affine none = {NN_AFFINE_NONE};
@@ -529,8 +529,8 @@ INLINE void wino_filters(const nn_winograd *s, const nn_filters *f, float *u,
 }
 
 /* u [36][blocks out][channels in][VF] of the blocks out [begin, end). */
-static void winograd_filters(const nn_winograd *s, const nn_filters *f, float *u,
-                             int64_t begin, int64_t end)
+static void winograd_filters(const nn_winograd *s, const nn_filters *f, float *u, int64_t begin,
+                             int64_t end)
 {
     BY_TILE(s, wino_filters, s, f, u, begin, end);
     wino_streamed();
@@ -572,9 +572,9 @@ INLINE void wino_filters_back(const nn_winograd *s, const nn_filters *f, const f
 
 /* The gradients of the filters of the channels in [begin, end), from `parts` sums, `part_floats`
  * apart. */
-static void winograd_filters_back(const nn_winograd *s, const nn_filters *f,
-                                  const float *sums, int64_t parts, int64_t part_floats,
-                                  float *gradients, int64_t begin, int64_t end)
+static void winograd_filters_back(const nn_winograd *s, const nn_filters *f, const float *sums,
+                                  int64_t parts, int64_t part_floats, float *gradients,
+                                  int64_t begin, int64_t end)
 {
     BY_TILE(s, wino_filters_back, s, f, sums, parts, part_floats, gradients, begin, end);
 }

@@ -154,6 +154,25 @@ static int want(void *context, bool weights, void **to, size_t bytes, at_error *
     return plan_want(w->op, to, bytes, weights ? w->weights_life : w->life, err);
 }
 
+/* Bytes that batch normalisation need not move where the pass is done by our own kernels: the values
+ * that they read for its sums, or write and read for it; in backward, two gradients' sums. */
+static double spared_bytes(const plan_op *op, int which)
+{
+    const conv_state *s = op->state;
+    const plan_tensor *in = op->in[0];
+    double src = (double)(op->plan->options.batch * nn_elements(op->row->in[0]));
+    double dst = (double)(op->plan->options.batch * nn_elements(op->row->out));
+    double number = op->plan->options.precision == AT_BF16 ? sizeof(uint16_t) : sizeof(float);
+    bool through = in->affine && in->consumers == 1;
+    const nn_row *behind = op->out->consumers == 1 ? op->out->consumer->row : NULL;
+    if (which == FORWARD)
+        return number * ((through ? 2 * src : 0) +
+                         (behind && behind->layer == &at_layer_bn && op->trains ? dst : 0));
+    if (which == WEIGHTS)
+        return through && conv_pass_is_own(&s->passes[FORWARD]) ? number * 2 * src : 0;
+    return in->grad_watch && plan_grad_is_final(op, 0) ? number * 2 * src : 0;
+}
+
 static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *err)
 {
     conv_state *s = op->state;
@@ -174,7 +193,8 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
     want_for context = {op, life, op->plan->options.constant ? LIVES_ALWAYS : life};
     const plan_tensor *out = first && spec.sum ? op->in[1] : op->out;
     int status =
-        conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]), plan_lanes(out), err);
+        conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]), plan_lanes(out),
+                  op->plan->options.training ? spared_bytes(op, which) : 0, err);
     return status ? status : conv_pass_memory(&s->passes[which], want, &context, err);
 }
 

@@ -128,8 +128,14 @@ static dnn_conv_spec random_spec(at_rng *rng, dnn_direction direction)
     bool wide = at_rng_below(rng, 4) == 0, square = at_rng_below(rng, 2);
     int64_t kh = between(rng, 1, 5), kw = square ? kh : between(rng, 1, 7);
     int64_t stride = between(rng, 1, back && kh < 3 ? kh : 3);
-    nn_window w = {kh, kw, stride, square ? stride : between(rng, 1, back && kw < 2 ? kw : 2),
-                   between(rng, 0, kh - 1), between(rng, 0, kw - 1), 1, 1};
+    nn_window w = {kh,
+                   kw,
+                   stride,
+                   square ? stride : between(rng, 1, back && kw < 2 ? kw : 2),
+                   between(rng, 0, kh - 1),
+                   between(rng, 0, kw - 1),
+                   1,
+                   1};
     nn_shape src = {between(rng, 8, wide ? 150 : 50), between(rng, kh, 13), between(rng, kw, 13),
                     false};
     nn_shape dst = {between(rng, 8, wide ? 150 : 50), (src.h + 2 * w.ph - kh) / w.sh + 1,
@@ -146,6 +152,13 @@ static dnn_conv_spec random_spec(at_rng *rng, dnn_direction direction)
                            .groups = 1};
 }
 
+/* A first convolution's: NHWC of few channels. */
+static void make_first(dnn_conv_spec *spec, at_rng *rng)
+{
+    spec->src.c = between(rng, 1, 7);
+    spec->src_lanes = spec->src.c;
+}
+
 /* Now and then NHWC, for which channels have to fill their blocks. */
 static int64_t random_lanes(at_rng *rng, nn_shape *s)
 {
@@ -160,7 +173,8 @@ static void add_watch(scene *s, at_rng *rng)
 {
     bool back = s->spec.direction == DNN_BACKWARD_DATA;
     const tensor *out = back ? &s->src : &s->dst;
-    s->watch.kind = back ? NN_WATCH_GRADIENT + (nn_watch_kind)at_rng_below(rng, 3) : NN_WATCH_VALUES;
+    s->watch.kind =
+        back ? NN_WATCH_GRADIENT + (nn_watch_kind)at_rng_below(rng, 3) : NN_WATCH_VALUES;
     s->spec.activation = NN_IDENTITY;
     s->x = make_tensor(out->shape, s->spec.n, out->lanes, rng);
     int64_t threads = s->plan->options.threads, padded = (out->shape.c + 15) / 16 * 16;
@@ -180,6 +194,8 @@ static scene make_scene(at_plan *p, dnn_direction direction, at_rng *rng)
     scene s = {.plan = p, .spec = random_spec(rng, direction)};
     dnn_conv_spec *spec = &s.spec;
     spec->src_lanes = random_lanes(rng, &spec->src);
+    if (direction != DNN_BACKWARD_DATA && at_rng_below(rng, 4) == 0)
+        make_first(spec, rng);
     spec->dst_lanes = random_lanes(rng, &spec->dst);
     s.src = make_tensor(spec->src, spec->n, spec->src_lanes, rng);
     s.dst = make_tensor(spec->dst, spec->n, spec->dst_lanes, rng);
@@ -193,7 +209,7 @@ static scene make_scene(at_plan *p, dnn_direction direction, at_rng *rng)
     s.bias = memory((size_t)(spec->dst.c + 16) * sizeof(float));
     for (int64_t i = 0; i < spec->dst.c + 16; i++)
         s.bias[i] = i < spec->dst.c ? (float)at_rng_normal(rng) : 0;
-    if (direction != DNN_BACKWARD_DATA && at_rng_below(rng, 3) == 0)
+    if (direction != DNN_BACKWARD_DATA && spec->src.c > 7 && at_rng_below(rng, 3) == 0)
         s.before = (nn_affine){NN_AFFINE_ALONE + (nn_affine_kind)at_rng_below(rng, 2),
                                s.numbers + 2 * most, s.numbers + 3 * most};
     if (direction != DNN_BACKWARD_WEIGHTS && at_rng_below(rng, 3) == 0)
@@ -224,7 +240,8 @@ static void drop_scene(scene *s)
 /* Where the pixel under a window's place is, or -1. */
 static int64_t under(const dnn_conv_spec *s, int64_t y, int64_t x, int64_t ky, int64_t kx)
 {
-    int64_t row = y * s->window.sh - s->window.ph + ky, column = x * s->window.sw - s->window.pw + kx;
+    int64_t row = y * s->window.sh - s->window.ph + ky,
+            column = x * s->window.sw - s->window.pw + kx;
     bool in = row >= 0 && row < s->src.h && column >= 0 && column < s->src.w;
     return in ? row * s->src.w + column : -1;
 }
@@ -273,8 +290,8 @@ static void visit_data(const scene *s, double *out, int64_t n, int64_t o, int64_
                        int64_t from, int64_t tap)
 {
     int64_t to = (n * s->src.shape.c + i) * s->src.shape.h * s->src.shape.w + from;
-    out[to] += s->dst.values[dst_place(s, n, o, at)] *
-               (double)s->weights[filter_place(s, o, i, tap)];
+    out[to] +=
+        s->dst.values[dst_place(s, n, o, at)] * (double)s->weights[filter_place(s, o, i, tap)];
 }
 
 static void visit_weights(const scene *s, double *out, int64_t n, int64_t o, int64_t i, int64_t at,
@@ -290,9 +307,9 @@ static void normalise(scene *s)
     int64_t pixels = s->src.shape.h * s->src.shape.w;
     for (int64_t k = 0; k < s->spec.n * s->src.shape.c * pixels && s->before.kind; k++) {
         int64_t c = k / pixels % s->src.shape.c;
-        double y = (double)(float)(s->src.values[k] * (double)s->before.a[c] + (double)s->before.b[c]);
-        s->src.values[k] =
-            of_bf16(to_bf16(s->before.kind == NN_AFFINE_RELU && y < 0 ? 0 : y));
+        double y =
+            (double)(float)(s->src.values[k] * (double)s->before.a[c] + (double)s->before.b[c]);
+        s->src.values[k] = of_bf16(to_bf16(s->before.kind == NN_AFFINE_RELU && y < 0 ? 0 : y));
     }
 }
 
@@ -319,17 +336,19 @@ static void finish(const scene *s, const tensor *to, double *out, double *sums)
     int64_t pixels = to->shape.h * to->shape.w, channels = to->shape.c;
     for (int64_t k = 0; k < s->spec.n * channels * pixels; k++) {
         int64_t c = k / pixels % channels;
-        out[k] += (forward && s->spec.bias ? (double)s->bias[c] : 0) + (s->spec.sum ? to->values[k] : 0);
+        out[k] +=
+            (forward && s->spec.bias ? (double)s->bias[c] : 0) + (s->spec.sum ? to->values[k] : 0);
         out[k] = activated(s->spec.activation, out[k]);
         const nn_watch *w = &s->watch;
         if (!w->kind)
             continue;
         double x = s->x.values[k], z = x * (double)w->a[c] + (double)w->b[c];
-        if ((w->kind == NN_WATCH_RELU && (float)z <= 0) || (w->kind == NN_WATCH_RELU_OUTPUT && x <= 0))
+        if ((w->kind == NN_WATCH_RELU && (float)z <= 0) ||
+            (w->kind == NN_WATCH_RELU_OUTPUT && x <= 0))
             out[k] = 0;
         sums[c] += out[k];
-        sums[channels + c] += w->kind == NN_WATCH_VALUES ? out[k] * out[k]
-                                                         : out[k] * (x - (double)w->mean[c]);
+        sums[channels + c] +=
+            w->kind == NN_WATCH_VALUES ? out[k] * out[k] : out[k] * (x - (double)w->mean[c]);
     }
 }
 

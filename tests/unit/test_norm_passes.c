@@ -4,6 +4,7 @@
  * the same one computed by the library's, which do nothing of that kind.
  */
 #include "../../nn/conv.h"
+#include "../../nn/kernels_amx.h"
 #include "scratch.h"
 #include "steps.h"
 
@@ -87,7 +88,18 @@ typedef struct outcome {
     size_t count, states;
 } outcome;
 
-static outcome train(const char *folder, int choice, int threads, counts *found)
+static at_plan *make_plan(steps *f, at_precision precision, int threads)
+{
+    at_error err = {0};
+    at_plan_options o = {
+        .batch = BATCH, .training = true, .threads = threads, .seed = 3, .precision = precision};
+    at_plan *p = at_plan_new(f->net, &o, &err);
+    steps_check(p ? 0 : err.code, &err);
+    return p;
+}
+
+static outcome train(const char *folder, int choice, at_precision precision, int threads,
+                     counts *found)
 {
     steps *f = steps_new(network);
     at_param bias = *at_net_find_param(f->net, "far", "bias");
@@ -95,10 +107,10 @@ static outcome train(const char *folder, int choice, int threads, counts *found)
         at_net_params(f->net)[bias.offset + i] = 50;
     for (int i = 0; i < ROUNDS;
          i++) { /* a choice may lead to another layout behind it; there are 9 */
-        at_plan_free(steps_plan(f, BATCH, true, threads)); /* writes down what it took */
+        at_plan_free(make_plan(f, precision, threads)); /* writes down what it took */
         choose(folder, choice);
     }
-    at_plan *p = steps_plan(f, BATCH, true, threads);
+    at_plan *p = make_plan(f, precision, threads);
     *found = count(p);
     at_plan_input in = steps_input(f, 0);
     outcome out = {.loss = steps_train(p, &in).loss_sum,
@@ -111,24 +123,28 @@ static outcome train(const char *folder, int choice, int threads, counts *found)
     return out;
 }
 
-static void test_as_the_library(void **state)
+/* How far apart: of the largest. */
+typedef struct tolerances {
+    double loss, gradients, state;
+} tolerances;
+
+static void compare(const char *folder, at_precision precision, const counts *expected,
+                    const tolerances *most)
 {
-    bool vectors = nn_kernels_best()->lanes >= 8;
     for (int threads = 1; threads <= MOST_THREADS; threads++) {
         counts none, some;
-        outcome library = train(*state, LIBRARY, threads, &none);
-        outcome ours = train(*state, OURS, threads, &some);
+        outcome library = train(folder, LIBRARY, precision, threads, &none);
+        outcome ours = train(folder, OURS, precision, threads, &some);
         print_message("%d threads: %d values and %d gradients watched, %d values read through\n",
                       threads, some.values, some.gradients, some.read_through);
         assert_int_equal(none.values + none.gradients + none.read_through, 0);
-        assert_int_equal(some.values, vectors ? 6 : 0);
-        assert_int_equal(some.gradients, vectors ? 6 : 0);
-        assert_int_equal(some.read_through, vectors ? 3 : 0);
+        assert_int_equal(some.values, expected->values);
+        assert_int_equal(some.gradients, expected->gradients);
+        assert_int_equal(some.read_through, expected->read_through);
         assert_true(library.loss > 0);
-        steps_assert_near(&(float){(float)ours.loss}, &(float){(float)library.loss}, 1, 1e-5);
-        /* A relu may take a value next to 0 for the other side of it. */
-        steps_assert_near(ours.gradients, library.gradients, library.count, 3e-3);
-        steps_assert_near(ours.state, library.state, library.states, 1e-5);
+        steps_assert_near(&(float){(float)ours.loss}, &(float){(float)library.loss}, 1, most->loss);
+        steps_assert_near(ours.gradients, library.gradients, library.count, most->gradients);
+        steps_assert_near(ours.state, library.state, library.states, most->state);
         free(library.gradients);
         free(library.state);
         free(ours.gradients);
@@ -136,8 +152,27 @@ static void test_as_the_library(void **state)
     }
 }
 
+/* A relu may take a value next to 0 for the other side of it. */
+static void test_as_the_library(void **state)
+{
+    bool vectors = nn_kernels_best()->lanes >= 8;
+    compare(*state, AT_FP32, vectors ? &(counts){6, 6, 3} : &(counts){0},
+            &(tolerances){1e-5, 3e-3, 1e-5});
+}
+
+static void test_bf16(void **state)
+{
+    if (!amx_usable()) {
+        print_message("this CPU has no tile registers, or may not use them\n");
+        skip();
+    }
+    /* The first sum's addends have two layouts, and gradients of their own. */
+    compare(*state, AT_BF16, &(counts){6, 5, 3}, &(tolerances){1e-2, 5e-2, 1e-2});
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_as_the_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_as_the_library),
+                                       cmocka_unit_test(test_bf16)};
     return cmocka_run_group_tests(tests, scratch_caches, scratch_caches_gone);
 }
