@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct args {
     char *from, *url, *out;
@@ -83,6 +84,8 @@ static int report(const char *dataset, const args *a, at_error *err)
 {
     char *out = a->out[0] ? at_format("%s", a->out) : at_path_join(dataset, "report.html");
     int code = out ? at_dataset_report(dataset, out, err) : at_nomem(err);
+    if (code < 0 && out && !a->out[0] && access(dataset, F_OK) == 0 && access(dataset, W_OK) != 0)
+        code = at_fail(err, code, "%s cannot be written to: say --out FILE.html", dataset);
     if (code == 0 && a->json) {
         at_node *n = at_node_new(AT_MAP);
         at_set_string(n, "report", out);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A transaction ends with whatever comes first: few where much comes, and little is lost where not. */
@@ -468,6 +469,10 @@ static int check_options(const at_ingest_options *o, at_error *err)
 {
     if (!o->source || !o->source[0] || !o->out || !o->out[0])
         return at_fail(err, AT_EUSAGE, "ingest takes a source and a place for the data set");
+    struct stat st;
+    if (lstat(o->out, &st) == 0 && stat(o->out, &st) != 0)
+        return at_fail(err, AT_EINPUT, "%s is a link to nothing: remove it or choose another name",
+                       o->out);
     if (!(o->val_fraction >= 0 && o->val_fraction < 1))
         return at_fail(err, AT_EUSAGE, "val-fraction is %g: it lies in 0 <= f < 1",
                        o->val_fraction);

@@ -31,6 +31,18 @@ static bool ends_with(const char *text, const char *suffix)
     return m > 0 && n >= m && strcmp(text + n - m, suffix) == 0;
 }
 
+static int refuse(const char *name, const char *near, at_error *err)
+{
+    at_text all = {0};
+    for (size_t i = 0; i < at_model_format_count(); i++)
+        at_text_add(&all, "%s%s", i ? ", " : "", formats[i].name);
+    int status = near ? at_fail(err, AT_EUSAGE, "unknown form '%s'; did you mean '%s'?", name, near)
+                      : at_fail(err, AT_EUSAGE, "unknown form '%s'; there are: %s", name,
+                                all.failed ? "see atoll export --help" : all.data);
+    at_text_fini(&all);
+    return status;
+}
+
 const at_model_format *at_model_format_for(const char *name, const char *path, at_error *err)
 {
     const at_model_format *found = NULL;
@@ -49,10 +61,8 @@ const at_model_format *at_model_format_for(const char *name, const char *path, a
     const char *near = name ? at_nearest(name, names, at_model_format_count()) : NULL;
     if (!name)
         at_fail(err, AT_EUSAGE, "%s: no form of a model file has this suffix; say --to", path);
-    else if (near)
-        at_fail(err, AT_EUSAGE, "unknown form '%s'; did you mean '%s'?", name, near);
     else
-        at_fail(err, AT_EUSAGE, "unknown form '%s'; see atoll export --help", name);
+        refuse(name, near, err);
     return NULL;
 }
 

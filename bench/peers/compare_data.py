@@ -227,7 +227,8 @@ def waiting_rows(o, work):
             sys.exit(f"bench/peers/data: {' '.join(command)}: {done.stderr.strip()[-600:]}")
     shutil.rmtree(data)
     # the first epoch begins with an empty ring and cold kernels
-    shares = [e["waited_data"] * e["images_per_second"] / images for e in lines if e["epoch"] > 1]
+    shares = [e["waited_data"] * e["images_per_second"] / images
+              for e in lines if e["epoch"] > 1 and "waited_data" in e]
     note = "" if precision == "bf16" else "; in fp32, as this CPU has no bf16"
     share = statistics.median(shares)
     return [at_most(f"share of airnet's training step that waits for data{note}", share, 0.01,

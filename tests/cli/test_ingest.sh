@@ -44,6 +44,10 @@ says err 'blue.png: the data set has another picture under this path'
 expect 3 "$ATOLL" ingest more --out nothing --append
 says err 'nothing to append to'
 [ ! -e nothing ] || fail 'made for nothing'
+ln -s gone link
+expect 3 "$ATOLL" ingest photos --labels labels.csv --out link
+says err 'link is a link to nothing'
+[ ! -e link.partial ] || fail 'work for nothing'
 
 # ---- what is no file in a tar
 mkdir -p odd/warm odd/cold odd/.git/cold

@@ -80,6 +80,7 @@ grep -q '"accuracy"' out || die "no accuracy in: $(cat out)"
 make_data 60 20 noval
 refused 3 'the model knows 5 classes, data has 10' eval a.h5 --data data --cache.dir fresh
 [ ! -e fresh ] || die "a cache was filled for nothing: $(ls fresh)"
+refused 2 "unknown form 'tflite'; there are: keras-h5, keras," export a.h5 --to tflite --out a.tflite
 refused 3 'no images in its val split; --split test has some' eval run --data noval --split val
 refused 3 'predict: nowhere.png: unreadable' predict run nowhere.png
 ! grep -q 'of 1 images' message || die "told twice: $(cat message)"
