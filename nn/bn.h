@@ -12,7 +12,7 @@ typedef struct bn_state {
     float *a, *b, *mean, *inv, *m, *c; /* [padded] */
     double *sums;                      /* [threads][2][padded], and one for the count */
     double count;                      /* values a channel, of all ranks where synchronised */
-    nn_view view;                      /* of the step that runs */
+    nn_view view;                      /* of x */
     void *y;                           /* what it writes: the output, or that once more */
     nn_watch values, gradients;        /* sums that other ops take for it, where they can */
     nn_affine affine;                  /* for who makes y itself */
@@ -28,8 +28,7 @@ static inline double *bn_sums_of(const bn_state *s, int thread)
 /* Shares the planes of x out; part() gets the op as its context. */
 static inline void bn_for_planes(const plan_op *op, plan_part part)
 {
-    bn_state *s = op->state;
-    s->view = plan_view(op->plan, op->in[0]);
+    const bn_state *s = op->state;
     plan_parallel_bytes(op->plan, s->view.n * s->view.blocks,
                         plan_tensor_bytes(op->plan, op->in[0]), part, (void *)(uintptr_t)op);
 }

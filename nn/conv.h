@@ -75,11 +75,25 @@ struct conv_own {
     void (*weights)(const void *state);
     void (*run)(const void *state);
 };
+extern const conv_own conv_winograd; /* 3x3 or 5x5, stride 1, fp32 */
+extern const conv_own conv_amx;      /* bf16, on tile registers */
+
+/* ---- conv_own.c: what both have in common ------------------------------------------------------- */
+typedef struct conv_piece {
+    void **to;
+    size_t bytes; /* 0: not needed */
+} conv_piece;
+/* The first one is the weights'. */
+int conv_want_pieces(const conv_piece *pieces, size_t n, conv_want want, void *context,
+                     at_error *err);
+/* As the direction reads them: a gradient of the input, turned and from out to in. */
+nn_filters conv_filters_of(const dnn_conv_spec *spec, const float *weights);
+/* bias[o]: the sum of sums[t * step + o] over threads t. */
+void conv_total_bias(const double *sums, int64_t threads, int64_t step, int64_t channels,
+                     float *bias);
 /* What a thread sums up of what it writes; sums of all threads, of so many channels, set to 0. */
 nn_watch conv_watch_of(const conv_memory *memory, int thread);
 void conv_watch_clear(const at_plan *p, const conv_memory *memory, int64_t channels);
-extern const conv_own conv_winograd; /* 3x3 or 5x5, stride 1, fp32 */
-extern const conv_own conv_amx;      /* bf16, on tile registers */
 
 /* ---- conv_weights.c: what forward reads where that is not the parameters themselves ----------- */
 typedef struct conv_weights {

@@ -254,20 +254,13 @@ static int memory(void *state, conv_want want, void *context, at_error *err)
     size_t threads = (size_t)c->plan->options.threads, outs = (size_t)c->shape[0].outs * AMX_PAIR;
     c->v_step = s.v;
     c->m_step = back ? s.u : s.m;
-    struct {
-        void **to;
-        size_t bytes;
-    } pieces[] = {
+    const conv_piece pieces[] = {
         {(void **)&c->filters, back ? 0 : (size_t)s.u * sizeof *c->filters},
         {(void **)&c->v, threads * (size_t)c->v_step * sizeof *c->v},
         {(void **)&c->z, back ? threads * (size_t)amx_z_size(c->shape) * sizeof *c->z : 0},
         {(void **)&c->m, threads * (size_t)c->m_step * sizeof *c->m},
         {(void **)&c->bias, back && c->spec.bias ? threads * outs * sizeof *c->bias : 0}};
-    int status = 0;
-    for (size_t i = 0; i < sizeof pieces / sizeof *pieces && !status; i++)
-        if (pieces[i].bytes)
-            status = want(context, i == 0, pieces[i].to, pieces[i].bytes, err);
-    return status;
+    return conv_want_pieces(pieces, sizeof pieces / sizeof *pieces, want, context, err);
 }
 
 static void bind(void *state, const conv_memory *bound)
@@ -278,19 +271,15 @@ static void bind(void *state, const conv_memory *bound)
 
 /* ---- filters ---- */
 
+/* Unfolded, every place of a window has channels of its own. */
 static nn_filters filters_of(const amx *c)
 {
-    const dnn_conv_spec *s = &c->spec;
-    bool back = s->direction == DNN_BACKWARD_DATA;
-    int64_t in_step = s->window.kh * s->window.kw, out_step = s->src.c * in_step;
-    return (nn_filters){.weights = c->memory.weights,
-                        .outs = back ? s->src.c : s->dst.c,
-                        .ins = back         ? s->dst.c
-                               : unfolds(s) ? out_step
-                                            : s->src.c,
-                        .folded = unfolds(s) ? s->src.c : 0,
-                        .out_step = back ? in_step : out_step,
-                        .in_step = back ? out_step : in_step};
+    nn_filters f = conv_filters_of(&c->spec, c->memory.weights);
+    if (unfolds(&c->spec)) {
+        f.folded = f.ins;
+        f.ins = f.out_step;
+    }
+    return f;
 }
 
 static void filters_part(void *context, int64_t begin, int64_t end, int thread)
@@ -422,12 +411,8 @@ static void find_gradient(const amx *c)
         memset(c->bias, 0, (size_t)(threads * outs) * sizeof *c->bias);
     plan_parallel(c->plan, c->groups * s->out.h, gradient_part, (void *)(uintptr_t)c);
     plan_parallel_bytes(c->plan, s->outs, sums, filters_back_part, (void *)(uintptr_t)c);
-    for (int64_t o = 0; o < c->spec.dst.c && bias; o++) {
-        double sum = 0;
-        for (int64_t t = 0; t < threads; t++)
-            sum += c->bias[t * outs + o];
-        bias[o] = (float)sum;
-    }
+    if (bias)
+        conv_total_bias(c->bias, threads, outs, c->spec.dst.c, bias);
 }
 
 static void run(const void *state)

@@ -5,7 +5,6 @@
 #include "conv.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 static bool is_forward(const conv_pass *pass)
 {
@@ -254,24 +253,4 @@ int conv_pass_run(const conv_pass *pass, at_error *err)
     if (!status && pass->whole)
         conv_spread(pass);
     return status ? status : run_if(pass->weights, weights_out, err);
-}
-
-nn_watch conv_watch_of(const conv_memory *memory, int thread)
-{
-    if (!memory->watch)
-        return (nn_watch){.kind = NN_WATCH_NOTHING};
-    nn_watch w = *memory->watch;
-    w.sum += w.step * thread;
-    w.product += w.step * thread;
-    return w;
-}
-
-void conv_watch_clear(const at_plan *p, const conv_memory *memory, int64_t channels)
-{
-    size_t bytes = (size_t)channels * sizeof(double);
-    for (int t = 0; t < p->options.threads && memory->watch; t++) {
-        nn_watch w = conv_watch_of(memory, t);
-        memset(w.sum, 0, bytes);
-        memset(w.product, 0, bytes);
-    }
 }

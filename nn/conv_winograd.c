@@ -129,20 +129,13 @@ static int memory(void *state, conv_want want, void *context, at_error *err)
     size_t threads = (size_t)c->plan->options.threads, floats = sizeof(float);
     size_t outs = (size_t)(c->shape.outs * c->plan->kernels->lanes);
     bool weights = c->spec.direction == DNN_BACKWARD_WEIGHTS;
-    struct {
-        void **to;
-        size_t bytes;
-    } pieces[] = {
+    const conv_piece pieces[] = {
         {(void **)&c->filters, weights ? 0 : (size_t)c->sums_floats * floats},
         {(void **)&c->v, threads * (size_t)c->v_floats * floats},
         {(void **)&c->m, threads * (size_t)c->m_floats * floats},
         {(void **)&c->sums, weights ? threads * (size_t)c->sums_floats * floats : 0},
         {(void **)&c->bias, weights && c->spec.bias ? threads * outs * sizeof(double) : 0}};
-    int status = 0;
-    for (size_t i = 0; i < sizeof pieces / sizeof *pieces && !status; i++)
-        if (pieces[i].bytes)
-            status = want(context, i == 0, pieces[i].to, pieces[i].bytes, err);
-    return status;
+    return conv_want_pieces(pieces, sizeof pieces / sizeof *pieces, want, context, err);
 }
 
 static void bind(void *state, const conv_memory *bound)
@@ -153,24 +146,11 @@ static void bind(void *state, const conv_memory *bound)
 
 /* ---- filters ---- */
 
-static nn_filters filters_of(const winograd *c)
-{
-    const dnn_conv_spec *s = &c->spec;
-    bool back = s->direction == DNN_BACKWARD_DATA;
-    int64_t in_step = s->window.kh * s->window.kw, out_step = s->src.c * in_step;
-    return (nn_filters){.weights = c->memory.weights,
-                        .outs = back ? s->src.c : s->dst.c,
-                        .ins = back ? s->dst.c : s->src.c,
-                        .out_step = back ? in_step : out_step,
-                        .in_step = back ? out_step : in_step,
-                        .turned = back};
-}
-
 static void filters_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const winograd *c = context;
-    nn_filters f = filters_of(c);
+    nn_filters f = conv_filters_of(&c->spec, c->memory.weights);
     c->plan->kernels->winograd_filters(&c->shape, &f, c->filters, begin, end);
 }
 
@@ -224,7 +204,7 @@ static void filters_back_part(void *context, int64_t begin, int64_t end, int thr
 {
     (void)thread;
     const winograd *c = context;
-    nn_filters f = filters_of(c);
+    nn_filters f = conv_filters_of(&c->spec, c->memory.weights);
     c->plan->kernels->winograd_filters_back(&c->shape, &f, c->sums, c->plan->options.threads,
                                             c->sums_floats, (void *)(uintptr_t)c->memory.weights,
                                             begin, end);
@@ -240,12 +220,8 @@ static void find_gradient(const winograd *c)
     plan_parallel(c->plan, c->tiles, gradient_part, (void *)(uintptr_t)c);
     plan_parallel_bytes(c->plan, c->spec.src.c, (size_t)c->sums_floats * sizeof(float),
                         filters_back_part, (void *)(uintptr_t)c);
-    for (int64_t o = 0; o < c->spec.dst.c && bias; o++) {
-        double sum = 0;
-        for (int64_t t = 0; t < threads; t++)
-            sum += c->bias[t * outs + o];
-        bias[o] = (float)sum;
-    }
+    if (bias)
+        conv_total_bias(c->bias, threads, outs, c->spec.dst.c, bias);
 }
 
 static void run(const void *state)

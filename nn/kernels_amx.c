@@ -256,7 +256,7 @@ void amx_put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_conv_e
 INLINE __m512 gather(const float *w, int64_t step, int64_t lanes)
 {
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    __mmask16 real = lanes >= VF ? 0xffff : (__mmask16)((1u << most(lanes, 0)) - 1);
+    __mmask16 real = (__mmask16)((1u << least(most(lanes, 0), VF)) - 1);
     return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), real,
                                     _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)step)), w, 4);
 }

@@ -69,7 +69,7 @@ static void sums_part(void *context, int64_t begin, int64_t end, int thread)
 static void first_values(const plan_op *op)
 {
     bn_state *s = op->state;
-    nn_view v = plan_view(op->plan, op->in[0]);
+    nn_view v = s->view;
     for (int64_t c = 0; c < v.channels; c++) {
         int64_t lane = v.grouped ? 0 : c % v.lanes, block = v.grouped ? c : c / v.lanes;
         int64_t at = block * v.pixels * v.lanes + lane;
@@ -204,7 +204,6 @@ static int take_statistics(plan_op *op, at_error *err)
 static int forward(plan_op *op, at_error *err)
 {
     bn_state *s = op->state;
-    s->view = plan_view(op->plan, op->in[0]);
     int status = op->trains ? take_statistics(op, err) : 0;
     if (status)
         return status;
@@ -303,6 +302,7 @@ static int bind(plan_op *op, at_error *err)
 {
     bn_state *s = op->state;
     (void)err;
+    s->view = plan_view(op->plan, op->in[0]);
     s->affine.kind = op->activation == NN_RELU ? NN_AFFINE_RELU : NN_AFFINE_ALONE;
     s->affine.a = s->a;
     s->affine.b = s->b;

@@ -23,8 +23,7 @@ enum {
     OURS = 6 /* choices of conv_tune.c */
 };
 
-/* Residual blocks as in ResNet: with an identity, with a projection, without a relu behind; a frozen
- * normalisation. Planes of 10x10 are no whole number of tiles; one mean is far from 0. */
+/* Residual blocks as in ResNet: with an identity, with a projection, without a relu behind. Planes of 10x10 are no whole number of tiles; one mean is far from 0. */
 static const char network[] = "data | input | | channels=3 height=12 width=12\n"
                               "unit | rescale | data | scale=0.00392156862745098\n"
                               "far | conv | unit | out=32 k=3 bias=1\n"
