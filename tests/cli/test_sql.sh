@@ -103,7 +103,7 @@ expect 2 "$ATOLL" sql data 'SELECT 1' --json --csv
 
 # ---- a query without end ends at Ctrl-C, and where a time limit says so
 for signal in INT TERM; do
-    expect 4 timeout --preserve-status -k 60 -s $signal 0.5 "$ATOLL" sql data \
+    expect 4 timeout --preserve-status -k 60 -s $signal 2 "$ATOLL" sql data \
         'WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT count(*) FROM c'
     says err 'interrupted'
 done
