@@ -61,6 +61,11 @@ static int code_of(int status)
 /* SQLite's "disk I/O error" alone does not tell that the disk is full. */
 static int fail(const at_db *db, int status, at_error *err)
 {
+    if (status == SQLITE_READONLY_ROLLBACK)
+        return at_fail(err, code_of(status),
+                       "%s: a change that was cut off has to be taken back first, and that takes "
+                       "the right to write there",
+                       db->path);
     int kind = status & 0xFF, number = sqlite3_system_errno(db->handle);
     if (number && (kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN))
         return at_fail(err, code_of(status), "%s: %s (%s)", db->path, sqlite3_errmsg(db->handle),
@@ -91,14 +96,20 @@ static bool on_network(const char *path)
     return false;
 }
 
-/* Without a -wal file, or with an empty one (readers leave it behind), nobody is writing. */
+static bool has_beside(const at_db *db, const char *suffix)
+{
+    char *path = at_format("%s%s", db->path, suffix);
+    struct stat info;
+    bool has = !path || (stat(path, &info) == 0 && info.st_size > 0);
+    free(path);
+    return has;
+}
+
+/* Without a -wal file, or with an empty one (readers leave it behind), nobody is writing; without a
+ * -journal, nobody was killed while writing. */
 static bool is_alone(const at_db *db)
 {
-    char *wal = at_format("%s-wal", db->path);
-    struct stat info;
-    bool alone = wal && (stat(wal, &info) || info.st_size == 0);
-    free(wal);
-    return alone;
+    return !has_beside(db, "-wal") && !has_beside(db, "-journal");
 }
 
 /* A database left in WAL mode cannot be opened in a directory without write permission, since its
@@ -132,11 +143,30 @@ static int probe(at_db *db)
     return sqlite3_exec(db->handle, "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL);
 }
 
+/* A writer that was killed has left a journal: who reads first takes its unfinished change back. Read as
+ * it lies, the file would be half changed. */
+static int reopen_to_roll_back(at_db *db)
+{
+    sqlite3_close(db->handle);
+    db->handle = NULL;
+    int status = sqlite3_open_v2(db->path, &db->handle,
+                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    sqlite3_extended_result_codes(db->handle, 1);
+    sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
+    if (status == SQLITE_OK)
+        status = probe(db);
+    return status == SQLITE_OK
+               ? sqlite3_exec(db->handle, "PRAGMA query_only = ON", NULL, NULL, NULL)
+               : status;
+}
+
 static int configure(at_db *db, at_db_mode mode)
 {
     sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
     sqlite3_extended_result_codes(db->handle, 1);
     int status = probe(db);
+    if (mode == AT_DB_READ && status == SQLITE_READONLY_ROLLBACK)
+        status = reopen_to_roll_back(db);
     bool no_shm = (status & 0xFF) == SQLITE_CANTOPEN || (status & 0xFF) == SQLITE_READONLY;
     if (mode == AT_DB_READ && no_shm && is_alone(db)) {
         status = reopen_immutable(db);

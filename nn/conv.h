@@ -37,6 +37,9 @@ typedef struct conv_memory {
 /* Lanes of the tensors; 0: not decided, it takes what the primitive wants. An error: this kind cannot. */
 int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, conv_kind kind,
                   int64_t src_lanes, int64_t dst_lanes, at_error *err);
+/* Whether kernels of ours can do it. */
+bool conv_own_can(const at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
+                  int64_t dst_lanes);
 void conv_pass_fini(conv_pass *pass);
 bool conv_pass_made(const conv_pass *pass);
 const char *conv_pass_name(const conv_pass *pass); /* of the implementation */

@@ -36,6 +36,11 @@ static const conv_own *own_for(const at_plan *p, const dnn_conv_spec *spec, int6
     return NULL;
 }
 
+bool conv_own_can(const at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes, int64_t dst_lanes)
+{
+    return own_for(p, spec, src_lanes, dst_lanes);
+}
+
 static int new_own(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
                    int64_t dst_lanes, at_error *err)
 {

@@ -321,6 +321,7 @@ int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src
     conv_pass passes[CANDIDATES];
     int number[CANDIDATES];
     char key[400];
+    spared = conv_own_can(p, spec, src_lanes, dst_lanes) ? spared : 0;
     make_key(key, sizeof key, p, spec, src_lanes, dst_lanes, spared);
     if (take_known(out, key, p, spec, src_lanes, dst_lanes))
         return 0;

@@ -285,6 +285,55 @@ static void a_read_only_folder_is_readable(void **state)
     free(path);
 }
 
+/* Ends in the middle of a change that no longer fits the cache, and so is partly in the file. */
+static void die_in_a_change(const char *path)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        at_db *db = at_db_open(path, AT_DB_FILL, NULL);
+        at_db_exec(db,
+                   "CREATE TABLE t(a PRIMARY KEY, b);"
+                   "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 1000)"
+                   "INSERT INTO t SELECT i, randomblob(200) FROM c;"
+                   "PRAGMA cache_size = 5; BEGIN; UPDATE t SET a = -a, b = randomblob(900);",
+                   NULL);
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void a_killed_change_is_taken_back_by_readers(void **state)
+{
+    place *p = *state;
+    die_in_a_change(p->path);
+    char *journal = at_format("%s-journal", p->path);
+    assert_true(at_file_exists(journal));
+    at_db *db = must_open(p->path, AT_DB_READ);
+    assert_int_equal(query_int(db, "SELECT count(*) FROM t WHERE a > 0 AND length(b) = 200"), 1000);
+    assert_int_equal(query_int(db, "SELECT count(*) FROM t"), 1000);
+    at_error err = {0};
+    assert_true(at_db_exec(db, "DELETE FROM t", &err) < 0);
+    assert_non_null(strstr(err.message, "readonly"));
+    at_db_close(db);
+    assert_false(at_file_exists(journal));
+    free(journal);
+}
+
+/* Who may not write cannot take it back, and does not read it as it lies. */
+static void a_killed_change_is_not_read(void **state)
+{
+    place *p = *state;
+    die_in_a_change(p->path);
+    assert_int_equal(chmod(p->dir, 0555), 0);
+    assert_int_equal(chmod(p->path, 0444), 0);
+    if (geteuid() == 0)
+        assert_int_equal(in_child(count_rows, p->path), 101);
+    assert_int_equal(chmod(p->dir, 0755), 0);
+}
+
 enum { WRITERS = 4, ROWS = 50 };
 
 static int write_rows(const char *path)
@@ -382,6 +431,8 @@ int main(void)
         TEST(readers_cannot_write),
         TEST(what_is_no_database_is_named),
         TEST(a_read_only_folder_is_readable),
+        TEST(a_killed_change_is_taken_back_by_readers),
+        TEST(a_killed_change_is_not_read),
         TEST(writers_wait_for_each_other),
         TEST(what_was_acknowledged_survives_a_kill),
     };
