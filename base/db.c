@@ -143,16 +143,23 @@ static int probe(at_db *db)
     return sqlite3_exec(db->handle, "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL);
 }
 
+static int open_handle(at_db *db, int flags)
+{
+    int status = sqlite3_open_v2(db->path, &db->handle, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    if (status == SQLITE_OK) {
+        sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
+        sqlite3_extended_result_codes(db->handle, 1);
+    }
+    return status;
+}
+
 /* A writer that was killed has left a journal: who reads first takes its unfinished change back. Read as
  * it lies, the file would be half changed. */
 static int reopen_to_roll_back(at_db *db)
 {
     sqlite3_close(db->handle);
     db->handle = NULL;
-    int status = sqlite3_open_v2(db->path, &db->handle,
-                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
-    sqlite3_extended_result_codes(db->handle, 1);
-    sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
+    int status = open_handle(db, SQLITE_OPEN_READWRITE);
     if (status == SQLITE_OK)
         status = probe(db);
     return status == SQLITE_OK
@@ -162,8 +169,6 @@ static int reopen_to_roll_back(at_db *db)
 
 static int configure(at_db *db, at_db_mode mode)
 {
-    sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
-    sqlite3_extended_result_codes(db->handle, 1);
     int status = probe(db);
     if (mode == AT_DB_READ && status == SQLITE_READONLY_ROLLBACK)
         status = reopen_to_roll_back(db);
@@ -212,7 +217,7 @@ at_db *at_db_open(const char *path, at_db_mode mode, at_error *err)
         goto fail_db;
     }
     pthread_once(&once, set_up);
-    int status = sqlite3_open_v2(path, &db->handle, flags[mode] | SQLITE_OPEN_NOMUTEX, NULL);
+    int status = open_handle(db, flags[mode]);
     if (status == SQLITE_OK)
         status = configure(db, mode);
     if (status == SQLITE_OK)

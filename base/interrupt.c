@@ -20,10 +20,10 @@ static _Atomic bool interrupted;
 static void on_signal(int number)
 {
     static _Atomic double first; /* when SIGINT came */
-    double now = at_now(), asked = number == SIGINT ? first : now;
-    if (number == SIGINT && asked == 0)
+    double now = at_now();
+    if (number == SIGINT && first == 0)
         first = now;
-    else if (now - asked > MEANT_AFTER) {
+    else if (number == SIGINT && now - first > MEANT_AFTER) {
         signal(SIGINT, SIG_DFL);
         raise(SIGINT); /* delivered when this handler returns */
     }

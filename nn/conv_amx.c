@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * conv_amx: one direction of a convolution of bf16 tensors on tile registers (kernels_amx.h). Threads take parts
- * of the rows of all groups of samples; each goes through its rows a strip at a time, in memory of its
- * own that stays in its second-level cache. The input's gradient is the convolution of the output's
+ * conv_amx: one direction of a convolution of bf16 tensors on tile registers (kernels_amx.h). Threads
+ * take parts of the rows of all groups of samples; each goes through its rows a strip at a time, in
+ * memory of its own that stays in its second-level cache. The input's gradient is the convolution of the output's
  * with turned filters, where those have a stride one for each phase: pixels whose places in windows
  * are the same, and of the filters what comes there. The filters' gradients are summed a thread, then
  * over threads.
@@ -39,16 +39,6 @@ static bool for_weights(const dnn_conv_spec *s)
 static int64_t up(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t most(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
 }
 
 static amx_tensor tensor_of(int64_t n, nn_shape s, int64_t lanes)

@@ -269,9 +269,6 @@ static int64_t channel_at(const nn_filters *f, int64_t i)
 /* A tile of u: 16 pairs of channels in from `in` on by 16 channels out from `out` on. */
 static void filter_tile(const nn_filters *f, int64_t tap, int64_t out, int64_t in, uint16_t *to)
 {
-    const __m512i between =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     const float *from = f->weights + out * f->out_step + tap;
     for (int64_t j = 0; j < 16; j++) {
         int64_t at = in + 2 * j, left = f->ins - at;
@@ -279,7 +276,7 @@ static void filter_tile(const nn_filters *f, int64_t tap, int64_t out, int64_t i
         __m512 odd =
             gather(from + channel_at(f, at + 1), f->out_step, left > 1 ? f->outs - out : 0);
         __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
-        _mm512_store_si512(to + j * 32, _mm512_permutexvar_epi16(between, both));
+        _mm512_store_si512(to + j * 32, interleave(both));
     }
 }
 

@@ -66,6 +66,16 @@ typedef struct amx_strip {
     int64_t group, begin, end;
 } amx_strip;
 
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Whether the CPU has tiles, and the system lets this process use them. */
 bool amx_usable(void);
 /* Around all that multiplies, in each thread. */

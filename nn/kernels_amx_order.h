@@ -14,16 +14,6 @@
 enum { TILE = 512, SUMS = 256, PIXEL = 2 * TILE, ROW = 64, TILES = 8 };
 enum { PIXELS_TAKEN = 8 };
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t most(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 static int64_t row_of(const amx_conv *c)
 {
     return c->in.w * c->ins * PIXEL;
@@ -83,6 +73,15 @@ INLINE __m256i value_of(const uint16_t *x, __mmask16 real, watch_affine f)
 INLINE __m512i join(__m256i low, __m256i high)
 {
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+/* The numbers of the two halves in turn. */
+INLINE __m512i interleave(__m512i halves)
+{
+    const __m512i between =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(between, halves);
 }
 
 static int64_t samples_of(const amx_tensor *t, int64_t group)
@@ -201,16 +200,13 @@ void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y, 
 INLINE void pairs(const amx_tensor *t, const uint16_t *x, int64_t there, bool second,
                   watch_affine f, uint16_t *to, int64_t step)
 {
-    const __m512i between =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (int64_t j = 0; j < AMX_GROUP / 2; j++, x += 2 * t->sample) {
         __mmask16 a = 2 * j < there ? 0xffff : 0, b = 2 * j + 1 < there ? 0xffff : 0;
         for (int64_t i = 0; i <= second; i++) {
             __m256i even = value_of(x + i * t->pixel, a, f);
             __m256i odd = value_of(x + t->sample + i * t->pixel, b, f);
             _mm512_store_si512(to + i * step + j * 2 * AMX_LANES,
-                               _mm512_permutexvar_epi16(between, join(even, odd)));
+                               interleave(join(even, odd)));
         }
     }
 }
@@ -304,8 +300,9 @@ void amx_take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int6
         BY_AFFINE(in, take_turned, c, in, group, y, x, t);
 }
 
-static vf add_pairs(vf sum, const uint16_t *z, int64_t tiles, int64_t step)
+static vf sum_pairs(const uint16_t *z, int64_t tiles, int64_t step)
 {
+    vf sum = {0};
     for (int64_t i = 0; i < tiles; i++)
         for (int64_t j = 0; j < TILE; j += 2 * AMX_LANES) {
             vi two = (vi)_mm512_load_si512(z + i * step + j);
@@ -330,7 +327,7 @@ void amx_take_pairs(const amx_conv *c, const amx_strip *s, const uint16_t *dy, u
             dy + s->group * AMX_GROUP * t->sample + b * t->block + s->begin * t->row;
         for (int64_t i = 0; i < pixels; i += 2)
             pairs(t, from + i * t->pixel, there, i + 1 < pixels, none, to + i * PIXEL, PIXEL);
-        vf sum = bias ? add_pairs((vf){0}, to, pixels, PIXEL) : (vf){0};
+        vf sum = bias ? sum_pairs(to, pixels, PIXEL) : (vf){0};
         for (int64_t l = 0; l < VF && bias; l++)
             bias[b * VF + l] += (double)sum[l];
     }
