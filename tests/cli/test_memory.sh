@@ -24,6 +24,10 @@ refused 'batch of 60000 needs [0-9]+ MB.*largest batch that fits is [0-9]+ \(--b
     --batch 60000
 batch=$(sed -n 's/.*--batch \([0-9]*\)).*/\1/p' message)
 [ "$batch" -gt 8 ] || die "largest batch $batch"
-"$ATOLL" train --out run --data data --model lenet --memory 500M --batch "$batch" --epochs 1 --quiet >/dev/null ||
-    die "the batch $batch, which was said to fit, does not"
-echo "largest batch $batch"
+
+# What a process takes beside the plan differs from start to start: what is offered must fit each time.
+for try in 1 2 3 4 5; do
+    "$ATOLL" train --out "run$try" --data data --model lenet --memory 500M --batch "$batch" --epochs 1 --quiet >/dev/null ||
+        die "the batch $batch, which was said to fit, does not"
+done
+echo "largest batch $batch, trained $try times"
