@@ -14,7 +14,7 @@
 
 /* Pixels out of a strip, of which 32 samples' sums of 32 channels stay in the cache; pairs of blocks
  * multiplied without a break; bytes a thread. */
-enum { PIXELS_AT_ONCE = 64, MOST_DEEP = 12, MOST_BYTES = 8 << 20, MOST_PHASES = 9 };
+enum { PIXELS_AT_ONCE = 64, MOST_DEEP = 12, MOST_BYTES = 8 << 20, MOST_PHASES = 9, MOST_WORDS = 512 };
 enum { SUMS_FREE = 8 << 20 }; /* floats */
 
 typedef struct amx {
@@ -67,34 +67,39 @@ static void set_sizes(amx_conv *c)
 {
     c->ins = up(c->in.blocks, 2);
     c->outs = up(c->out.blocks, 2);
-    c->deep = c->unfolded.channels ? c->ins : deep_of(c->ins, c->kw);
+    c->deep = c->words.pixel ? c->ins : deep_of(c->ins, c->kw);
     c->rows = least(c->out.h, up(PIXELS_AT_ONCE, c->out.w));
     c->slots = least(c->in.h, (c->rows - 1) * c->sh + c->kh);
 }
 
-static bool unfolds(const dnn_conv_spec *s)
+static bool few_channels(const dnn_conv_spec *s)
 {
     return 2 * s->src.c < AMX_LANES;
 }
 
-/* A 1x1 convolution of what the windows have. */
-static amx_conv unfolded_of(const dnn_conv_spec *s)
+/* A convolution one pixel wide of all that rows of windows have. */
+static amx_conv of_words(const dnn_conv_spec *s)
 {
     const nn_window *w = &s->window;
-    amx_conv c = {
-        .unfolded = {s->src.c, s->src.h, s->src.w, w->kh, w->kw, w->sh, w->sw, w->ph, w->pw},
-        .in = {.n = s->n,
-               .h = s->dst.h,
-               .w = s->dst.w,
-               .blocks = up(s->src.c * w->kh * w->kw, AMX_LANES),
-               .sample = nn_elements(s->src)},
-        .out = tensor_of(s->n, s->dst, s->dst_lanes),
-        .kh = 1,
-        .kw = 1,
-        .sh = 1,
-        .sw = 1};
-    set_sizes(&c);
-    return c;
+    int64_t c = s->src.c, window = w->kw * c, width = s->src.w + 2 * w->pw;
+    amx_conv k = {.words = {.pixel = c, .before = w->pw * c, .plane = s->src.w * c},
+                  .in = {.n = s->n,
+                         .h = s->src.h,
+                         .w = width,
+                         .blocks = up(window, AMX_LANES),
+                         .sample = nn_elements(s->src)},
+                  .out = tensor_of(s->n, s->dst, s->dst_lanes),
+                  .kh = w->kh,
+                  .kw = 1,
+                  .sh = w->sh,
+                  .sw = w->sw,
+                  .ph = w->ph,
+                  .tap_row = w->kw};
+    set_sizes(&k);
+    int64_t last = (s->dst.w - 1) * w->sw * c + k.ins * AMX_PAIR; /* what the last tile reads */
+    k.words.row = up(most(last, k.words.before + up(k.words.plane, AMX_LANES) * AMX_LANES),
+                     AMX_PAIR) * AMX_PAIR;
+    return k;
 }
 
 static amx_conv forward_of(const dnn_conv_spec *s)
@@ -159,7 +164,7 @@ static int shapes_of(const dnn_conv_spec *s, amx_conv *shape)
 {
     int n = 0;
     if (s->direction != DNN_BACKWARD_DATA) {
-        shape[0] = unfolds(s) ? unfolded_of(s) : forward_of(s);
+        shape[0] = few_channels(s) ? of_words(s) : forward_of(s);
         return 1;
     }
     for (int64_t i = 0; i < s->window.sh * s->window.sw; i++) {
@@ -190,16 +195,16 @@ static bool memory_fits(const at_plan *p, const dnn_conv_spec *s)
 static bool can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lanes, int64_t dst_lanes)
 {
     const nn_window *w = &s->window;
-    bool sides = unfolds(s) || (w->kh <= AMX_MOST_SIDE && w->kw <= AMX_MOST_SIDE);
+    bool sides = few_channels(s) ? w->kh <= AMX_MOST_TAPS && w->kw * s->src.c <= MOST_WORDS
+                                 : w->kh <= AMX_MOST_SIDE && w->kw <= AMX_MOST_SIDE;
     bool inside = sides && w->ph < w->kh && w->pw < w->kw;
     bool all =
         w->sh <= w->kh && w->sw <= w->kw && w->sh * w->sw <= MOST_PHASES; /* have a gradient */
     bool stride = s->direction != DNN_BACKWARD_DATA || all;
     bool window = inside && stride && w->dh == 1 && w->dw == 1 && s->groups == 1;
-    bool few = s->direction != DNN_BACKWARD_DATA && (!src_lanes || src_lanes == s->src.c) &&
-               s->src.c * w->kh * w->kw <= AMX_MOST_UNFOLDED;
-    bool layouts =
-        (unfolds(s) ? few : layout_fits(src_lanes, s->src.c)) && layout_fits(dst_lanes, s->dst.c);
+    bool few = s->direction != DNN_BACKWARD_DATA && (!src_lanes || src_lanes == s->src.c);
+    bool layouts = (few_channels(s) ? few : layout_fits(src_lanes, s->src.c)) &&
+                   layout_fits(dst_lanes, s->dst.c);
     /* A sigmoid of 0 is not 0, as the channels that fill up a block must be. */
     bool fits = s->precision == AT_BF16 && window && layouts && s->activation != NN_SIGMOID &&
                 2 * s->dst.c >= AMX_LANES;
@@ -261,13 +266,12 @@ static void bind(void *state, const conv_memory *bound)
 
 /* ---- filters ---- */
 
-/* Unfolded, every place of a window has channels of its own. */
 static nn_filters filters_of(const amx *c)
 {
     nn_filters f = conv_filters_of(&c->spec, c->memory.weights);
-    if (unfolds(&c->spec)) {
+    if (few_channels(&c->spec)) {
         f.folded = f.ins;
-        f.ins = f.out_step;
+        f.ins *= c->spec.window.kw;
     }
     return f;
 }

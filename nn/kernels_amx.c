@@ -80,28 +80,42 @@ INLINE void sums_store(float *m, int64_t row, int64_t down, int64_t across, int6
     }
 }
 
-INLINE void products(const uint16_t *a, const uint16_t *b, int64_t steps, int64_t outs)
+/* Where the tiles of one side are: rows, in bytes; the second 16 of them, the next step, in elements. */
+typedef struct side {
+    int64_t row, second, step;
+} side;
+
+static const side whole = {ROW, TILE, PIXEL};
+
+INLINE void products(const uint16_t *a, side s, const uint16_t *b, int64_t steps, int64_t ins,
+                     int64_t outs)
 {
-    for (int64_t i = 0; i < steps; i++, a += PIXEL, b += PIXEL) {
+    for (int64_t i = 0; i < steps; i++, a += s.step, b += PIXEL) {
         _tile_loadd(6, b, ROW);
-        _tile_loadd(4, a, ROW);
+        _tile_loadd(4, a, s.row);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(5, a + TILE, ROW);
-        _tile_dpbf16ps(1, 5, 6);
+        if (ins == 2) {
+            _tile_loadd(5, a + s.second, s.row);
+            _tile_dpbf16ps(1, 5, 6);
+        }
         if (outs == 2) {
             _tile_loadd(7, b + TILE, ROW);
             _tile_dpbf16ps(2, 4, 7);
-            _tile_dpbf16ps(3, 5, 7);
+            if (ins == 2)
+                _tile_dpbf16ps(3, 5, 7);
         }
     }
 }
 
 /* Rows `taps` of the windows of one row of pixels out. */
 INLINE void multiply_row(const amx_conv *c, int64_t y, span taps, const uint16_t *u,
-                         const uint16_t *v, float *m, bool fresh, int64_t outs)
+                         const uint16_t *v, float *m, bool fresh, int64_t outs, bool words)
 {
     int64_t line = line_of(c), row = line * (int64_t)sizeof(float);
-    int64_t step = c->deep * PIXEL;
+    int64_t step = c->deep * PIXEL, pixel = words ? c->words.pixel : step;
+    side s = whole;
+    if (words)
+        s = (side){c->words.row * (int64_t)sizeof *v, AMX_GROUP / 2 * c->words.row, AMX_PAIR};
     for (int64_t x = 0; x < c->out.w; x++) {
         span across = inside(x, c->sw, c->pw, c->kw, c->in.w);
         int64_t first = x * c->sw - c->pw + across.begin,
@@ -113,8 +127,8 @@ INLINE void multiply_row(const amx_conv *c, int64_t y, span taps, const uint16_t
             sums_load(sums, row, 16 * line, AMX_GROUP * line, outs);
         for (int64_t i = taps.begin; i < taps.end; i++) {
             int64_t at = y * c->sh - c->ph + i;
-            products(v + at % c->slots * row_of(c) + first * step,
-                     u + (i * c->kw + across.begin) * step, steps, outs);
+            products(v + at % c->slots * row_of(c) + first * pixel, s,
+                     u + (i * c->kw + across.begin) * step, steps, 2, outs);
         }
         sums_store(sums, row, 16 * line, AMX_GROUP * line, outs);
     }
@@ -139,18 +153,26 @@ void amx_multiply(const amx_conv *c, const amx_strip *s, int64_t out, const uint
                 float *to = m + (y - s->begin) * c->out.w * AMX_LANES;
                 if (some.begin >= some.end && !(none && fresh))
                     continue;
-                if (two)
-                    multiply_row(c, y, some, filters, from, to, fresh, 2);
+                if (c->words.pixel && two)
+                    multiply_row(c, y, some, filters, from, to, fresh, 2, true);
+                else if (c->words.pixel)
+                    multiply_row(c, y, some, filters, from, to, fresh, 1, true);
+                else if (two)
+                    multiply_row(c, y, some, filters, from, to, fresh, 2, false);
                 else
-                    multiply_row(c, y, some, filters, from, to, fresh, 1);
+                    multiply_row(c, y, some, filters, from, to, fresh, 1, false);
             }
     SETTLE();
 }
 
 /* One window's place of the filters: sums over the strip's pixels whose windows have it in the plane. */
 INLINE void accumulate_place(const amx_conv *c, const amx_strip *s, int64_t ky, int64_t kx,
-                             const uint16_t *t, const uint16_t *z, float *sums, int64_t outs)
+                             const uint16_t *t, const uint16_t *z, float *sums, int64_t ins,
+                             int64_t outs)
 {
+    bool words = c->words.pixel;
+    int64_t pixel = words ? c->words.pixel * AMX_GROUP : PIXEL;
+    int64_t row = words ? row_of(c) : c->in.w * PIXEL;
     int64_t w = c->out.w, before = c->pw - kx, begin = 0, end = w;
     while (begin < w && begin * c->sw < before)
         begin++;
@@ -161,10 +183,10 @@ INLINE void accumulate_place(const amx_conv *c, const amx_strip *s, int64_t ky, 
         int64_t at = y * c->sh - c->ph + ky;
         if (at < 0 || at >= c->in.h)
             continue;
-        const uint16_t *a = t + (at % c->slots * c->in.w - before) * PIXEL;
+        const uint16_t *a = t + at % c->slots * row - before * pixel;
         const uint16_t *b = z + (y - s->begin) * w * PIXEL;
         for (int64_t x = begin; x < end; x++)
-            products(a + x * c->sw * PIXEL, b + x * PIXEL, 1, outs);
+            products(a + x * c->sw * pixel, whole, b + x * PIXEL, 1, ins, outs);
     }
     sums_store(sums, ROW, SUMS, 2 * SUMS, outs);
 }
@@ -173,17 +195,24 @@ void amx_accumulate(const amx_conv *c, const amx_strip *s, const uint16_t *t, co
                     float *sums)
 {
     int64_t a_place = c->ins * c->outs * 4 * SUMS;
+    int64_t a_pair = c->words.pixel ? AMX_PAIR * AMX_GROUP : c->slots * c->in.w * PIXEL;
     SETTLE();
     for (int64_t o = 0; o < c->outs; o++)
         for (int64_t i = 0; i < c->ins; i++)
             for (int64_t k = 0; k < c->kh * c->kw; k++) {
-                const uint16_t *a = t + i * c->slots * c->in.w * PIXEL;
+                bool two = 2 * o + 1 < c->out.blocks, both = 2 * i + 1 < c->in.blocks;
+                const uint16_t *a = t + i * a_pair;
                 const uint16_t *b = z + o * c->rows * c->out.w * PIXEL;
                 float *to = sums + k * a_place + (o * c->ins + i) * 4 * SUMS;
-                if (2 * o + 1 < c->out.blocks)
-                    accumulate_place(c, s, k / c->kw, k % c->kw, a, b, to, 2);
+                int64_t y = k / c->kw, x = k % c->kw;
+                if (two && both)
+                    accumulate_place(c, s, y, x, a, b, to, 2, 2);
+                else if (two)
+                    accumulate_place(c, s, y, x, a, b, to, 1, 2);
+                else if (both)
+                    accumulate_place(c, s, y, x, a, b, to, 2, 1);
                 else
-                    accumulate_place(c, s, k / c->kw, k % c->kw, a, b, to, 1);
+                    accumulate_place(c, s, y, x, a, b, to, 1, 1);
             }
     SETTLE();
 }
@@ -261,6 +290,7 @@ INLINE __m512 gather(const float *w, int64_t step, int64_t lanes)
                                     _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)step)), w, 4);
 }
 
+/* Folded, a row of a window: all channels in of its first place, of its second, ... */
 static int64_t channel_at(const nn_filters *f, int64_t i)
 {
     return f->folded ? i % f->folded * f->in_step + i / f->folded : i * f->in_step;
@@ -310,9 +340,8 @@ INLINE void total(const float *sums, int64_t parts, int64_t part_floats, int64_t
 void amx_filters_back(const amx_conv *c, const nn_filters *f, const float *sums, int64_t parts,
                       int64_t part_floats, float *gradients, int64_t begin, int64_t end)
 {
-    enum { MOST_TAPS = AMX_MOST_SIDE * AMX_MOST_SIDE };
     int64_t taps = c->kh * c->kw, a_place = c->ins * c->outs * 4 * SUMS;
-    float block[MOST_TAPS * VF * VF];
+    float block[AMX_MOST_TAPS * VF * VF];
     for (int64_t b = 2 * begin; b < 2 * end && b * VF < f->outs; b++)
         for (int64_t i = 0; i * VF < f->ins; i++) {
             int64_t quad = (b / 2 * c->ins + i / 2) * 4 + b % 2 * 2 + i % 2;
@@ -324,8 +353,9 @@ void amx_filters_back(const amx_conv *c, const nn_filters *f, const float *sums,
                 if (!f->folded)
                     memcpy(to + i * VF * f->in_step, block + o * VF * taps,
                            (size_t)(ins * taps) * sizeof(float));
-                for (int64_t l = 0; l < ins && f->folded; l++)
-                    to[channel_at(f, i * VF + l)] = block[o * VF + l];
+                for (int64_t l = 0; l < ins * taps && f->folded; l++)
+                    to[channel_at(f, i * VF + l / taps) + l % taps * c->tap_row] =
+                        block[o * VF * taps + l];
             }
         }
 }

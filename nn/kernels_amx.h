@@ -15,14 +15,18 @@
  *     u [32 channels out][chunks][kh][kw][deep][2][16 pairs of channels in][16 channels out][2]
  *     m [2][32 samples][rows][pixels][16 channels out], fp32
  *
- * The first convolution's few channels would leave most of a tile empty: there all that a window has
- * count as channels of one pixel, which `unfolded` describes; the window itself is 1x1 then.
- *
  * The filters' gradient sums over samples instead:
  *
  *     t [32 channels in][rows][pixels][2][16 channels in][32 samples]
  *     z [32 channels out][rows][pixels][2][16 pairs of samples][16 channels out][2]
  *     sums [kh][kw][32 channels out][32 channels in][2 of out][2 of in][16 in][16 out], fp32
+ *
+ * The first convolution's few channels would leave most of a tile empty. Of a row of a plane with zeros
+ * at both ends, what a row of a window has lies together though: these `words` count as the channels in
+ * of a window that is one pixel wide, tiles are loaded where it begins, and overlap. Then
+ *
+ *     v [rows][32 samples][words]
+ *     t [rows][words][32 samples]
  */
 #ifndef NN_KERNELS_AMX_H
 #define NN_KERNELS_AMX_H
@@ -30,11 +34,7 @@
 #include "kernels.h"
 
 enum { AMX_GROUP = 32, AMX_PAIR = 32, AMX_LANES = 16, AMX_MOST_SIDE = 7 };
-/* Numbers of an unfolded window; rows of it, cut in pairs. */
-enum {
-    AMX_MOST_UNFOLDED = 512,
-    AMX_MOST_SEGMENTS = AMX_MOST_UNFOLDED + AMX_MOST_UNFOLDED / AMX_PAIR
-};
+enum { AMX_MOST_TAPS = AMX_MOST_SIDE * AMX_MOST_SIDE };
 
 /* Steps in elements, so that NCHW16c, NHWC and every second pixel of them are alike; blocks of 16
  * channels. */
@@ -43,13 +43,13 @@ typedef struct amx_tensor {
     int64_t first, sample, block, row, pixel;
 } amx_tensor;
 
-/* Windows over NHWC pixels of few channels. */
-typedef struct amx_windows {
-    int64_t channels, h, w, kh, kw, sh, sw, ph, pw;
-} amx_windows;
+/* NHWC planes of few channels, read as rows of words. */
+typedef struct amx_words {
+    int64_t pixel, before, plane, row; /* words of a pixel, of zeros, of a plane's row, of all */
+} amx_words;
 
 typedef struct amx_conv {
-    amx_windows unfolded; /* channels 0: not */
+    amx_words words; /* pixel 0: not so */
     amx_tensor in,
         out; /* of the direction; of the filters' gradient: what forward reads and writes */
     int64_t kh, kw, sh, sw, ph, pw;

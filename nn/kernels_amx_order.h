@@ -14,15 +14,15 @@
 enum { TILE = 512, SUMS = 256, PIXEL = 2 * TILE, ROW = 64, TILES = 8 };
 enum { PIXELS_TAKEN = 8 };
 
+/* Elements of a row in, of v and of t. */
 static int64_t row_of(const amx_conv *c)
 {
-    return c->in.w * c->ins * PIXEL;
+    return c->words.pixel ? AMX_GROUP * c->words.row : c->in.w * c->ins * PIXEL;
 }
 
-/* Behind the slots, unfolded, a pixel as it comes, and a tile. */
 int64_t amx_v_size(const amx_conv *c)
 {
-    return c->slots * row_of(c) + (c->unfolded.channels ? (c->ins + 1) * PIXEL : 0);
+    return c->slots * row_of(c);
 }
 
 /* Floats of one sample's pixels; not a power of 2, so that 16 of them are in as many cache sets. */
@@ -89,56 +89,16 @@ static int64_t samples_of(const amx_tensor *t, int64_t group)
     return least(AMX_GROUP, t->n - group * AMX_GROUP);
 }
 
-/* What windows have of one row of the plane, and of one pair: loaded from `at` on, the words of `some`. */
-typedef struct segment {
-    int64_t pair, at;
-    __mmask32 some;
-} segment;
-
-/* The window of pixel (x, y) out; their number. A word's place in a vector is that in the pair: words
- * before it are not loaded. */
-static int segments_of(const amx_conv *c, int64_t y, int64_t x, segment *to)
+/* Rows of words, with the zeros around them. */
+static void take_words(const amx_conv *c, int64_t group, int64_t y, const uint16_t *x, uint16_t *v)
 {
-    const amx_windows *f = &c->unfolded;
-    span down = inside(y, f->sh, f->ph, f->kh, f->h), across = inside(x, f->sw, f->pw, f->kw, f->w);
-    int n = 0;
-    for (int64_t k = down.begin; k < down.end; k++) {
-        int64_t first = k * f->kw * f->channels; /* word of the row's first column */
-        int64_t from = first + across.begin * f->channels, until = first + across.end * f->channels;
-        int64_t row = ((y * f->sh - f->ph + k) * f->w + x * f->sw - f->pw) * f->channels;
-        for (int64_t p = from / AMX_PAIR; p * AMX_PAIR < until; p++) {
-            uint64_t behind = (uint64_t)1 << least(until - p * AMX_PAIR, AMX_PAIR);
-            uint64_t before = (uint64_t)1 << most(from - p * AMX_PAIR, 0);
-            to[n++] = (segment){p, row + p * AMX_PAIR - first, (__mmask32)(behind - before)};
-        }
-    }
-    return n;
-}
-
-/* One pixel's windows, of all samples: [pairs][32 samples][32 words]. */
-static void unfold(const amx_conv *c, int64_t there, int64_t y, int64_t x, const uint16_t *planes,
-                   uint16_t *to)
-{
-    segment all[AMX_MOST_SEGMENTS];
-    int count = segments_of(c, y, x, all);
-    for (int64_t n = 0; n < AMX_GROUP; n++, planes += c->in.sample, to += AMX_PAIR) {
-        int i = 0;
-        for (int64_t p = 0; p < c->ins; p++) {
-            __m512i words = _mm512_setzero_si512();
-            for (; n < there && i < count && all[i].pair == p; i++)
-                words = _mm512_mask_loadu_epi16(words, all[i].some, planes + all[i].at);
-            _mm512_store_si512(to + p * PIXEL, words);
-        }
-    }
-}
-
-static void take_unfolded(const amx_conv *c, int64_t group, int64_t y, const uint16_t *x,
-                          uint16_t *v)
-{
+    const amx_words *w = &c->words;
+    int64_t there = samples_of(&c->in, group), words = w->plane * (int64_t)sizeof *v;
+    const uint16_t *from = x + group * AMX_GROUP * c->in.sample + y * w->plane;
     uint16_t *row = v + y % c->slots * row_of(c);
-    for (int64_t i = 0; i < c->in.w; i++)
-        unfold(c, samples_of(&c->in, group), y, i, x + group * AMX_GROUP * c->in.sample,
-               row + i * c->ins * PIXEL);
+    memset(row, 0, (size_t)row_of(c) * sizeof *row);
+    for (int64_t n = 0; n < there; n++)
+        memcpy(row + n * w->row + w->before, from + n * c->in.sample, (size_t)words);
 }
 
 /* Pixels [from, until) of a row, of one pair of blocks. */
@@ -187,8 +147,8 @@ INLINE void take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t 
 void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y, const uint16_t *x,
               uint16_t *v)
 {
-    if (c->unfolded.channels)
-        take_unfolded(c, group, y, x, v);
+    if (c->words.pixel)
+        take_words(c, group, y, x, v);
     else
         BY_AFFINE(in, take, c, in, group, y, x, v);
 }
@@ -197,11 +157,11 @@ void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y, 
 
 /* Two pixels of a block, of all samples: [2][16 pairs of samples][16 channels][2]; `second`: there are
  * two. They are read together since they share a line of the cache. */
-INLINE void pairs(const amx_tensor *t, const uint16_t *x, int64_t there, bool second,
-                  watch_affine f, uint16_t *to, int64_t step)
+INLINE void pairs(const amx_tensor *t, const uint16_t *x, int64_t there, __mmask16 channels,
+                  bool second, watch_affine f, uint16_t *to, int64_t step)
 {
     for (int64_t j = 0; j < AMX_GROUP / 2; j++, x += 2 * t->sample) {
-        __mmask16 a = 2 * j < there ? 0xffff : 0, b = 2 * j + 1 < there ? 0xffff : 0;
+        __mmask16 a = 2 * j < there ? channels : 0, b = 2 * j + 1 < there ? channels : 0;
         for (int64_t i = 0; i <= second; i++) {
             __m256i even = value_of(x + i * t->pixel, a, f);
             __m256i odd = value_of(x + t->sample + i * t->pixel, b, f);
@@ -266,7 +226,7 @@ INLINE void take_turned(const amx_conv *c, const nn_affine *in, int64_t group, i
         watch_affine f = watch_affine_of(kind, in, b);
         for (int64_t i = 0; i < w; i += 2) {
             _Alignas(64) uint16_t two[2 * TILE];
-            pairs(in_plane, from + i * in_plane->pixel, there, i + 1 < w, f, two, TILE);
+            pairs(in_plane, from + i * in_plane->pixel, there, 0xffff, i + 1 < w, f, two, TILE);
             turn(two, to + i * PIXEL);
             if (i + 1 < w)
                 turn(two + TILE, to + (i + 1) * PIXEL);
@@ -274,28 +234,29 @@ INLINE void take_turned(const amx_conv *c, const nn_affine *in, int64_t group, i
     }
 }
 
-/* By way of a pixel's windows as a tensor of their own. */
-static void take_turned_unfolded(const amx_conv *c, int64_t group, int64_t y, const uint16_t *x,
-                                 uint16_t *t)
+/* 16 words of all samples at a time. */
+static void take_turned_words(const amx_conv *c, int64_t group, int64_t y, const uint16_t *x,
+                              uint16_t *t)
 {
+    const amx_words *w = &c->words;
     const watch_affine none = {NN_AFFINE_NONE};
-    const amx_tensor windows = {.sample = AMX_PAIR};
-    uint16_t *pixel = t + c->slots * row_of(c), *two = pixel + c->ins * PIXEL;
-    for (int64_t i = 0; i < c->in.w; i++) {
-        unfold(c, samples_of(&c->in, group), y, i, x + group * AMX_GROUP * c->in.sample, pixel);
-        for (int64_t b = 0; b < 2 * c->ins; b++) {
-            pairs(&windows, pixel + b / 2 * PIXEL + b % 2 * AMX_LANES, AMX_GROUP, false, none, two,
-                  TILE);
-            turn(two, t + ((b / 2 * c->slots + y % c->slots) * c->in.w + i) * PIXEL + b % 2 * TILE);
-        }
+    int64_t there = samples_of(&c->in, group);
+    const uint16_t *from = x + group * AMX_GROUP * c->in.sample + y * w->plane;
+    uint16_t *row = t + y % c->slots * row_of(c);
+    memset(row, 0, (size_t)row_of(c) * sizeof *row);
+    for (int64_t i = 0; i < w->plane; i += AMX_LANES) {
+        _Alignas(64) uint16_t one[TILE];
+        __mmask16 some = (__mmask16)((1u << least(AMX_LANES, w->plane - i)) - 1);
+        pairs(&c->in, from + i, there, some, false, none, one, TILE);
+        turn(one, row + (w->before + i) * AMX_GROUP);
     }
 }
 
 void amx_take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y,
                      const uint16_t *x, uint16_t *t)
 {
-    if (c->unfolded.channels)
-        take_turned_unfolded(c, group, y, x, t);
+    if (c->words.pixel)
+        take_turned_words(c, group, y, x, t);
     else
         BY_AFFINE(in, take_turned, c, in, group, y, x, t);
 }
@@ -326,7 +287,7 @@ void amx_take_pairs(const amx_conv *c, const amx_strip *s, const uint16_t *dy, u
         const uint16_t *from =
             dy + s->group * AMX_GROUP * t->sample + b * t->block + s->begin * t->row;
         for (int64_t i = 0; i < pixels; i += 2)
-            pairs(t, from + i * t->pixel, there, i + 1 < pixels, none, to + i * PIXEL, PIXEL);
+            pairs(t, from + i * t->pixel, there, 0xffff, i + 1 < pixels, none, to + i * PIXEL, PIXEL);
         vf sum = bias ? sum_pairs(to, pixels, PIXEL) : (vf){0};
         for (int64_t l = 0; l < VF && bias; l++)
             bias[b * VF + l] += (double)sum[l];
