@@ -15,6 +15,8 @@
 /* Pixels out of a strip, of which 32 samples' sums of 32 channels stay in the cache; pairs of blocks
  * multiplied without a break; bytes a thread. */
 enum { PIXELS_AT_ONCE = 64, MOST_DEEP = 12, MOST_BYTES = 8 << 20, MOST_PHASES = 9, MOST_WORDS = 512 };
+/* Elements in of whole planes of several groups. */
+enum { MOST_TOGETHER = 1 << 19, KEPT_OUT = 1 << 18 };
 enum { SUMS_FREE = 8 << 20 }; /* floats */
 
 typedef struct amx {
@@ -27,6 +29,7 @@ typedef struct amx {
     uint16_t *filters;      /* u */
     uint16_t *v, *z;        /* [threads]; v is t for the filters' gradient */
     float *m;               /* [threads]; sums for the filters' gradient */
+    bool by_channels;       /* the filters' gradient: v and z are of all samples, m of two pairs */
     int64_t v_step, m_step; /* from a thread's to the next one's */
     double *bias;           /* [threads][channels out] */
 } amx;
@@ -70,6 +73,9 @@ static void set_sizes(amx_conv *c)
     c->deep = c->words.pixel ? c->ins : deep_of(c->ins, c->kw);
     c->rows = least(c->out.h, up(PIXELS_AT_ONCE, c->out.w));
     c->slots = least(c->in.h, (c->rows - 1) * c->sh + c->kh);
+    c->together = 1;
+    if (c->rows == c->out.h && c->out.h * c->out.w > 0)
+        c->together = most(1, least(PIXELS_AT_ONCE / (c->out.h * c->out.w), MOST_TOGETHER / amx_v_size(c)));
 }
 
 static bool few_channels(const dnn_conv_spec *s)
@@ -81,8 +87,13 @@ static bool few_channels(const dnn_conv_spec *s)
 static amx_conv of_words(const dnn_conv_spec *s)
 {
     const nn_window *w = &s->window;
-    int64_t c = s->src.c, window = w->kw * c, width = s->src.w + 2 * w->pw;
-    amx_conv k = {.words = {.pixel = c, .before = w->pw * c, .plane = s->src.w * c},
+    int64_t c = s->src.c, window = w->kw * c, width = s->src.w + 2 * w->pw, before = w->pw * c;
+    int64_t copied = before + up(s->src.w * c, AMX_LANES) * AMX_LANES;
+    int64_t read = (s->dst.w - 1) * w->sw * c + up(window, AMX_PAIR) * AMX_PAIR;
+    amx_conv k = {.words = {.pixel = c,
+                            .before = before,
+                            .plane = s->src.w * c,
+                            .row = up(most(copied, read), AMX_PAIR) * AMX_PAIR},
                   .in = {.n = s->n,
                          .h = s->src.h,
                          .w = width,
@@ -96,9 +107,6 @@ static amx_conv of_words(const dnn_conv_spec *s)
                   .ph = w->ph,
                   .tap_row = w->kw};
     set_sizes(&k);
-    int64_t last = (s->dst.w - 1) * w->sw * c + k.ins * AMX_PAIR; /* what the last tile reads */
-    k.words.row = up(most(last, k.words.before + up(k.words.plane, AMX_LANES) * AMX_LANES),
-                     AMX_PAIR) * AMX_PAIR;
     return k;
 }
 
@@ -174,6 +182,22 @@ static int shapes_of(const dnn_conv_spec *s, amx_conv *shape)
     return n;
 }
 
+/* Elements of t and z of all samples, and of the sums that threads would have else. */
+static bool by_channels(const at_plan *p, const dnn_conv_spec *s, const amx_conv *c)
+{
+    int64_t in = c->in.h * c->in.w * c->ins, out = c->out.h * c->out.w * c->outs;
+    int64_t all = up(s->n, AMX_GROUP) * AMX_GROUP * AMX_PAIR * (in + out);
+    int64_t sums = p->options.threads * amx_filters_size(c);
+    return for_weights(s) && !c->words.pixel && all <= 2 * sums;
+}
+
+static void take_all(amx_conv *c, int64_t groups)
+{
+    c->rows = c->out.h;
+    c->slots = c->in.h;
+    c->together = groups;
+}
+
 static bool layout_fits(int64_t lanes, int64_t channels)
 {
     return !lanes || lanes == AMX_LANES || (lanes == channels && channels % AMX_LANES == 0);
@@ -189,7 +213,7 @@ static bool memory_fits(const at_plan *p, const dnn_conv_spec *s)
             return false;
     double sums = (double)p->options.threads * (double)amx_filters_size(&shape[0]);
     double tensors = (double)(shape[0].in.sample + shape[0].out.sample) * (double)s->n;
-    return !for_weights(s) || sums < tensors + SUMS_FREE;
+    return !for_weights(s) || by_channels(p, s, shape) || sums < tensors + SUMS_FREE;
 }
 
 static bool can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lanes, int64_t dst_lanes)
@@ -222,6 +246,9 @@ static void *make(at_plan *p, const dnn_conv_spec *spec, at_error *err)
     c->spec = *spec;
     c->phases = shapes_of(spec, c->shape);
     c->groups = up(spec->n, AMX_GROUP);
+    c->by_channels = by_channels(p, spec, c->shape);
+    if (c->by_channels)
+        take_all(c->shape, c->groups);
     return c;
 }
 
@@ -247,12 +274,13 @@ static int memory(void *state, conv_want want, void *context, at_error *err)
     bool back = for_weights(&c->spec);
     sizes s = sizes_of(c);
     size_t threads = (size_t)c->plan->options.threads, outs = (size_t)c->shape[0].outs * AMX_PAIR;
+    size_t orders = c->by_channels ? 1 : threads;
     c->v_step = s.v;
-    c->m_step = back ? s.u : s.m;
+    c->m_step = c->by_channels ? c->shape[0].kh * c->shape[0].kw * AMX_SUMS : back ? s.u : s.m;
     const conv_piece pieces[] = {
         {(void **)&c->filters, back ? 0 : (size_t)s.u * sizeof *c->filters},
-        {(void **)&c->v, threads * (size_t)c->v_step * sizeof *c->v},
-        {(void **)&c->z, back ? threads * (size_t)amx_z_size(c->shape) * sizeof *c->z : 0},
+        {(void **)&c->v, orders * (size_t)c->v_step * sizeof *c->v},
+        {(void **)&c->z, back ? orders * (size_t)amx_z_size(c->shape) * sizeof *c->z : 0},
         {(void **)&c->m, threads * (size_t)c->m_step * sizeof *c->m},
         {(void **)&c->bias, back && c->spec.bias ? threads * outs * sizeof *c->bias : 0}};
     return conv_want_pieces(pieces, sizeof pieces / sizeof *pieces, want, context, err);
@@ -296,8 +324,14 @@ static void weights(const void *state)
 
 /* ---- strips ---- */
 
-/* The next rows of one group of all that are left in [*at, end), and the rows in that have not been
- * taken for an earlier one of the group. */
+/* What is shared out among threads: rows of planes out, or whole planes where a strip has several. */
+static int64_t units_of(const amx_conv *c, int64_t groups)
+{
+    return c->together > 1 ? groups : groups * c->out.h;
+}
+
+/* The next strip of the units [*at, end), and the rows in that have not been taken for an earlier one of
+ * the group. */
 typedef struct walk {
     int64_t at, end, taken; /* rows in */
 } walk;
@@ -306,13 +340,17 @@ static bool next_strip(const amx_conv *c, walk *w, amx_strip *s, int64_t *from, 
 {
     if (w->at >= w->end)
         return false;
-    s->group = w->at / c->out.h;
-    s->begin = w->at % c->out.h;
-    s->end = least(c->out.h, least(s->begin + c->rows, s->begin + w->end - w->at));
-    w->at += s->end - s->begin;
+    if (c->together > 1) {
+        *s = (amx_strip){w->at, least(c->together, w->end - w->at), 0, c->out.h};
+        w->at += s->groups;
+    } else {
+        int64_t y = w->at % c->out.h;
+        int64_t rows = least(least(c->rows, c->out.h - y), w->end - w->at);
+        *s = (amx_strip){w->at / c->out.h, 1, y, y + rows};
+        w->at += rows;
+    }
     int64_t first = s->begin * c->sh - c->ph;
-    *from = first > 0 ? first : 0;
-    *from = s->begin > 0 && w->taken > *from ? w->taken : *from;
+    *from = most(first, s->begin > 0 ? w->taken : 0);
     *until = least(c->in.h, (s->end - 1) * c->sh - c->ph + c->kh);
     w->taken = *until;
     return true;
@@ -343,8 +381,9 @@ static void convolve_part(void *context, int64_t begin, int64_t end, int thread)
     int64_t from, until;
     amx_begin();
     while (next_strip(s, &w, &strip, &from, &until)) {
-        for (int64_t y = from; y < until; y++)
-            amx_take(s, &c->memory.before, strip.group, y, in, v);
+        for (int64_t g = 0; g < strip.groups; g++)
+            for (int64_t y = from; y < until; y++)
+                amx_take(s, &c->memory.before, strip.group + g, g, y, in, v);
         for (int64_t o = 0; o < s->outs; o++) {
             amx_multiply(s, &strip, o, p->filters, v, m);
             amx_put(s, &strip, o, &e, m, out);
@@ -359,11 +398,16 @@ static void convolve(const amx *c)
     conv_watch_clear(c->plan, &c->memory, c->shape[0].out.blocks * AMX_LANES);
     for (int i = 0; i < c->phases; u += amx_filters_size(&c->shape[i++])) {
         phase p = {c, &c->shape[i], u};
-        plan_parallel(c->plan, c->groups * p.shape->out.h, convolve_part, &p);
+        plan_parallel(c->plan, units_of(p.shape, c->groups), convolve_part, &p);
     }
 }
 
 /* ---- the filters' gradient ---- */
+
+static double *bias_of(const amx *c, int thread)
+{
+    return c->spec.bias ? c->bias + thread * c->shape[0].outs * AMX_PAIR : NULL;
+}
 
 static void gradient_part(void *context, int64_t begin, int64_t end, int thread)
 {
@@ -371,40 +415,117 @@ static void gradient_part(void *context, int64_t begin, int64_t end, int thread)
     const amx_conv *s = c->shape;
     uint16_t *t = c->v + thread * c->v_step, *z = c->z + thread * amx_z_size(s);
     float *sums = c->m + thread * c->m_step;
-    double *bias = c->spec.bias ? c->bias + thread * s->outs * AMX_PAIR : NULL;
+    int64_t pairs = s->outs * s->ins;
     walk w = {begin, end, 0};
     amx_strip strip;
     int64_t from, until;
     amx_begin();
     while (next_strip(s, &w, &strip, &from, &until)) {
-        for (int64_t y = from; y < until; y++)
-            amx_take_turned(s, &c->memory.before, strip.group, y, c->memory.src, t);
-        amx_take_pairs(s, &strip, c->memory.dst, z, bias);
-        amx_accumulate(s, &strip, t, z, sums);
+        for (int64_t g = 0; g < strip.groups; g++) {
+            for (int64_t y = from; y < until; y++)
+                amx_take_turned(s, &c->memory.before, strip.group + g, g, y, c->memory.src, t);
+            for (int64_t y = strip.begin; y < strip.end; y++)
+                amx_take_pairs(s, &strip, g, y, c->memory.dst, z, bias_of(c, thread));
+        }
+        for (int64_t i = 0; i < pairs; i++)
+            amx_accumulate(s, &strip, i / s->ins, i % s->ins, t, z, false, sums + i * AMX_SUMS,
+                           pairs * AMX_SUMS);
     }
     amx_end();
+}
+
+static float *gradients_of(const amx *c)
+{
+    return (void *)(uintptr_t)c->memory.weights;
 }
 
 static void filters_back_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const amx *c = context;
+    const amx_conv *s = c->shape;
     nn_filters f = filters_of(c);
-    amx_filters_back(c->shape, &f, c->m, c->plan->options.threads, c->m_step,
-                     (void *)(uintptr_t)c->memory.weights, begin, end);
+    for (int64_t i = begin * s->ins; i < end * s->ins; i++)
+        amx_filters_back(s, &f, i / s->ins, i % s->ins, c->m + i * AMX_SUMS,
+                         s->outs * s->ins * AMX_SUMS, c->plan->options.threads, c->m_step,
+                         gradients_of(c));
 }
 
-static void find_gradient(const amx *c)
+static void find_by_samples(amx *c)
 {
     const amx_conv *s = c->shape;
-    int64_t threads = c->plan->options.threads, outs = s->outs * AMX_PAIR;
-    size_t sums = (size_t)(threads * c->m_step) * sizeof *c->m;
-    float *bias = (void *)(uintptr_t)c->memory.bias;
+    size_t sums = (size_t)(c->plan->options.threads * c->m_step) * sizeof *c->m;
     memset(c->m, 0, sums);
+    plan_parallel(c->plan, units_of(s, c->groups), gradient_part, c);
+    plan_parallel_bytes(c->plan, s->outs, sums, filters_back_part, c);
+}
+
+/* ---- the same by channels: where tensors are small beside the filters ---- */
+
+static void turn_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const amx *c = context;
+    const amx_conv *s = c->shape;
+    for (int64_t i = begin; i < end; i++)
+        amx_take_turned(s, &c->memory.before, i / s->in.h, i / s->in.h, i % s->in.h, c->memory.src,
+                        c->v);
+}
+
+static void pairs_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    const amx *c = context;
+    const amx_conv *s = c->shape;
+    const amx_strip all = {0, c->groups, 0, s->out.h};
+    for (int64_t i = begin; i < end; i++)
+        amx_take_pairs(s, &all, i / s->out.h, i % s->out.h, c->memory.dst, c->z,
+                       bias_of(c, thread));
+}
+
+/* The pair of channels out of the i-th two pairs: as many as stay in the cache take turns beside each of
+ * channels in. */
+static int64_t out_of(const amx_conv *s, int64_t i, int64_t *in)
+{
+    int64_t most_outs = most(1, KEPT_OUT / (amx_z_size(s) / s->outs));
+    int64_t first = i / (s->ins * most_outs) * most_outs, outs = least(most_outs, s->outs - first);
+    *in = (i - first * s->ins) / outs;
+    return first + (i - first * s->ins) % outs;
+}
+
+static void channels_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    const amx *c = context;
+    const amx_conv *s = c->shape;
+    const amx_strip all = {0, c->groups, 0, s->out.h};
+    nn_filters f = filters_of(c);
+    float *sums = c->m + thread * c->m_step;
+    amx_begin();
+    for (int64_t i = begin; i < end; i++) {
+        int64_t in, out = out_of(s, i, &in);
+        amx_accumulate(s, &all, out, in, c->v, c->z, true, sums, AMX_SUMS);
+        amx_filters_back(s, &f, out, in, sums, AMX_SUMS, 1, 0, gradients_of(c));
+    }
+    amx_end();
+}
+
+static void find_by_channels(amx *c)
+{
+    const amx_conv *s = c->shape;
+    plan_parallel(c->plan, c->groups * s->in.h, turn_part, c);
+    plan_parallel(c->plan, c->groups * s->out.h, pairs_part, c);
+    plan_parallel(c->plan, s->outs * s->ins, channels_part, c);
+}
+
+static void find_gradient(amx *c)
+{
+    int64_t threads = c->plan->options.threads, outs = c->shape[0].outs * AMX_PAIR;
+    float *bias = (void *)(uintptr_t)c->memory.bias;
     if (bias)
         memset(c->bias, 0, (size_t)(threads * outs) * sizeof *c->bias);
-    plan_parallel(c->plan, c->groups * s->out.h, gradient_part, (void *)(uintptr_t)c);
-    plan_parallel_bytes(c->plan, s->outs, sums, filters_back_part, (void *)(uintptr_t)c);
+    if (c->by_channels)
+        find_by_channels(c);
+    else
+        find_by_samples(c);
     if (bias)
         conv_total_bias(c->bias, threads, outs, c->spec.dst.c, bias);
 }
@@ -413,7 +534,7 @@ static void run(const void *state)
 {
     const amx *c = state;
     if (for_weights(&c->spec))
-        find_gradient(c);
+        find_gradient((amx *)(uintptr_t)c);
     else
         convolve(c);
 }

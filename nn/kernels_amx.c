@@ -143,14 +143,17 @@ void amx_multiply(const amx_conv *c, const amx_strip *s, int64_t out, const uint
     SETTLE();
     for (int64_t q = 0; q < chunks; q++)
         for (int64_t i = 0; i < c->kh; i += together)
-            for (int64_t y = s->begin; y < s->end; y++) {
+            for (int64_t k = 0; k < s->groups * (s->end - s->begin); k++) {
+                int64_t group = k / (s->end - s->begin), row = k % (s->end - s->begin);
+                int64_t y = s->begin + row;
                 span in = inside(y, c->sh, c->ph, c->kh, c->in.h);
                 span some = {most(in.begin, i), least(in.end, i + together)};
                 bool none = in.begin >= in.end; /* the window lies beside the plane */
                 bool fresh = q == 0 && (none ? i == 0 : some.begin == in.begin);
                 const uint16_t *filters = u + (out * chunks + q) * taps;
-                const uint16_t *from = v + q * c->in.w * c->deep * PIXEL;
-                float *to = m + (y - s->begin) * c->out.w * AMX_LANES;
+                const uint16_t *from =
+                    v + group * c->slots * row_of(c) + q * c->in.w * c->deep * PIXEL;
+                float *to = m + (group * c->rows + row) * c->out.w * AMX_LANES;
                 if (some.begin >= some.end && !(none && fresh))
                     continue;
                 if (c->words.pixel && two)
@@ -167,8 +170,8 @@ void amx_multiply(const amx_conv *c, const amx_strip *s, int64_t out, const uint
 
 /* One window's place of the filters: sums over the strip's pixels whose windows have it in the plane. */
 INLINE void accumulate_place(const amx_conv *c, const amx_strip *s, int64_t ky, int64_t kx,
-                             const uint16_t *t, const uint16_t *z, float *sums, int64_t ins,
-                             int64_t outs)
+                             const uint16_t *t, const uint16_t *z, bool fresh, float *sums,
+                             int64_t ins, int64_t outs)
 {
     bool words = c->words.pixel;
     int64_t pixel = words ? c->words.pixel * AMX_GROUP : PIXEL;
@@ -178,42 +181,42 @@ INLINE void accumulate_place(const amx_conv *c, const amx_strip *s, int64_t ky, 
         begin++;
     while (end > begin && (end - 1) * c->sw - before >= c->in.w)
         end--;
-    sums_load(sums, ROW, SUMS, 2 * SUMS, outs);
-    for (int64_t y = s->begin; y < s->end; y++) {
-        int64_t at = y * c->sh - c->ph + ky;
+    if (fresh)
+        sums_zero(outs);
+    else
+        sums_load(sums, ROW, SUMS, 2 * SUMS, outs);
+    for (int64_t k = 0; k < s->groups * (s->end - s->begin); k++) {
+        int64_t group = k / (s->end - s->begin), y = k % (s->end - s->begin);
+        int64_t at = (s->begin + y) * c->sh - c->ph + ky;
         if (at < 0 || at >= c->in.h)
             continue;
-        const uint16_t *a = t + at % c->slots * row - before * pixel;
-        const uint16_t *b = z + (y - s->begin) * w * PIXEL;
+        const uint16_t *a = t + slot_of(c, group, at) * row - before * pixel;
+        const uint16_t *b = z + (group * c->rows + y) * w * PIXEL;
         for (int64_t x = begin; x < end; x++)
             products(a + x * c->sw * pixel, whole, b + x * PIXEL, 1, ins, outs);
     }
     sums_store(sums, ROW, SUMS, 2 * SUMS, outs);
 }
 
-void amx_accumulate(const amx_conv *c, const amx_strip *s, const uint16_t *t, const uint16_t *z,
-                    float *sums)
+void amx_accumulate(const amx_conv *c, const amx_strip *s, int64_t out, int64_t in,
+                    const uint16_t *t, const uint16_t *z, bool fresh, float *sums, int64_t place)
 {
-    int64_t a_place = c->ins * c->outs * 4 * SUMS;
-    int64_t a_pair = c->words.pixel ? AMX_PAIR * AMX_GROUP : c->slots * c->in.w * PIXEL;
+    bool two = 2 * out + 1 < c->out.blocks, both = 2 * in + 1 < c->in.blocks;
+    int64_t pair = c->together * c->slots * c->in.w * PIXEL;
+    const uint16_t *a = t + in * (c->words.pixel ? AMX_PAIR * AMX_GROUP : pair);
+    const uint16_t *b = z + out * c->together * c->rows * c->out.w * PIXEL;
     SETTLE();
-    for (int64_t o = 0; o < c->outs; o++)
-        for (int64_t i = 0; i < c->ins; i++)
-            for (int64_t k = 0; k < c->kh * c->kw; k++) {
-                bool two = 2 * o + 1 < c->out.blocks, both = 2 * i + 1 < c->in.blocks;
-                const uint16_t *a = t + i * a_pair;
-                const uint16_t *b = z + o * c->rows * c->out.w * PIXEL;
-                float *to = sums + k * a_place + (o * c->ins + i) * 4 * SUMS;
-                int64_t y = k / c->kw, x = k % c->kw;
-                if (two && both)
-                    accumulate_place(c, s, y, x, a, b, to, 2, 2);
-                else if (two)
-                    accumulate_place(c, s, y, x, a, b, to, 1, 2);
-                else if (both)
-                    accumulate_place(c, s, y, x, a, b, to, 2, 1);
-                else
-                    accumulate_place(c, s, y, x, a, b, to, 1, 1);
-            }
+    for (int64_t k = 0; k < c->kh * c->kw; k++, sums += place) {
+        int64_t y = k / c->kw, x = k % c->kw;
+        if (two && both)
+            accumulate_place(c, s, y, x, a, b, fresh, sums, 2, 2);
+        else if (two)
+            accumulate_place(c, s, y, x, a, b, fresh, sums, 1, 2);
+        else if (both)
+            accumulate_place(c, s, y, x, a, b, fresh, sums, 2, 1);
+        else
+            accumulate_place(c, s, y, x, a, b, fresh, sums, 1, 1);
+    }
     SETTLE();
 }
 
@@ -241,7 +244,8 @@ INLINE void put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_con
                 const float *m, uint16_t *y, nn_activation act, nn_watch_kind kind)
 {
     const amx_tensor *t = &c->out;
-    int64_t there = samples_of(t, s->group), rows = s->end - s->begin;
+    int64_t there = least(s->groups * AMX_GROUP, t->n - s->group * AMX_GROUP);
+    int64_t rows = s->end - s->begin;
     for (int64_t b = 2 * out; b < 2 * out + 2 && b < t->blocks; b++) {
         vf bias = e->bias ? load(e->bias, false, b * VF, VF) : (vf){0};
         const float *from = m + (b - 2 * out) * AMX_GROUP * line_of(c);
@@ -251,7 +255,8 @@ INLINE void put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_con
             tally = watch_begin(kind, &e->watch, b, load(from, false, 0, VF) + bias);
         for (int64_t i = 0; i < there * rows; i++) {
             int64_t n = i / rows, row = i % rows;
-            put_line(c, e, from + n * line_of(c) + row * t->w * VF, y,
+            int64_t line = n / AMX_GROUP * c->rows + row;
+            put_line(c, e, from + n % AMX_GROUP * line_of(c) + line * t->w * VF, y,
                      at + n * t->sample + row * t->row, bias, act, kind, &tally);
         }
         if (kind)
@@ -337,27 +342,27 @@ INLINE void total(const float *sums, int64_t parts, int64_t part_floats, int64_t
     }
 }
 
-void amx_filters_back(const amx_conv *c, const nn_filters *f, const float *sums, int64_t parts,
-                      int64_t part_floats, float *gradients, int64_t begin, int64_t end)
+void amx_filters_back(const amx_conv *c, const nn_filters *f, int64_t out, int64_t in,
+                      const float *sums, int64_t place, int64_t parts, int64_t part_floats,
+                      float *gradients)
 {
-    int64_t taps = c->kh * c->kw, a_place = c->ins * c->outs * 4 * SUMS;
+    int64_t taps = c->kh * c->kw;
     float block[AMX_MOST_TAPS * VF * VF];
-    for (int64_t b = 2 * begin; b < 2 * end && b * VF < f->outs; b++)
-        for (int64_t i = 0; i * VF < f->ins; i++) {
-            int64_t quad = (b / 2 * c->ins + i / 2) * 4 + b % 2 * 2 + i % 2;
-            for (int64_t k = 0; k < taps; k++)
-                total(sums + k * a_place + quad * SUMS, parts, part_floats, k, taps, block);
-            int64_t ins = least(VF, f->ins - i * VF), outs = least(VF, f->outs - b * VF);
-            for (int64_t o = 0; o < outs; o++) {
-                float *to = gradients + (b * VF + o) * f->out_step;
-                if (!f->folded)
-                    memcpy(to + i * VF * f->in_step, block + o * VF * taps,
-                           (size_t)(ins * taps) * sizeof(float));
-                for (int64_t l = 0; l < ins * taps && f->folded; l++)
-                    to[channel_at(f, i * VF + l / taps) + l % taps * c->tap_row] =
-                        block[o * VF * taps + l];
-            }
+    for (int64_t q = 0; q < 4; q++) {
+        int64_t b = 2 * out + q / 2, i = 2 * in + q % 2;
+        int64_t outs = least(VF, f->outs - b * VF), ins = least(VF, f->ins - i * VF);
+        for (int64_t k = 0; k < taps && outs > 0 && ins > 0; k++)
+            total(sums + k * place + q * SUMS, parts, part_floats, k, taps, block);
+        for (int64_t o = 0; o < outs; o++) {
+            float *to = gradients + (b * VF + o) * f->out_step;
+            if (!f->folded && ins > 0)
+                memcpy(to + i * VF * f->in_step, block + o * VF * taps,
+                       (size_t)(ins * taps) * sizeof(float));
+            for (int64_t l = 0; l < ins * taps && f->folded; l++)
+                to[channel_at(f, i * VF + l / taps) + l % taps * c->tap_row] =
+                    block[o * VF * taps + l];
         }
+    }
 }
 
 #ifdef __clang__

@@ -59,11 +59,12 @@ typedef struct amx_conv {
     int64_t deep;      /* divides ins */
     int64_t rows;      /* of planes out, at a time */
     int64_t slots;     /* rows of planes in that there is room for */
+    int64_t together;  /* groups at a time; more than one only of whole planes */
 } amx_conv;
 
-/* Rows [begin, end) of the planes out of one group. */
+/* Rows [begin, end) of the planes out of `groups` groups. */
 typedef struct amx_strip {
-    int64_t group, begin, end;
+    int64_t group, groups, begin, end;
 } amx_strip;
 
 static inline int64_t least(int64_t a, int64_t b)
@@ -82,9 +83,9 @@ bool amx_usable(void);
 void amx_begin(void);
 void amx_end(void);
 
-/* Row y of the planes in, into its slot, y % slots. */
-void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y, const uint16_t *x,
-              uint16_t *v);
+/* Row y of a group's planes in, into its slot, y % slots, of the strip's group `at`. */
+void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at, int64_t y,
+              const uint16_t *x, uint16_t *v);
 /* 32 channels out, the pair `out`, of the strip, whose rows in have been taken. */
 void amx_multiply(const amx_conv *c, const amx_strip *s, int64_t out, const uint16_t *u,
                   const uint16_t *v, float *m);
@@ -93,18 +94,23 @@ void amx_put(const amx_conv *c, const amx_strip *s, int64_t out, const nn_conv_e
 /* u of the pairs out [begin, end), from fp32. */
 void amx_filters(const amx_conv *c, const nn_filters *f, uint16_t *u, int64_t begin, int64_t end);
 
-/* As amx_take, into t; the strip's rows out, into z, and their sums a channel, added to bias (or
- * NULL). */
-void amx_take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y,
+/* As amx_take, into t; row y of the strip's group `at` out, into z, and its sums a channel, added to
+ * bias (or NULL). */
+void amx_take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at, int64_t y,
                      const uint16_t *x, uint16_t *t);
-void amx_take_pairs(const amx_conv *c, const amx_strip *s, const uint16_t *dy, uint16_t *z,
-                    double *bias);
-void amx_accumulate(const amx_conv *c, const amx_strip *s, const uint16_t *t, const uint16_t *z,
-                    float *sums);
-/* The gradients of the filters of the pairs out [begin, end), from `parts` sums. */
-void amx_filters_back(const amx_conv *c, const nn_filters *f, const float *sums, int64_t parts,
-                      int64_t part_floats, float *gradients, int64_t begin, int64_t end);
+void amx_take_pairs(const amx_conv *c, const amx_strip *s, int64_t at, int64_t y,
+                    const uint16_t *dy, uint16_t *z, double *bias);
+/* Sums of all that is in the strip, of the pairs `out` and `in`, at places of windows that are `place`
+ * floats apart; `fresh`: instead of what was there, else added to it. */
+void amx_accumulate(const amx_conv *c, const amx_strip *s, int64_t out, int64_t in,
+                    const uint16_t *t, const uint16_t *z, bool fresh, float *sums, int64_t place);
+/* The gradients of these two pairs' filters, from `parts` sums. */
+void amx_filters_back(const amx_conv *c, const nn_filters *f, int64_t out, int64_t in,
+                      const float *sums, int64_t place, int64_t parts, int64_t part_floats,
+                      float *gradients);
 
+/* Floats of the sums of two pairs at one place of a window. */
+enum { AMX_SUMS = AMX_PAIR * AMX_PAIR };
 /* Elements of each memory; of u and sums as well. */
 int64_t amx_v_size(const amx_conv *c);
 int64_t amx_m_size(const amx_conv *c);

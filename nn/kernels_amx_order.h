@@ -22,13 +22,13 @@ static int64_t row_of(const amx_conv *c)
 
 int64_t amx_v_size(const amx_conv *c)
 {
-    return c->slots * row_of(c);
+    return c->together * c->slots * row_of(c);
 }
 
 /* Floats of one sample's pixels; not a power of 2, so that 16 of them are in as many cache sets. */
 static int64_t line_of(const amx_conv *c)
 {
-    return (c->rows * c->out.w + 1) * AMX_LANES;
+    return (c->together * c->rows * c->out.w + 1) * AMX_LANES;
 }
 
 int64_t amx_m_size(const amx_conv *c)
@@ -38,12 +38,17 @@ int64_t amx_m_size(const amx_conv *c)
 
 int64_t amx_z_size(const amx_conv *c)
 {
-    return c->outs * c->rows * c->out.w * PIXEL;
+    return c->outs * c->together * c->rows * c->out.w * PIXEL;
 }
 
 int64_t amx_filters_size(const amx_conv *c)
 {
     return c->kh * c->kw * c->ins * c->outs * AMX_PAIR * AMX_PAIR;
+}
+
+static int64_t slot_of(const amx_conv *c, int64_t at, int64_t y)
+{
+    return at * c->slots + y % c->slots;
 }
 
 /* Rows or columns of the window at `at` that are in the plane. */
@@ -90,12 +95,13 @@ static int64_t samples_of(const amx_tensor *t, int64_t group)
 }
 
 /* Rows of words, with the zeros around them. */
-static void take_words(const amx_conv *c, int64_t group, int64_t y, const uint16_t *x, uint16_t *v)
+static void take_words(const amx_conv *c, int64_t group, int64_t at, int64_t y, const uint16_t *x,
+                       uint16_t *v)
 {
     const amx_words *w = &c->words;
     int64_t there = samples_of(&c->in, group), words = w->plane * (int64_t)sizeof *v;
     const uint16_t *from = x + group * AMX_GROUP * c->in.sample + y * w->plane;
-    uint16_t *row = v + y % c->slots * row_of(c);
+    uint16_t *row = v + slot_of(c, at, y) * row_of(c);
     memset(row, 0, (size_t)row_of(c) * sizeof *row);
     for (int64_t n = 0; n < there; n++)
         memcpy(row + n * w->row + w->before, from + n * c->in.sample, (size_t)words);
@@ -120,13 +126,13 @@ INLINE void take_pixels(const amx_conv *c, const nn_affine *in, int64_t there, i
 }
 
 /* A few pixels at a time, whose tiles stay in the first-level cache until all samples are there. */
-INLINE void take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y,
+INLINE void take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at, int64_t y,
                  const uint16_t *x, uint16_t *v, nn_affine_kind kind)
 {
     const amx_tensor *t = &c->in;
     int64_t there = samples_of(t, group), chunk = t->w * c->deep * PIXEL;
     const uint16_t *from = x + group * AMX_GROUP * t->sample + y * t->row;
-    uint16_t *row = v + y % c->slots * row_of(c);
+    uint16_t *row = v + slot_of(c, at, y) * row_of(c);
     for (int64_t i = 0; i < t->w; i += PIXELS_TAKEN)
         for (int64_t p = 0; p < c->ins; p++)
             take_pixels(c, in, there, p, i, least(i + PIXELS_TAKEN, t->w), from,
@@ -144,13 +150,13 @@ INLINE void take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t 
             function(__VA_ARGS__, NN_AFFINE_NONE);                                                 \
     } while (0)
 
-void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y, const uint16_t *x,
-              uint16_t *v)
+void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at, int64_t y,
+              const uint16_t *x, uint16_t *v)
 {
     if (c->words.pixel)
-        take_words(c, group, y, x, v);
+        take_words(c, group, at, y, x, v);
     else
-        BY_AFFINE(in, take, c, in, group, y, x, v);
+        BY_AFFINE(in, take, c, in, group, at, y, x, v);
 }
 
 /* ---- turned, for the filters' gradient ---- */
@@ -210,13 +216,14 @@ static void zero(uint16_t *to, int64_t tiles, int64_t step)
         memset(to + i * step, 0, TILE * sizeof *to);
 }
 
-INLINE void take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y,
+INLINE void take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at, int64_t y,
                         const uint16_t *x, uint16_t *t, nn_affine_kind kind)
 {
     const amx_tensor *in_plane = &c->in;
     int64_t w = in_plane->w, there = samples_of(in_plane, group);
     for (int64_t b = 0; b < 2 * c->ins; b++) {
-        uint16_t *to = t + (b / 2 * c->slots + y % c->slots) * w * PIXEL + b % 2 * TILE;
+        uint16_t *to =
+            t + (b / 2 * c->together * c->slots + slot_of(c, at, y)) * w * PIXEL + b % 2 * TILE;
         if (b >= in_plane->blocks) {
             zero(to, w, PIXEL);
             continue;
@@ -235,14 +242,14 @@ INLINE void take_turned(const amx_conv *c, const nn_affine *in, int64_t group, i
 }
 
 /* 16 words of all samples at a time. */
-static void take_turned_words(const amx_conv *c, int64_t group, int64_t y, const uint16_t *x,
-                              uint16_t *t)
+static void take_turned_words(const amx_conv *c, int64_t group, int64_t at, int64_t y,
+                              const uint16_t *x, uint16_t *t)
 {
     const amx_words *w = &c->words;
     const watch_affine none = {NN_AFFINE_NONE};
     int64_t there = samples_of(&c->in, group);
     const uint16_t *from = x + group * AMX_GROUP * c->in.sample + y * w->plane;
-    uint16_t *row = t + y % c->slots * row_of(c);
+    uint16_t *row = t + slot_of(c, at, y) * row_of(c);
     memset(row, 0, (size_t)row_of(c) * sizeof *row);
     for (int64_t i = 0; i < w->plane; i += AMX_LANES) {
         _Alignas(64) uint16_t one[TILE];
@@ -252,13 +259,13 @@ static void take_turned_words(const amx_conv *c, int64_t group, int64_t y, const
     }
 }
 
-void amx_take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t y,
+void amx_take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at, int64_t y,
                      const uint16_t *x, uint16_t *t)
 {
     if (c->words.pixel)
-        take_turned_words(c, group, y, x, t);
+        take_turned_words(c, group, at, y, x, t);
     else
-        BY_AFFINE(in, take_turned, c, in, group, y, x, t);
+        BY_AFFINE(in, take_turned, c, in, group, at, y, x, t);
 }
 
 static vf sum_pairs(const uint16_t *z, int64_t tiles, int64_t step)
@@ -272,23 +279,22 @@ static vf sum_pairs(const uint16_t *z, int64_t tiles, int64_t step)
     return sum;
 }
 
-void amx_take_pairs(const amx_conv *c, const amx_strip *s, const uint16_t *dy, uint16_t *z,
-                    double *bias)
+void amx_take_pairs(const amx_conv *c, const amx_strip *s, int64_t at, int64_t y,
+                    const uint16_t *dy, uint16_t *z, double *bias)
 {
     const amx_tensor *t = &c->out;
     const watch_affine none = {NN_AFFINE_NONE};
-    int64_t pixels = (s->end - s->begin) * t->w, there = samples_of(t, s->group);
+    int64_t group = s->group + at, there = samples_of(t, group), row = at * c->rows + y - s->begin;
     for (int64_t b = 0; b < 2 * c->outs; b++) {
-        uint16_t *to = z + b / 2 * c->rows * t->w * PIXEL + b % 2 * TILE;
+        uint16_t *to = z + (b / 2 * c->together * c->rows + row) * t->w * PIXEL + b % 2 * TILE;
         if (b >= t->blocks) {
-            zero(to, pixels, PIXEL);
+            zero(to, t->w, PIXEL);
             continue;
         }
-        const uint16_t *from =
-            dy + s->group * AMX_GROUP * t->sample + b * t->block + s->begin * t->row;
-        for (int64_t i = 0; i < pixels; i += 2)
-            pairs(t, from + i * t->pixel, there, 0xffff, i + 1 < pixels, none, to + i * PIXEL, PIXEL);
-        vf sum = bias ? sum_pairs(to, pixels, PIXEL) : (vf){0};
+        const uint16_t *from = dy + group * AMX_GROUP * t->sample + b * t->block + y * t->row;
+        for (int64_t i = 0; i < t->w; i += 2)
+            pairs(t, from + i * t->pixel, there, 0xffff, i + 1 < t->w, none, to + i * PIXEL, PIXEL);
+        vf sum = bias ? sum_pairs(to, t->w, PIXEL) : (vf){0};
         for (int64_t l = 0; l < VF && bias; l++)
             bias[b * VF + l] += (double)sum[l];
     }
