@@ -12,7 +12,8 @@ typedef struct conv_own conv_own;
 typedef enum {
     CONV_LIBRARY, /* a primitive */
     CONV_OWN,     /* our kernels */
-    CONV_THIN     /* the input's gradient of a 1x1 with a stride: of the pixels that have one */
+    CONV_THIN,    /* the input's gradient of a 1x1 with a stride: of the pixels that have one */
+    CONV_DENSE    /* the primitive of a fully connected layer: vectors are planes of one pixel */
 } conv_kind;
 typedef struct conv_pass {
     const at_plan *plan;
@@ -52,6 +53,8 @@ size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot); /* of a tensor in 
  * tensors; `weights`: it holds these, from conv_pass_weights on. */
 typedef int (*conv_want)(void *context, bool weights, void **to, size_t bytes, at_error *err);
 int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *err);
+/* Asks the op's plan for it. */
+int conv_pass_plan(conv_pass *pass, plan_op *op, plan_life life, at_error *err);
 int conv_pass_bind(conv_pass *pass, const conv_memory *memory, at_error *err);
 /* Brings the weights into the primitive's layout; before the first run and whenever they change. */
 int conv_pass_weights(const conv_pass *pass, at_error *err);
@@ -114,9 +117,8 @@ void conv_weights_take(const plan_op *op,
  * other ops so many bytes of their passes. */
 int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
               int64_t dst_lanes, double spared, at_error *err);
-/* Seconds of the fastest candidate's primitive alone. */
-int conv_floor(at_plan *p, const conv_pass *chosen, int64_t src_lanes, int64_t dst_lanes,
-               double *seconds, at_error *err);
+/* Seconds of the fastest candidates' primitives alone, of all of the op's passes that are made. */
+int conv_floor(const plan_op *op, const conv_pass *passes, int n, double *seconds, at_error *err);
 
 /* ---- conv_grouped.c ------------------------------------------------------------------------- */
 /* Not with dilation or groups of channels. */

@@ -14,7 +14,13 @@
 
 /* Pixels out of a strip, of which 32 samples' sums of 32 channels stay in the cache; pairs of blocks
  * multiplied without a break; bytes a thread. */
-enum { PIXELS_AT_ONCE = 64, MOST_DEEP = 12, MOST_BYTES = 8 << 20, MOST_PHASES = 9, MOST_WORDS = 512 };
+enum {
+    PIXELS_AT_ONCE = 64,
+    MOST_DEEP = 12,
+    MOST_BYTES = 8 << 20,
+    MOST_PHASES = 9,
+    MOST_WORDS = 512
+};
 /* Elements in of whole planes of several groups. */
 enum { MOST_TOGETHER = 1 << 19, KEPT_OUT = 1 << 18 };
 enum { SUMS_FREE = 8 << 20 }; /* floats */
@@ -75,7 +81,8 @@ static void set_sizes(amx_conv *c)
     c->slots = least(c->in.h, (c->rows - 1) * c->sh + c->kh);
     c->together = 1;
     if (c->rows == c->out.h && c->out.h * c->out.w > 0)
-        c->together = most(1, least(PIXELS_AT_ONCE / (c->out.h * c->out.w), MOST_TOGETHER / amx_v_size(c)));
+        c->together =
+            most(1, least(PIXELS_AT_ONCE / (c->out.h * c->out.w), MOST_TOGETHER / amx_v_size(c)));
 }
 
 static bool few_channels(const dnn_conv_spec *s)

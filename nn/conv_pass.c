@@ -76,6 +76,21 @@ static int new_thin(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64
     return at_fail(err, AT_EFAIL, "no kernel for the input's layout");
 }
 
+static int new_dense(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, at_error *err)
+{
+    dnn_dense_spec dense = {.direction = spec->direction,
+                            .bias = spec->bias,
+                            .precision = spec->precision,
+                            .n = spec->n,
+                            .in = spec->src.c,
+                            .out = spec->dst.c};
+    *out = (conv_pass){.plan = p,
+                       .kind = CONV_DENSE,
+                       .spec = *spec,
+                       .main = dnn_dense_new(p->engine, &dense, err)};
+    return out->main ? 0 : AT_EFAIL;
+}
+
 static int new_library(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, at_error *err)
 {
     *out = (conv_pass){.plan = p, .spec = *spec, .main = dnn_conv_new(p->engine, spec, err)};
@@ -88,8 +103,9 @@ int conv_pass_new(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, conv_ki
     dnn_engine *e = p->engine;
     if (kind == CONV_OWN)
         return new_own(out, p, spec, src_lanes, dst_lanes, err);
-    int status =
-        kind == CONV_THIN ? new_thin(out, p, spec, src_lanes, err) : new_library(out, p, spec, err);
+    int status = kind == CONV_THIN    ? new_thin(out, p, spec, src_lanes, err)
+                 : kind == CONV_DENSE ? new_dense(out, p, spec, err)
+                                      : new_library(out, p, spec, err);
     if (status)
         return status;
     status = add_reorder(out, e, DNN_SRC, src_lanes, err);
@@ -188,6 +204,23 @@ int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *e
             status = want(context, false, pieces[i].scratch, scratch, err);
     }
     return status;
+}
+
+typedef struct want_for {
+    plan_op *op;
+    plan_life life, weights_life;
+} want_for;
+
+static int want_of_plan(void *context, bool weights, void **to, size_t bytes, at_error *err)
+{
+    const want_for *w = context;
+    return plan_want(w->op, to, bytes, weights ? w->weights_life : w->life, err);
+}
+
+int conv_pass_plan(conv_pass *pass, plan_op *op, plan_life life, at_error *err)
+{
+    want_for w = {op, life, op->plan->options.constant ? LIVES_ALWAYS : life};
+    return conv_pass_memory(pass, want_of_plan, &w, err);
 }
 
 static int bind_reorder(dnn_call *call, const void *from, const void *to, const void *scratch,

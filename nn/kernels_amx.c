@@ -291,6 +291,8 @@ INLINE __m512 gather(const float *w, int64_t step, int64_t lanes)
 {
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     __mmask16 real = (__mmask16)((1u << least(most(lanes, 0), VF)) - 1);
+    if (step == 1)
+        return _mm512_maskz_loadu_ps(real, w);
     return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), real,
                                     _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)step)), w, 4);
 }
@@ -329,16 +331,27 @@ void amx_filters(const amx_conv *c, const nn_filters *f, uint16_t *u, int64_t be
             }
 }
 
-/* Of one tile: the sums of all parts, to [16 out][16 in][taps]. */
-INLINE void total(const float *sums, int64_t parts, int64_t part_floats, int64_t tap, int64_t taps,
-                  float *to)
+/* Of one tile: the sums of all parts, 16 channels in `step` apart. */
+INLINE void total(const float *sums, int64_t parts, int64_t part_floats, float *to, int64_t step)
 {
     for (int64_t i = 0; i < VF; i++) {
         vf sum = {0};
         for (int64_t p = 0; p < parts; p++)
             sum += load(sums + p * part_floats, false, i * VF, VF);
-        for (int64_t o = 0; o < VF; o++)
-            to[(o * VF + i) * taps + tap] = sum[o];
+        _mm512_store_ps(to + i * step, (__m512)sum);
+    }
+}
+
+/* [numbers][16 channels out], each channel's to its filter: the same numbers of filters `step` apart. */
+static void put_filters(const float *from, int64_t numbers, int64_t filters, float *to,
+                        int64_t step)
+{
+    _Alignas(64) float rows[VF * VF];
+    for (int64_t n = 0; n < numbers; n += VF) {
+        __mmask16 real = (__mmask16)((1u << least(numbers - n, VF)) - 1);
+        turn((const uint16_t *)(from + n * VF), (uint16_t *)rows);
+        for (int64_t o = 0; o < filters; o++)
+            _mm512_mask_storeu_ps(to + o * step + n, real, _mm512_load_ps(rows + o * VF));
     }
 }
 
@@ -346,21 +359,21 @@ void amx_filters_back(const amx_conv *c, const nn_filters *f, int64_t out, int64
                       const float *sums, int64_t place, int64_t parts, int64_t part_floats,
                       float *gradients)
 {
-    int64_t taps = c->kh * c->kw;
-    float block[AMX_MOST_TAPS * VF * VF];
+    _Alignas(64) float all[AMX_MOST_TAPS * VF * VF];
+    int64_t places = c->kh * c->kw;
     for (int64_t q = 0; q < 4; q++) {
         int64_t b = 2 * out + q / 2, i = 2 * in + q % 2;
         int64_t outs = least(VF, f->outs - b * VF), ins = least(VF, f->ins - i * VF);
-        for (int64_t k = 0; k < taps && outs > 0 && ins > 0; k++)
-            total(sums + k * place + q * SUMS, parts, part_floats, k, taps, block);
-        for (int64_t o = 0; o < outs; o++) {
-            float *to = gradients + (b * VF + o) * f->out_step;
-            if (!f->folded && ins > 0)
-                memcpy(to + i * VF * f->in_step, block + o * VF * taps,
-                       (size_t)(ins * taps) * sizeof(float));
-            for (int64_t l = 0; l < ins * taps && f->folded; l++)
-                to[channel_at(f, i * VF + l / taps) + l % taps * c->tap_row] =
-                    block[o * VF * taps + l];
+        float *to = gradients + b * VF * f->out_step;
+        if (outs <= 0 || ins <= 0)
+            continue;
+        for (int64_t k = 0; k < places; k++)
+            total(sums + k * place + q * SUMS, parts, part_floats, all + k * VF, places * VF);
+        if (!f->folded)
+            put_filters(all, ins * places, outs, to + i * VF * f->in_step, f->out_step);
+        for (int64_t l = 0; l < outs * ins * places && f->folded; l++) {
+            int64_t o = l % outs, n = l / outs, number = channel_at(f, i * VF + n / places);
+            to[o * f->out_step + number + n % places * c->tap_row] = all[n * VF + o];
         }
     }
 }

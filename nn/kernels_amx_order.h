@@ -171,8 +171,7 @@ INLINE void pairs(const amx_tensor *t, const uint16_t *x, int64_t there, __mmask
         for (int64_t i = 0; i <= second; i++) {
             __m256i even = value_of(x + i * t->pixel, a, f);
             __m256i odd = value_of(x + t->sample + i * t->pixel, b, f);
-            _mm512_store_si512(to + i * step + j * 2 * AMX_LANES,
-                               interleave(join(even, odd)));
+            _mm512_store_si512(to + i * step + j * 2 * AMX_LANES, interleave(join(even, odd)));
         }
     }
 }
@@ -216,8 +215,8 @@ static void zero(uint16_t *to, int64_t tiles, int64_t step)
         memset(to + i * step, 0, TILE * sizeof *to);
 }
 
-INLINE void take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at, int64_t y,
-                        const uint16_t *x, uint16_t *t, nn_affine_kind kind)
+INLINE void take_turned(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at,
+                        int64_t y, const uint16_t *x, uint16_t *t, nn_affine_kind kind)
 {
     const amx_tensor *in_plane = &c->in;
     int64_t w = in_plane->w, there = samples_of(in_plane, group);

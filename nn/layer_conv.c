@@ -130,28 +130,7 @@ static int bind(plan_op *op, at_error *err)
 static int measure(plan_op *op, double *seconds, at_error *err)
 {
     const conv_state *s = op->state;
-    int status = 0;
-    *seconds = 0;
-    for (int i = 0; i < PASSES && !status; i++) {
-        double one = 0;
-        if (!conv_pass_made(&s->passes[i]))
-            continue;
-        status = conv_floor(op->plan, &s->passes[i], plan_lanes(op->in[0]), plan_lanes(op->out),
-                            &one, err);
-        *seconds += one;
-    }
-    return status;
-}
-
-typedef struct want_for {
-    plan_op *op;
-    plan_life life, weights_life;
-} want_for;
-
-static int want(void *context, bool weights, void **to, size_t bytes, at_error *err)
-{
-    const want_for *w = context;
-    return plan_want(w->op, to, bytes, weights ? w->weights_life : w->life, err);
+    return conv_floor(op, s->passes, PASSES, seconds, err);
 }
 
 /* Bytes that batch normalisation need not move where the pass is done by our own kernels: the values
@@ -190,12 +169,11 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
                           .dst = op->row->out,
                           .window = a->window,
                           .groups = a->groups};
-    want_for context = {op, life, op->plan->options.constant ? LIVES_ALWAYS : life};
     const plan_tensor *out = first && spec.sum ? op->in[1] : op->out;
     int status =
         conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]), plan_lanes(out),
                   op->plan->options.training ? spared_bytes(op, which) : 0, err);
-    return status ? status : conv_pass_memory(&s->passes[which], want, &context, err);
+    return status ? status : conv_pass_plan(&s->passes[which], op, life, err);
 }
 
 static bool absorbs(const plan_op *op, const plan_op *next)

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-enum { ROUNDS = 25, MOST_PIECES = 16 };
+enum { ROUNDS = 30, MOST_PIECES = 16 };
 /* Of the largest: half a unit in the last place of bf16, twice where a sum is rounded again; of what is
  * fp32, what other orders of adding make. */
 static const double bf16_tolerance = 1.0 / 128, fp32_tolerance = 2e-4;
@@ -152,6 +152,21 @@ static dnn_conv_spec random_spec(at_rng *rng, dnn_direction direction)
                            .groups = 1};
 }
 
+/* Planes of few pixels, of samples that several groups of are taken at once; one pixel is a fully
+ * connected layer's. */
+static void make_small(dnn_conv_spec *spec, at_rng *rng)
+{
+    nn_window *w = &spec->window;
+    *w = (nn_window){between(rng, 1, 3), between(rng, 1, 3), 1, 1, 0, 0, 1, 1};
+    w->ph = w->kh - 1;
+    w->pw = w->kw - 1;
+    spec->src.h = between(rng, 1, 3);
+    spec->src.w = between(rng, 1, 3);
+    spec->dst.h = spec->src.h + w->kh - 1;
+    spec->dst.w = spec->src.w + w->kw - 1;
+    spec->n = between(rng, 33, 200);
+}
+
 /* A first convolution's: NHWC of few channels. */
 static void make_first(dnn_conv_spec *spec, at_rng *rng)
 {
@@ -193,6 +208,8 @@ static scene make_scene(at_plan *p, dnn_direction direction, at_rng *rng)
     at_error err = {0};
     scene s = {.plan = p, .spec = random_spec(rng, direction)};
     dnn_conv_spec *spec = &s.spec;
+    if (at_rng_below(rng, 4) == 0)
+        make_small(spec, rng);
     spec->src_lanes = random_lanes(rng, &spec->src);
     if (direction != DNN_BACKWARD_DATA && at_rng_below(rng, 4) == 0)
         make_first(spec, rng);
