@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_BYTES = 1 << 20, GENERATION = 7 };
+enum { MOST_BYTES = 1 << 20, GENERATION = 8 };
 
 /* "Intel(R) Xeon(R) ..." as letters and digits. */
 static void cpu_model(char *out, size_t bytes)

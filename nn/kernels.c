@@ -13,6 +13,7 @@
 const nn_kernels *nn_kernels_best(void)
 {
     dnn_isa isa = __builtin_cpu_supports("fma") ? dnn_isa_allowed() : DNN_SSE;
+    nn_gelu_ready();
     if (isa >= DNN_AVX512_BF16)
         return &nn_kernels_avx512_bf16;
     if (isa >= DNN_AVX512)

@@ -114,6 +114,16 @@ typedef struct nn_channels {
     int64_t first, count;
 } nn_channels;
 
+/* kernels_gelu.c: for x >= 0 Phi(-x), and the derivative of z*Phi(z) at z = -x. Part k is [k, k + 1) of
+ * x * NN_GELU_PARTS_IN_ONE; there it is the sum of table[i][k] * u^i, u being the place in the part. */
+enum { NN_GELU_PARTS = 32 };
+#define NN_GELU_PARTS_IN_ONE 5.8f
+typedef struct nn_gelu_tables {
+    _Alignas(64) float tail[4][NN_GELU_PARTS], slope[4][NN_GELU_PARTS];
+} nn_gelu_tables;
+extern nn_gelu_tables nn_gelu;
+void nn_gelu_ready(void); /* fills them, before their first use */
+
 /* Local response normalisation (kernels_lrn.h); `share` is alpha / size. */
 enum { NN_LRN_LINES = 4 };
 typedef struct nn_lrn_shape {

@@ -3,7 +3,7 @@
  * compiled once an instruction set.
  *
  * GELU is exact, x*Phi(x): erfc by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7), whose
- * exp(-x*x/2) the derivative needs anyway; exp by a polynomial of degree 6 on [-ln2/2, ln2/2], ln by
+ * exp(-x*x/2) the derivative needs anyway, or with AVX-512 by tables (kernels_gelu.c); exp by a polynomial of degree 6 on [-ln2/2, ln2/2], ln by
  * the series of 2*atanh((m-1)/(m+1)) with m in [1/sqrt2, sqrt2].
  */
 #ifndef NN_KERNELS_MATH_H
@@ -186,13 +186,51 @@ INLINE vf normal_cdf(vf x, vf *bell)
     return pick(x > 0.0f, 1.0f - tail, tail);
 }
 
+#ifdef __AVX512F__
+/* Of a table of kernels_gelu.c; x >= 0. */
+INLINE vf gelu_cubic(const float table[4][NN_GELU_PARTS], vf x)
+{
+    __m512 most = _mm512_set1_ps(NN_GELU_PARTS - 1); /* whose values are 0 */
+    vf place = (vf)_mm512_min_ps(most, (__m512)(x * NN_GELU_PARTS_IN_ONE));
+    __m512i part = _mm512_cvttps_epi32((__m512)place);
+    vf u = place - (vf)_mm512_cvtepi32_ps(part), value = {0};
+    for (int i = 3; i >= 0; i--) {
+        __m512 low = _mm512_load_ps(table[i]), high = _mm512_load_ps(table[i] + 16);
+        value = value * u + (vf)_mm512_permutex2var_ps(low, part, high);
+    }
+    return value;
+}
+#endif
+
+/* z*Phi(z). */
+INLINE vf gelu(vf z)
+{
+#ifdef __AVX512F__
+    vf tail = gelu_cubic(nn_gelu.tail, magnitude(z));
+    return z * pick(z > 0.0f, 1.0f - tail, tail);
+#else
+    vf bell;
+    return z * normal_cdf(z, &bell);
+#endif
+}
+
+INLINE vf gelu_slope(vf z)
+{
+#ifdef __AVX512F__
+    vf negative = gelu_cubic(nn_gelu.slope, magnitude(z));
+    return pick(z > 0.0f, 1.0f - negative, negative);
+#else
+    vf bell, cdf = normal_cdf(z, &bell);
+    return cdf + z * bell * 0.39894228f;
+#endif
+}
+
 INLINE vf act_value(nn_activation act, vf z)
 {
-    vf bell;
     if (act == NN_RELU)
         return (vf)((vi)z & (z > 0.0f));
     if (act == NN_GELU)
-        return z * normal_cdf(z, &bell);
+        return gelu(z);
     if (act == NN_SIGMOID)
         return logistic(z);
     if (act == NN_TANH)
@@ -211,7 +249,6 @@ INLINE vf act_back_output(nn_activation act, vf y, vf dy)
 /* From its input. */
 INLINE vf act_back(nn_activation act, vf z, vf dy)
 {
-    vf bell;
     if (act == NN_IDENTITY)
         return dy;
     if (act == NN_RELU || act == NN_SIGMOID || act == NN_TANH)
@@ -220,8 +257,7 @@ INLINE vf act_back(nn_activation act, vf z, vf dy)
         vf s = logistic(z);
         return dy * (s + z * s * (1.0f - s));
     }
-    vf cdf = normal_cdf(z, &bell);
-    return dy * (cdf + z * bell * 0.39894228f);
+    return dy * gelu_slope(z);
 }
 
 /* Makes one copy of a call for each activation, so that the compiler sees a constant. */
