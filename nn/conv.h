@@ -48,6 +48,8 @@ int64_t conv_pass_lanes(const conv_pass *pass, dnn_slot slot);
 bool conv_pass_copies(const conv_pass *pass);  /* the weights, into a layout of its own */
 bool conv_pass_is_own(const conv_pass *pass);  /* by our kernels */
 bool conv_pass_watches(const conv_pass *pass); /* it can take sums of what it writes */
+bool conv_pass_reads_through(
+    const conv_pass *pass); /* and what is `before` is done to blocks alone */
 size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot); /* of a tensor in that layout */
 /* Calls want(context, where, bytes, ...) for each piece of memory that the pass needs beside its
  * tensors; `weights`: it holds these, from conv_pass_weights on. */
@@ -121,7 +123,7 @@ int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src
 int conv_floor(const plan_op *op, const conv_pass *passes, int n, double *seconds, at_error *err);
 
 /* ---- conv_grouped.c ------------------------------------------------------------------------- */
-/* Not with dilation or groups of channels. */
+/* Not of vectors, nor with dilation or groups of channels. */
 bool conv_grouped_can(const nn_row *row);
 int conv_grouped_build(plan_op *op, at_error *err);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * conv_amx: one direction of a convolution of bf16 tensors on tile registers (kernels_amx.h). Threads
- * take parts of the rows of all groups of samples; each goes through its rows a strip at a time, in
- * memory of its own that stays in its second-level cache. The input's gradient is the convolution of the output's
- * with turned filters, where those have a stride one for each phase: pixels whose places in windows
- * are the same, and of the filters what comes there. The filters' gradients are summed a thread, then
- * over threads.
+ * share the rows of all groups of samples, or where planes are small whole groups; each goes through
+ * its part a strip at a time, in memory of its own that stays in its second-level cache. The input's
+ * gradient is the convolution of the output's with turned filters, where those have a stride one for
+ * each phase: pixels whose places in windows are the same, and of the filters what comes there. The
+ * filters' gradients are summed a thread, then over threads; where the filters are large beside the
+ * tensors, threads share the filters instead, and each sums over all samples.
  */
 #include "kernels_amx.h"
 #include "conv.h"
@@ -13,7 +14,7 @@
 #include <string.h>
 
 /* Pixels out of a strip, of which 32 samples' sums of 32 channels stay in the cache; pairs of blocks
- * multiplied without a break; bytes a thread. */
+ * multiplied without a break; bytes a thread; words of a window's row. */
 enum {
     PIXELS_AT_ONCE = 64,
     MOST_DEEP = 12,
@@ -21,7 +22,7 @@ enum {
     MOST_PHASES = 9,
     MOST_WORDS = 512
 };
-/* Elements in of whole planes of several groups. */
+/* Elements of a strip of several groups; of z that stay in the cache beside each part of t. */
 enum { MOST_TOGETHER = 1 << 19, KEPT_OUT = 1 << 18 };
 enum { SUMS_FREE = 8 << 20 }; /* floats */
 
@@ -72,17 +73,20 @@ static int64_t deep_of(int64_t ins, int64_t kw)
     return deep;
 }
 
+/* Of a plane out without pixels, which a phase may have, there is nothing to take. */
 static void set_sizes(amx_conv *c)
 {
     c->ins = up(c->in.blocks, 2);
     c->outs = up(c->out.blocks, 2);
     c->deep = c->words.pixel ? c->ins : deep_of(c->ins, c->kw);
+    c->together = 1;
+    if (c->out.h <= 0 || c->out.w <= 0)
+        return;
     c->rows = least(c->out.h, up(PIXELS_AT_ONCE, c->out.w));
     c->slots = least(c->in.h, (c->rows - 1) * c->sh + c->kh);
-    c->together = 1;
-    if (c->rows == c->out.h && c->out.h * c->out.w > 0)
-        c->together =
-            most(1, least(PIXELS_AT_ONCE / (c->out.h * c->out.w), MOST_TOGETHER / amx_v_size(c)));
+    int64_t size = most(amx_v_size(c), amx_z_size(c));
+    if (c->rows == c->out.h)
+        c->together = most(1, least(PIXELS_AT_ONCE / (c->out.h * c->out.w), MOST_TOGETHER / size));
 }
 
 static bool few_channels(const dnn_conv_spec *s)
@@ -189,13 +193,15 @@ static int shapes_of(const dnn_conv_spec *s, amx_conv *shape)
     return n;
 }
 
-/* Elements of t and z of all samples, and of the sums that threads would have else. */
+/* Whether the filters' gradient is shared out by channels: where t and z of all samples take less memory
+ * than each thread's own sums would, and there are pairs enough. */
 static bool by_channels(const at_plan *p, const dnn_conv_spec *s, const amx_conv *c)
 {
     int64_t in = c->in.h * c->in.w * c->ins, out = c->out.h * c->out.w * c->outs;
     int64_t all = up(s->n, AMX_GROUP) * AMX_GROUP * AMX_PAIR * (in + out);
     int64_t sums = p->options.threads * amx_filters_size(c);
-    return for_weights(s) && !c->words.pixel && all <= 2 * sums;
+    bool enough = c->ins * c->outs >= p->options.threads;
+    return for_weights(s) && !c->words.pixel && all <= 2 * sums && enough;
 }
 
 static void take_all(amx_conv *c, int64_t groups)
@@ -215,12 +221,17 @@ static bool memory_fits(const at_plan *p, const dnn_conv_spec *s)
     amx_conv shape[MOST_PHASES];
     dnn_conv_spec blocked = *s;
     blocked.src_lanes = blocked.dst_lanes = AMX_LANES;
-    for (int i = shapes_of(&blocked, shape); i-- > 0;)
-        if (2 * amx_v_size(&shape[i]) + 4 * amx_m_size(&shape[i]) > MOST_BYTES)
+    int phases = shapes_of(&blocked, shape);
+    if (by_channels(p, s, shape))
+        return true;
+    for (int i = 0; i < phases; i++) {
+        int64_t orders = amx_v_size(&shape[i]) + (for_weights(s) ? amx_z_size(&shape[i]) : 0);
+        if (2 * orders + 4 * amx_m_size(&shape[i]) > MOST_BYTES)
             return false;
+    }
     double sums = (double)p->options.threads * (double)amx_filters_size(&shape[0]);
     double tensors = (double)(shape[0].in.sample + shape[0].out.sample) * (double)s->n;
-    return !for_weights(s) || by_channels(p, s, shape) || sums < tensors + SUMS_FREE;
+    return !for_weights(s) || sums < tensors + SUMS_FREE;
 }
 
 static bool can(const at_plan *p, const dnn_conv_spec *s, int64_t src_lanes, int64_t dst_lanes)
@@ -253,6 +264,8 @@ static void *make(at_plan *p, const dnn_conv_spec *spec, at_error *err)
     c->spec = *spec;
     c->phases = shapes_of(spec, c->shape);
     c->groups = up(spec->n, AMX_GROUP);
+    for (int i = 0; i < c->phases; i++) /* no more than leave each thread some */
+        c->shape[i].together = most(1, least(c->shape[i].together, c->groups / p->options.threads));
     c->by_channels = by_channels(p, spec, c->shape);
     if (c->by_channels)
         take_all(c->shape, c->groups);
@@ -281,13 +294,13 @@ static int memory(void *state, conv_want want, void *context, at_error *err)
     bool back = for_weights(&c->spec);
     sizes s = sizes_of(c);
     size_t threads = (size_t)c->plan->options.threads, outs = (size_t)c->shape[0].outs * AMX_PAIR;
-    size_t orders = c->by_channels ? 1 : threads;
+    size_t copies = c->by_channels ? 1 : threads; /* of v and z */
     c->v_step = s.v;
     c->m_step = c->by_channels ? c->shape[0].kh * c->shape[0].kw * AMX_SUMS : back ? s.u : s.m;
     const conv_piece pieces[] = {
         {(void **)&c->filters, back ? 0 : (size_t)s.u * sizeof *c->filters},
-        {(void **)&c->v, orders * (size_t)c->v_step * sizeof *c->v},
-        {(void **)&c->z, back ? orders * (size_t)amx_z_size(c->shape) * sizeof *c->z : 0},
+        {(void **)&c->v, copies * (size_t)c->v_step * sizeof *c->v},
+        {(void **)&c->z, back ? copies * (size_t)amx_z_size(c->shape) * sizeof *c->z : 0},
         {(void **)&c->m, threads * (size_t)c->m_step * sizeof *c->m},
         {(void **)&c->bias, back && c->spec.bias ? threads * outs * sizeof *c->bias : 0}};
     return conv_want_pieces(pieces, sizeof pieces / sizeof *pieces, want, context, err);
@@ -489,8 +502,8 @@ static void pairs_part(void *context, int64_t begin, int64_t end, int thread)
                        bias_of(c, thread));
 }
 
-/* The pair of channels out of the i-th two pairs: as many as stay in the cache take turns beside each of
- * channels in. */
+/* The i-th pair of channels out with one of channels in: as many pairs out as stay in the cache, with each
+ * pair in in turn, then the next ones. */
 static int64_t out_of(const amx_conv *s, int64_t i, int64_t *in)
 {
     int64_t most_outs = most(1, KEPT_OUT / (amx_z_size(s) / s->outs));

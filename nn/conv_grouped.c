@@ -168,7 +168,8 @@ static int measure(plan_op *op, double *seconds, at_error *err)
 bool conv_grouped_can(const nn_row *row)
 {
     const nn_conv_attrs *a = row->attrs;
-    return a->groups == 1 && a->window.dh == 1 && a->window.dw == 1;
+    bool plane = !row->in[0].vector; /* vectors are not grouped */
+    return plane && a->groups == 1 && a->window.dh == 1 && a->window.dw == 1;
 }
 
 static int64_t spread_floats(const grouped_state *s, const nn_spread *spread)

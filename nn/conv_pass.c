@@ -162,6 +162,11 @@ bool conv_pass_watches(const conv_pass *pass)
     return pass->own && pass->spec.activation == NN_IDENTITY;
 }
 
+bool conv_pass_reads_through(const conv_pass *pass)
+{
+    return pass->own && pass->spec.src_lanes % pass->plan->kernels->lanes == 0;
+}
+
 static size_t own_bytes(const conv_pass *pass, dnn_slot slot)
 {
     nn_shape s = slot == DNN_SRC ? pass->spec.src : pass->spec.dst;

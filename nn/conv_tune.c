@@ -43,9 +43,10 @@ static dnn_conv_spec candidate_spec(const dnn_conv_spec *spec, int i, int64_t sr
     return s;
 }
 
-static bool is_for(const dnn_conv_spec *spec, conv_kind kind)
+/* A convolution of a vector is none: its output is a plane. */
+static bool is_dense(const dnn_conv_spec *spec)
 {
-    return kind == CONV_OWN || spec->src.vector == (kind == CONV_DENSE);
+    return spec->src.vector && spec->dst.vector;
 }
 
 /* Candidate i, if there is such a one. */
@@ -54,8 +55,8 @@ static int make_candidate(conv_pass *out, at_plan *p, const dnn_conv_spec *spec,
 {
     conv_kind kind;
     dnn_conv_spec s = candidate_spec(spec, i, src_lanes, dst_lanes, &kind);
-    if (!is_for(spec, kind))
-        return at_fail(err, AT_EFAIL, "not for such a layer");
+    if (kind != CONV_OWN && is_dense(spec) != (kind == CONV_DENSE))
+        return AT_EFAIL;
     return conv_pass_new(out, p, &s, kind, src_lanes, dst_lanes, err);
 }
 
@@ -243,7 +244,7 @@ static void make_key(char *key, size_t bytes, const at_plan *p, const dnn_conv_s
              "k %lldx%lld, stride %lldx%lld, pad %lldx%lld, dilation %lldx%lld, groups %lld, "
              "lanes %lld %lld, spares %.0f",
              p->options.threads, directions[s->direction], p->options.constant ? " alone" : "",
-             s->src.vector ? " dense" : "", s->precision == AT_BF16 ? "bf16" : "fp32",
+             is_dense(s) ? " dense" : "", s->precision == AT_BF16 ? "bf16" : "fp32",
              s->bias ? " bias" : "", s->sum ? " sum" : "", activations[s->activation], (long long)n,
              (long long)s->src.c, (long long)s->src.h, (long long)s->src.w, (long long)s->dst.c,
              (long long)s->dst.h, (long long)s->dst.w, (long long)w->kh, (long long)w->kw,

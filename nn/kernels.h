@@ -104,8 +104,9 @@ typedef struct nn_conv_end { /* y = act(result + bias, or y before as well) */
 typedef struct nn_filters { /* a window each, of (channel out, channel in) */
     const float *weights;
     int64_t outs, ins, out_step, in_step;
-    int64_t folded; /* 0, or channels in of each place of a window, which count as channels in */
-    bool turned;    /* by 180 degrees */
+    int64_t
+        folded;  /* 0, or channels in of each place of a window's row, which count as channels in */
+    bool turned; /* by 180 degrees */
 } nn_filters;
 
 /* Channels [first, first+count) of a tensor. */

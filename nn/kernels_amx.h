@@ -6,7 +6,8 @@
  * Samples are a tile's rows: 32 of them, a group, go through a convolution together, pixel by pixel.
  * What a window has of a pixel then lies in whole tiles whatever the plane's size and the window's
  * stride are, and what it would have of pixels beside the plane is left out. A few rows of planes at a
- * time are brought into that order, in memory that stays in the second-level cache, and back.
+ * time, or small planes of a few groups, are brought into that order, in memory that stays in the
+ * second-level cache, and back: `rows` are those of all groups that are taken together.
  *
  * Forward, and the input's gradient, which is forward with turned filters (AMX_PAIR channels in are a
  * tile's other side, `deep` such pairs of blocks are multiplied without a break):

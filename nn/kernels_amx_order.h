@@ -161,8 +161,8 @@ void amx_take(const amx_conv *c, const nn_affine *in, int64_t group, int64_t at,
 
 /* ---- turned, for the filters' gradient ---- */
 
-/* Two pixels of a block, of all samples: [2][16 pairs of samples][16 channels][2]; `second`: there are
- * two. They are read together since they share a line of the cache. */
+/* Two pixels of a block, of all samples: [2][16 pairs of samples][16 channels][2], of those `channels`
+ * that there are; `second`: there are two. They are read together since they share a line of the cache. */
 INLINE void pairs(const amx_tensor *t, const uint16_t *x, int64_t there, __mmask16 channels,
                   bool second, watch_affine f, uint16_t *to, int64_t step)
 {

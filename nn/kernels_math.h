@@ -3,8 +3,9 @@
  * compiled once an instruction set.
  *
  * GELU is exact, x*Phi(x): erfc by Abramowitz and Stegun 7.1.26 (absolute error 1.5e-7), whose
- * exp(-x*x/2) the derivative needs anyway, or with AVX-512 by tables (kernels_gelu.c); exp by a polynomial of degree 6 on [-ln2/2, ln2/2], ln by
- * the series of 2*atanh((m-1)/(m+1)) with m in [1/sqrt2, sqrt2].
+ * exp(-x*x/2) the derivative needs anyway, or by tables where kernels are compiled for AVX-512
+ * (kernels_gelu.c); exp by a polynomial of degree 6 on [-ln2/2, ln2/2], ln by the series of
+ * 2*atanh((m-1)/(m+1)) with m in [1/sqrt2, sqrt2].
  */
 #ifndef NN_KERNELS_MATH_H
 #define NN_KERNELS_MATH_H

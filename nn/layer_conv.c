@@ -206,8 +206,9 @@ static void agree_with_norm(const plan_op *op)
     plan_tensor *in = op->in[0];
     in->grad_watched |=
         in->grad_watch && conv_pass_watches(&s->passes[DATA]) && plan_grad_is_final(op, 0);
-    in->read_through = in->affine && in->consumers == 1 && conv_pass_is_own(&s->passes[FORWARD]) &&
-                       (!op->trains || conv_pass_is_own(&s->passes[WEIGHTS]));
+    in->read_through = in->affine && in->consumers == 1 &&
+                       conv_pass_reads_through(&s->passes[FORWARD]) &&
+                       (!op->trains || conv_pass_reads_through(&s->passes[WEIGHTS]));
 }
 
 static int build(plan_op *op, at_error *err)

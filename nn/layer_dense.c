@@ -4,8 +4,6 @@
  */
 #include "conv.h"
 
-#include <math.h>
-
 static const at_option attributes[] = {
     {"out", AT_OPT_INT, offsetof(nn_dense_attrs, out), "0", "size of the output", "N", .min = 0,
      .max = 1 << 24},

@@ -70,7 +70,10 @@ int at_check_batch_fits(const at_training *t, const at_plan_options *options, at
     if (code || needed <= free_bytes)
         return code;
     size_t enough = (size_t)(offered * (double)free_bytes);
-    return refuse(t, needed, free_bytes, at_plan_largest_batch(t->net, options, enough), err);
+    int largest = at_plan_largest_batch(t->net, options, enough);
+    if (!largest)
+        largest = at_plan_largest_batch(t->net, options, free_bytes);
+    return refuse(t, needed, free_bytes, largest, err);
 }
 
 int at_check_plan_fits(const at_training *t, at_error *err)
@@ -79,6 +82,7 @@ int at_check_plan_fits(const at_training *t, at_error *err)
     int code = left(t, usable_once_made, &free_bytes, err);
     if (code || needed <= free_bytes)
         return code;
-    double part = offered * usable * (double)free_bytes / (double)needed;
-    return refuse(t, needed, free_bytes, (int)(part * (double)t->job->config->batch), err);
+    double batch = (double)t->job->config->batch;
+    int largest = (int)(offered * usable * (double)free_bytes / (double)needed * batch);
+    return refuse(t, needed, free_bytes, largest || batch < 2 ? largest : 1, err);
 }

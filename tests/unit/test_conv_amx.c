@@ -160,10 +160,11 @@ static void make_small(dnn_conv_spec *spec, at_rng *rng)
     *w = (nn_window){between(rng, 1, 3), between(rng, 1, 3), 1, 1, 0, 0, 1, 1};
     w->ph = w->kh - 1;
     w->pw = w->kw - 1;
+    w->sh = w->sw = between(rng, 1, w->kh < w->kw ? w->kh : w->kw);
     spec->src.h = between(rng, 1, 3);
     spec->src.w = between(rng, 1, 3);
-    spec->dst.h = spec->src.h + w->kh - 1;
-    spec->dst.w = spec->src.w + w->kw - 1;
+    spec->dst.h = (spec->src.h + w->kh - 2) / w->sh + 1;
+    spec->dst.w = (spec->src.w + w->kw - 2) / w->sw + 1;
     spec->n = between(rng, 33, 200);
 }
 
