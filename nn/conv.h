@@ -56,11 +56,15 @@ size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot); /* of a tensor in 
 typedef int (*conv_want)(void *context, bool weights, void **to, size_t bytes, at_error *err);
 int conv_pass_memory(conv_pass *pass, conv_want want, void *context, at_error *err);
 /* Asks the op's plan for it. */
-int conv_pass_plan(conv_pass *pass, plan_op *op, plan_life life, at_error *err);
+int conv_pass_plan(conv_pass *pass, plan_op *op, at_error *err);
 int conv_pass_bind(conv_pass *pass, const conv_memory *memory, at_error *err);
 /* Brings the weights into the primitive's layout; before the first run and whenever they change. */
 int conv_pass_weights(const conv_pass *pass, at_error *err);
 int conv_pass_run(const conv_pass *pass, at_error *err);
+
+/* Of a row's passes, one a direction, those that are made: */
+int conv_passes_back(const plan_op *op, const conv_pass passes[DNN_DIRECTIONS], at_error *err);
+void conv_passes_fini(conv_pass passes[DNN_DIRECTIONS]);
 
 /* ---- conv_spread.c: an input's gradient that is computed into `part` before it gets to `whole` ------ */
 bool conv_thin_can(const dnn_conv_spec *spec, int64_t src_lanes);
@@ -120,7 +124,8 @@ void conv_weights_take(const plan_op *op,
 int conv_tune(conv_pass *out, at_plan *p, const dnn_conv_spec *spec, int64_t src_lanes,
               int64_t dst_lanes, double spared, at_error *err);
 /* Seconds of the fastest candidates' primitives alone, of all of the op's passes that are made. */
-int conv_floor(const plan_op *op, const conv_pass *passes, int n, double *seconds, at_error *err);
+int conv_floor(const plan_op *op, const conv_pass passes[DNN_DIRECTIONS], double *seconds,
+               at_error *err);
 
 /* ---- conv_grouped.c ------------------------------------------------------------------------- */
 /* Not of vectors, nor with dilation or groups of channels. */

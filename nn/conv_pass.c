@@ -222,8 +222,11 @@ static int want_of_plan(void *context, bool weights, void **to, size_t bytes, at
     return plan_want(w->op, to, bytes, weights ? w->weights_life : w->life, err);
 }
 
-int conv_pass_plan(conv_pass *pass, plan_op *op, plan_life life, at_error *err)
+int conv_pass_plan(conv_pass *pass, plan_op *op, at_error *err)
 {
+    static const plan_life lives[DNN_DIRECTIONS] = {LIVES_FORWARD, LIVES_FOR_INPUTS,
+                                                    LIVES_FOR_PARAMS};
+    plan_life life = lives[pass->spec.direction];
     want_for w = {op, life, op->plan->options.constant ? LIVES_ALWAYS : life};
     return conv_pass_memory(pass, want_of_plan, &w, err);
 }
@@ -296,4 +299,20 @@ int conv_pass_run(const conv_pass *pass, at_error *err)
     if (!status && pass->whole)
         conv_spread(pass);
     return status ? status : run_if(pass->weights, weights_out, err);
+}
+
+int conv_passes_back(const plan_op *op, const conv_pass passes[DNN_DIRECTIONS], at_error *err)
+{
+    const conv_pass *data = &passes[DNN_BACKWARD_DATA];
+    int status = op->trains ? conv_pass_run(&passes[DNN_BACKWARD_WEIGHTS], err) : 0;
+    if (status || !op->in_grad[0])
+        return status;
+    status = conv_pass_weights(data, err);
+    return status ? status : conv_pass_run(data, err);
+}
+
+void conv_passes_fini(conv_pass passes[DNN_DIRECTIONS])
+{
+    for (int i = 0; i < DNN_DIRECTIONS; i++)
+        conv_pass_fini(&passes[i]);
 }

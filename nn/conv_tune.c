@@ -369,11 +369,12 @@ static int floor_of(const plan_op *op, const conv_pass *chosen, double *seconds,
     return status;
 }
 
-int conv_floor(const plan_op *op, const conv_pass *passes, int n, double *seconds, at_error *err)
+int conv_floor(const plan_op *op, const conv_pass passes[DNN_DIRECTIONS], double *seconds,
+               at_error *err)
 {
     int status = 0;
     *seconds = 0;
-    for (int i = 0; i < n && !status; i++) {
+    for (int i = 0; i < DNN_DIRECTIONS && !status; i++) {
         double one = 0;
         if (conv_pass_made(&passes[i]))
             status = floor_of(op, &passes[i], &one, err);

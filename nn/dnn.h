@@ -18,7 +18,12 @@ typedef struct dnn_engine dnn_engine;
 typedef struct dnn_call dnn_call;
 typedef enum { DNN_SRC, DNN_WEIGHTS, DNN_BIAS, DNN_DST, DNN_SCRATCH, DNN_SLOTS } dnn_slot;
 /* Backward: the gradient of what forward reads is written, of what it writes is read. */
-typedef enum { DNN_FORWARD, DNN_BACKWARD_DATA, DNN_BACKWARD_WEIGHTS } dnn_direction;
+typedef enum {
+    DNN_FORWARD,
+    DNN_BACKWARD_DATA,
+    DNN_BACKWARD_WEIGHTS,
+    DNN_DIRECTIONS
+} dnn_direction;
 
 typedef struct dnn_conv_spec {
     dnn_direction direction;

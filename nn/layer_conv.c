@@ -54,10 +54,8 @@ static double flops(const nn_row *row)
     return 2.0 * (double)nn_elements(row->out) * (double)(row->in[0].c / a->groups * w->kh * w->kw);
 }
 
-enum { FORWARD, DATA, WEIGHTS, PASSES };
-
 typedef struct conv_state {
-    conv_pass passes[PASSES]; /* not made where a pass is not needed */
+    conv_pass passes[DNN_DIRECTIONS]; /* not made where a pass is not needed */
     conv_weights weights;
     bool ready; /* the weights are where forward reads them, for good */
 } conv_state;
@@ -68,7 +66,7 @@ static int bring_weights(const plan_op *op, at_error *err)
     if (s->ready)
         return 0;
     conv_weights_take(op, &s->weights);
-    int status = conv_pass_weights(&s->passes[FORWARD], err);
+    int status = conv_pass_weights(&s->passes[DNN_FORWARD], err);
     s->ready = !status && op->plan->options.constant;
     return status;
 }
@@ -79,7 +77,7 @@ static int forward(plan_op *op, at_error *err)
     int status = bring_weights(op, err);
     if (op->adds_input && op->in[1]->data != op->out->data)
         plan_convert(op->plan, op->in[1], op->in[1]->data, op->out, op->out->data, false);
-    return status ? status : conv_pass_run(&s->passes[FORWARD], err);
+    return status ? status : conv_pass_run(&s->passes[DNN_FORWARD], err);
 }
 
 static int backward(plan_op *op, at_error *err)
@@ -87,11 +85,7 @@ static int backward(plan_op *op, at_error *err)
     const conv_state *s = op->state;
     if (op->activation)
         plan_activation_back(op);
-    int status = op->trains ? conv_pass_run(&s->passes[WEIGHTS], err) : 0;
-    if (status || !op->in_grad[0])
-        return status;
-    status = conv_pass_weights(&s->passes[DATA], err);
-    return status ? status : conv_pass_run(&s->passes[DATA], err);
+    return conv_passes_back(op, s->passes, err);
 }
 
 static int bind(plan_op *op, at_error *err)
@@ -108,21 +102,21 @@ static int bind(plan_op *op, at_error *err)
                      .watch = out->value_watched ? out->value_watch : NULL};
     if (through)
         m.before = *in->affine;
-    int status = conv_pass_bind(&s->passes[FORWARD], &m, err);
+    int status = conv_pass_bind(&s->passes[DNN_FORWARD], &m, err);
     m.src = through ? m.src : plan_kept(op);
     m.dst = out->grad;
     m.watch = NULL;
-    if (!status && conv_pass_made(&s->passes[WEIGHTS])) {
+    if (!status && conv_pass_made(&s->passes[DNN_BACKWARD_WEIGHTS])) {
         m.weights = plan_param_grad(op, 0);
         m.bias = bias ? plan_param_grad(op, 1) : NULL;
-        status = conv_pass_bind(&s->passes[WEIGHTS], &m, err);
+        status = conv_pass_bind(&s->passes[DNN_BACKWARD_WEIGHTS], &m, err);
     }
-    if (!status && conv_pass_made(&s->passes[DATA])) {
+    if (!status && conv_pass_made(&s->passes[DNN_BACKWARD_DATA])) {
         m = (conv_memory){.src = op->in_grad[0],
                           .weights = plan_param(op, 0),
                           .dst = out->grad,
                           .watch = in->grad_watched ? in->grad_watch : NULL};
-        status = conv_pass_bind(&s->passes[DATA], &m, err);
+        status = conv_pass_bind(&s->passes[DNN_BACKWARD_DATA], &m, err);
     }
     return status;
 }
@@ -130,12 +124,12 @@ static int bind(plan_op *op, at_error *err)
 static int measure(plan_op *op, double *seconds, at_error *err)
 {
     const conv_state *s = op->state;
-    return conv_floor(op, s->passes, PASSES, seconds, err);
+    return conv_floor(op, s->passes, seconds, err);
 }
 
 /* Bytes that batch normalisation need not move where the pass is done by our own kernels: the values
  * that they read for its sums, or write and read for it; in backward, two gradients' sums. */
-static double spared_bytes(const plan_op *op, int which)
+static double spared_bytes(const plan_op *op, dnn_direction direction)
 {
     const conv_state *s = op->state;
     const plan_tensor *in = op->in[0];
@@ -144,24 +138,23 @@ static double spared_bytes(const plan_op *op, int which)
     double number = op->plan->options.precision == AT_BF16 ? sizeof(uint16_t) : sizeof(float);
     bool through = in->affine && in->consumers == 1;
     const nn_row *behind = op->out->consumers == 1 ? op->out->consumer->row : NULL;
-    if (which == FORWARD)
+    if (direction == DNN_FORWARD)
         return number * ((through ? 2 * src : 0) +
                          (behind && behind->layer == &at_layer_bn && op->trains ? dst : 0));
-    if (which == WEIGHTS)
-        return through && conv_pass_is_own(&s->passes[FORWARD]) ? number * 2 * src : 0;
+    if (direction == DNN_BACKWARD_WEIGHTS)
+        return through && conv_pass_is_own(&s->passes[DNN_FORWARD]) ? number * 2 * src : 0;
     return in->grad_watch && plan_grad_is_final(op, 0) ? number * 2 * src : 0;
 }
 
-static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *err)
+static int add_pass(plan_op *op, dnn_direction direction, at_error *err)
 {
     conv_state *s = op->state;
     const nn_conv_attrs *a = op->row->attrs;
-    bool first = which == FORWARD;
-    static const plan_life lives[] = {LIVES_FORWARD, LIVES_FOR_INPUTS, LIVES_FOR_PARAMS};
-    plan_life life = lives[which];
+    bool first = direction == DNN_FORWARD;
     dnn_conv_spec spec = {.direction = direction,
-                          .bias = (a->bias && which != DATA) || op->norm,
-                          .sum = first ? op->adds_input : which == DATA && op->adds_grad,
+                          .bias = (a->bias && direction != DNN_BACKWARD_DATA) || op->norm,
+                          .sum = first ? op->adds_input
+                                       : direction == DNN_BACKWARD_DATA && op->adds_grad,
                           .activation = first ? op->activation : NN_IDENTITY,
                           .precision = op->plan->options.precision,
                           .n = op->plan->options.batch,
@@ -171,9 +164,9 @@ static int add_pass(plan_op *op, int which, dnn_direction direction, at_error *e
                           .groups = a->groups};
     const plan_tensor *out = first && spec.sum ? op->in[1] : op->out;
     int status =
-        conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]), plan_lanes(out),
-                  op->plan->options.training ? spared_bytes(op, which) : 0, err);
-    return status ? status : conv_pass_plan(&s->passes[which], op, life, err);
+        conv_tune(&s->passes[direction], op->plan, &spec, plan_lanes(op->in[0]), plan_lanes(out),
+                  op->plan->options.training ? spared_bytes(op, direction) : 0, err);
+    return status ? status : conv_pass_plan(&s->passes[direction], op, err);
 }
 
 static bool absorbs(const plan_op *op, const plan_op *next)
@@ -204,11 +197,11 @@ static void agree_with_norm(const plan_op *op)
 {
     const conv_state *s = op->state;
     plan_tensor *in = op->in[0];
-    in->grad_watched |=
-        in->grad_watch && conv_pass_watches(&s->passes[DATA]) && plan_grad_is_final(op, 0);
+    in->grad_watched |= in->grad_watch && conv_pass_watches(&s->passes[DNN_BACKWARD_DATA]) &&
+                        plan_grad_is_final(op, 0);
     in->read_through = in->affine && in->consumers == 1 &&
-                       conv_pass_reads_through(&s->passes[FORWARD]) &&
-                       (!op->trains || conv_pass_reads_through(&s->passes[WEIGHTS]));
+                       conv_pass_reads_through(&s->passes[DNN_FORWARD]) &&
+                       (!op->trains || conv_pass_reads_through(&s->passes[DNN_BACKWARD_WEIGHTS]));
 }
 
 static int build(plan_op *op, at_error *err)
@@ -222,22 +215,22 @@ static int build(plan_op *op, at_error *err)
     op->forward = forward;
     op->measure = measure;
     op->keeps_input = op->reads_again = op->trains;
-    int status = add_pass(op, FORWARD, DNN_FORWARD, err);
+    int status = add_pass(op, DNN_FORWARD, err);
     if (status)
         return status;
     if (!plan_lanes(op->in[0]))
-        plan_set_lanes(op->in[0], conv_pass_lanes(&s->passes[FORWARD], DNN_SRC));
-    op->out->lanes = conv_pass_lanes(&s->passes[FORWARD], DNN_DST);
-    op->out->value_watched = conv_pass_watches(&s->passes[FORWARD]);
+        plan_set_lanes(op->in[0], conv_pass_lanes(&s->passes[DNN_FORWARD], DNN_SRC));
+    op->out->lanes = conv_pass_lanes(&s->passes[DNN_FORWARD], DNN_DST);
+    op->out->value_watched = conv_pass_watches(&s->passes[DNN_FORWARD]);
     build_behind(op);
-    status = conv_weights_build(op, &s->weights, conv_pass_copies(&s->passes[FORWARD]), err);
+    status = conv_weights_build(op, &s->weights, conv_pass_copies(&s->passes[DNN_FORWARD]), err);
     op->backward = op->out->wants_grad ? backward : NULL;
     if (!status && op->trains)
-        status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, err);
+        status = add_pass(op, DNN_BACKWARD_WEIGHTS, err);
     plan_tensor *in = op->in[0];
     op->adds_grad = in->wants_grad && plan_grad_is_there(op, 0);
     if (!status && in->wants_grad)
-        status = add_pass(op, DATA, DNN_BACKWARD_DATA, err);
+        status = add_pass(op, DNN_BACKWARD_DATA, err);
     if (!status)
         agree_with_norm(op);
     return status;
@@ -246,8 +239,8 @@ static int build(plan_op *op, at_error *err)
 static void fini(plan_op *op)
 {
     conv_state *s = op->state;
-    for (int i = 0; i < PASSES && !op->plan->grouped; i++)
-        conv_pass_fini(&s->passes[i]);
+    if (!op->plan->grouped)
+        conv_passes_fini(s->passes);
 }
 
 /* Those of the activation's gradient: the rest is the primitives' own time. */

@@ -35,47 +35,43 @@ static double flops(const nn_row *row)
     return 2.0 * (double)row->in[0].c * (double)row->out.c;
 }
 
-enum { FORWARD, DATA, WEIGHTS, PASSES };
-
 typedef struct dense_state {
-    conv_pass passes[PASSES]; /* not made where a pass is not needed */
-    bool ready;               /* the weights are where forward reads them, for good */
+    conv_pass passes[DNN_DIRECTIONS]; /* not made where a pass is not needed */
+    bool ready;                       /* the weights are where forward reads them, for good */
 } dense_state;
 
 static int forward(plan_op *op, at_error *err)
 {
     dense_state *s = op->state;
-    int status = s->ready ? 0 : conv_pass_weights(&s->passes[FORWARD], err);
+    int status = s->ready ? 0 : conv_pass_weights(&s->passes[DNN_FORWARD], err);
     s->ready = !status && op->plan->options.constant;
-    return status ? status : conv_pass_run(&s->passes[FORWARD], err);
+    return status ? status : conv_pass_run(&s->passes[DNN_FORWARD], err);
 }
 
 static int backward(plan_op *op, at_error *err)
 {
     const dense_state *s = op->state;
-    int status = op->trains ? conv_pass_run(&s->passes[WEIGHTS], err) : 0;
-    if (status || !op->in_grad[0])
-        return status;
-    status = conv_pass_weights(&s->passes[DATA], err);
-    return status ? status : conv_pass_run(&s->passes[DATA], err);
+    return conv_passes_back(op, s->passes, err);
 }
 
 static int bind(plan_op *op, at_error *err)
 {
     dense_state *s = op->state;
     bool bias = op->row->param_count > 1;
-    const conv_memory memory[PASSES] = {
-        [FORWARD] = {.src = op->in[0]->data,
-                     .weights = plan_param(op, 0),
-                     .bias = bias ? plan_param(op, 1) : NULL,
-                     .dst = op->out->data},
-        [DATA] = {.src = op->in_grad[0], .weights = plan_param(op, 0), .dst = op->out->grad},
-        [WEIGHTS] = {.src = op->in[0]->data,
-                     .weights = op->trains ? plan_param_grad(op, 0) : NULL,
-                     .bias = op->trains && bias ? plan_param_grad(op, 1) : NULL,
-                     .dst = op->out->grad}};
+    const conv_memory memory[DNN_DIRECTIONS] = {
+        [DNN_FORWARD] = {.src = op->in[0]->data,
+                         .weights = plan_param(op, 0),
+                         .bias = bias ? plan_param(op, 1) : NULL,
+                         .dst = op->out->data},
+        [DNN_BACKWARD_DATA] = {.src = op->in_grad[0],
+                               .weights = plan_param(op, 0),
+                               .dst = op->out->grad},
+        [DNN_BACKWARD_WEIGHTS] = {.src = op->in[0]->data,
+                                  .weights = op->trains ? plan_param_grad(op, 0) : NULL,
+                                  .bias = op->trains && bias ? plan_param_grad(op, 1) : NULL,
+                                  .dst = op->out->grad}};
     int status = 0;
-    for (int i = 0; i < PASSES && !status; i++)
+    for (int i = 0; i < DNN_DIRECTIONS && !status; i++)
         if (conv_pass_made(&s->passes[i]))
             status = conv_pass_bind(&s->passes[i], &memory[i], err);
     return status;
@@ -84,23 +80,23 @@ static int bind(plan_op *op, at_error *err)
 static int measure(plan_op *op, double *seconds, at_error *err)
 {
     const dense_state *s = op->state;
-    return conv_floor(op, s->passes, PASSES, seconds, err);
+    return conv_floor(op, s->passes, seconds, err);
 }
 
-static int add_pass(plan_op *op, int which, dnn_direction direction, plan_life life, at_error *err)
+static int add_pass(plan_op *op, dnn_direction direction, at_error *err)
 {
     dense_state *s = op->state;
     dnn_conv_spec spec = {.direction = direction,
-                          .bias = op->row->param_count > 1 && which != DATA,
+                          .bias = op->row->param_count > 1 && direction != DNN_BACKWARD_DATA,
                           .precision = op->plan->options.precision,
                           .n = op->plan->options.batch,
                           .src = op->row->in[0],
                           .dst = op->row->out,
                           .window = {.kh = 1, .kw = 1, .sh = 1, .sw = 1, .dh = 1, .dw = 1},
                           .groups = 1};
-    int status = conv_tune(&s->passes[which], op->plan, &spec, plan_lanes(op->in[0]),
+    int status = conv_tune(&s->passes[direction], op->plan, &spec, plan_lanes(op->in[0]),
                            plan_lanes(op->out), 0, err);
-    return status ? status : conv_pass_plan(&s->passes[which], op, life, err);
+    return status ? status : conv_pass_plan(&s->passes[direction], op, err);
 }
 
 static int build(plan_op *op, at_error *err)
@@ -112,19 +108,18 @@ static int build(plan_op *op, at_error *err)
     op->measure = measure;
     op->keeps_input = op->trains;
     op->backward = op->out->wants_grad ? backward : NULL;
-    int status = add_pass(op, FORWARD, DNN_FORWARD, LIVES_FORWARD, err);
+    int status = add_pass(op, DNN_FORWARD, err);
     if (!status && op->trains)
-        status = add_pass(op, WEIGHTS, DNN_BACKWARD_WEIGHTS, LIVES_FOR_PARAMS, err);
+        status = add_pass(op, DNN_BACKWARD_WEIGHTS, err);
     if (!status && op->in[0]->wants_grad)
-        status = add_pass(op, DATA, DNN_BACKWARD_DATA, LIVES_FOR_INPUTS, err);
+        status = add_pass(op, DNN_BACKWARD_DATA, err);
     return status;
 }
 
 static void fini(plan_op *op)
 {
     dense_state *s = op->state;
-    for (int i = 0; i < PASSES; i++)
-        conv_pass_fini(&s->passes[i]);
+    conv_passes_fini(s->passes);
 }
 
 const at_layer at_layer_dense = {
