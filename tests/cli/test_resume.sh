@@ -39,7 +39,7 @@ whole_seconds=$(awk -v a="$started" -v b="$(date +%s%N)" 'BEGIN { print (b - a) 
 
 # Ctrl-C, until ten have hit a training
 hits=0
-for ((i = 0; hits < 10 && i < 40; i++)); do
+for ((i = 0; hits < 10 && i < 200; i++)); do
     disturb int INT "${train[@]}"
     case $(cat int.status) in
     4) hits=$((hits + 1)); grep -q -- --resume int.log || die "the message does not tell how to go on" ;;

@@ -57,8 +57,8 @@ norm+=(--init air/model.h5 --freeze '*_n[12]')
 same_losses <(steps air-one) <(steps air-two) 1e-4
 
 # interrupted and resumed from elsewhere: the same model as undisturbed
-"${train[@]}" "${freeze[@]}" --freeze 'c*' --epochs 6 --out whole >/dev/null
-"${train[@]}" "${freeze[@]}" --freeze 'c*' --epochs 6 --out broken >/dev/null &
+"${train[@]}" "${freeze[@]}" --freeze 'c*' --epochs 40 --out whole >/dev/null
+"${train[@]}" "${freeze[@]}" --freeze 'c*' --epochs 40 --out broken >/dev/null &
 pid=$!
 until [ "$(steps broken 2>/dev/null | wc -l)" -ge 20 ]; do kill -0 $pid 2>/dev/null || break; sleep 0.01; done
 kill -INT $pid || true

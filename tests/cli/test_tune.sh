@@ -72,11 +72,17 @@ until_count() { # until_count STUDY STATE N
 
 "$ATOLL" tune sweep.yaml --out broken --quiet &
 coordinator=$!
-until_count broken running 1
-worker=$("$ATOLL" study trials broken --json | tr -d ' \n' | sed -n 's/.*"state":"RUNNING"[^}]*"worker":"[^"]*-\([0-9]*\)".*/\1/p')
-kill -9 "$worker"
+worker=
+for ((i = 0; i < 1500; i++)); do
+    worker=$("$ATOLL" study trials broken --json 2>/dev/null | tr -d ' \n' |
+        sed -n 's/.*"state":"RUNNING"[^}]*"worker":"[^"]*-\([0-9]*\)".*/\1/p') || true # not there yet
+    [ -z "$worker" ] || break
+    sleep 0.02
+done
+[ -n "$worker" ] || die "no trial was running"
+kill -9 "$worker" || true
 until_count broken complete 1
-kill -9 $coordinator
+kill -9 $coordinator || true
 wait $coordinator 2>/dev/null || true
 "$ATOLL" tune sweep.yaml --out broken --quiet --resume > /dev/null
 [ "$(params quiet)" = "$(params broken)" ] || { "$ATOLL" study trials quiet; "$ATOLL" study trials broken; die "other trials after kill -9"; }

@@ -39,14 +39,16 @@ if [ -e "$jpegs" ]; then
         [ "$shared" = 0 ] || break # a rank that starts late decodes in vain
     done
     [ "$shared" -gt 0 ] || die "no rank decoded for another in $i ingests"
+    # the ranks of this job: their parent is the shell's child
+    ranks_of() { pgrep -P "$(pgrep -P "$1" -f mpirun || echo "$1")" -f 'ingest cifar' || true; }
     killed=0
-    for ((i = 0; i < 12 && killed < 5; i++)); do
+    for ((i = 0; i < 40 && killed < 5; i++)); do
         rm -rf three
         "${mpirun[@]}" -np 3 "$ATOLL" ingest cifar --out three --jobs 1 --quiet >/dev/null 2>&1 &
         job=$!
-        sleep 0.$((i % 8 + 2))
-        # one of the ranks of this job: their parent is the shell's child
-        rank=$(pgrep -P "$(pgrep -P $job -f mpirun || echo $job)" -f 'ingest cifar' | sed -n "$((i % 3 + 1))p" || true)
+        until [ "$(ranks_of $job | wc -l)" -ge 3 ]; do kill -0 $job 2>/dev/null || break; sleep 0.01; done
+        sleep 0.$((i % 8))
+        rank=$(ranks_of $job | sed -n "$((i % 3 + 1))p")
         [ -z "$rank" ] || kill -9 "$rank" 2>/dev/null || true
         if wait $job; then :; else killed=$((killed + 1)); fi
         "${mpirun[@]}" -np 2 "$ATOLL" ingest cifar --out three --jobs 1 --quiet --resume >/dev/null

@@ -14,6 +14,22 @@ first_step() { # RUN PID
     until [ -s "$1/metrics.jsonl" ]; do kill -0 "$2" 2>/dev/null || break; done
 }
 
+# Interrupts the run moved behind its first step; one that was through before the signal came is made again.
+interrupt_moved() { # OPTIONS...
+    local status=0 pid
+    for ((try = 0; try < 10; try++)); do
+        rm -rf moved
+        status=0
+        "${train[@]}" --out moved "$@" >/dev/null &
+        pid=$!
+        first_step moved $pid
+        kill -INT $pid || true
+        wait $pid || status=$?
+        [ $status = 0 ] || break
+    done
+    [ $status = 4 ] || die "interrupted: exit status $status"
+}
+
 # 50 steps and more: two epochs of 29, the last step of each only partly full (3600 = 28 x 128 + 16)
 "${train[@]}" --out one -s batch=128 -s epochs=2 >/dev/null
 "${mpirun[@]}" -np 4 "${train[@]}" --out four -s batch=32 -s epochs=2 >/dev/null
@@ -35,13 +51,7 @@ same_model twoa twob
 ! cmp -s one64/model.h5 seed/model.h5 || die "another seed, the same model"
 
 # begun by one rank, finished by four
-"${train[@]}" --out moved -s batch=64 -s epochs=2 3>&1 >/dev/null &
-pid=$!
-first_step moved $pid
-kill -INT $pid || true
-status=0
-wait $pid || status=$?
-[ $status = 4 ] || die "interrupted: exit status $status"
+interrupt_moved -s batch=64 -s epochs=2
 began=$(steps moved | wc -l)
 [ "$began" -lt 114 ] || die "interrupted too late to show anything"
 "${mpirun[@]}" -np 4 "${train[@]}" --out moved --resume -s batch=16 >/dev/null
@@ -53,12 +63,7 @@ same_losses <(steps moved) <(steps whole) 0.05
 echo "one rank took $began of $(steps moved | wc -l) steps, four ranks the others"
 
 # a batch that does not fit where the checkpoint stands is refused, and the checkpoint stays
-rm -rf moved
-"${train[@]}" --out moved -s batch=64 -s epochs=3 >/dev/null &
-pid=$!
-first_step moved $pid
-kill -INT $pid || true
-wait $pid || true
+interrupt_moved -s batch=64 -s epochs=3
 cp -r moved before
 status=0
 "${train[@]}" --out moved --resume -s batch=61 2>message || status=$?

@@ -28,7 +28,7 @@ train() { # train RUN MODEL [MORE]
 }
 
 for model in lenet airnet; do
-    epochs=$([ $model = lenet ] && echo 20 || echo 3)
+    epochs=$([ $model = lenet ] && echo 60 || echo 3)
     train $model $model >/dev/null
     total=$(steps $model | wc -l)
     for signal in USR1 INT KILL; do

@@ -29,7 +29,7 @@ slurm_daemon() {
 }
 
 slurm_start() {
-    local dir=$1 port=$((20000 + $$ % 20000))
+    local dir=$1 port=$((20000 + $$ % 12000)) # below those that the system gives away
     mkdir -p "$dir"/{state,spool,log,tmp}
     slurm_munge "$dir"
     cat > "$dir/slurm.conf" <<CONF

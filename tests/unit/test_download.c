@@ -291,5 +291,6 @@ int main(void)
     at_log_set_level(AT_LOG_WARN);
     at_progress_silence(true);
     unsetenv("http_proxy"); /* the server is here */
+    unsetenv("all_proxy");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

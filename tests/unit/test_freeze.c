@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Frozen rows: which they are, that they stay bit by bit, that the others learn as they would, and
  * that a plan does not compute for them. */
+#include "scratch.h"
 #include "steps.h"
 #include "trainings.h"
 
@@ -383,5 +384,5 @@ int main(void)
         cmocka_unit_test(backward_ends_behind_the_first_trained_row),
         cmocka_unit_test(ready_counts_up_to_what_is_trained),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, scratch_caches, scratch_caches_gone);
 }

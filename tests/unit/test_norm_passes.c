@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
+ * ctest: timeout=1200
  * What convolutions of our own do for the batch normalisation around them: sums of what they write,
  * its output made as they read it. A network whose convolutions are all ours, where they can be, against
  * the same one computed by the library's, which do nothing of that kind.

@@ -2,6 +2,7 @@
  * Plans: what a step promises beside the numbers of single layers (tests/grad, tests/golden).
  */
 #include "../../nn/plan.h"
+#include "scratch.h"
 #include "steps.h"
 
 #include <math.h>
@@ -312,5 +313,5 @@ int main(void)
         cmocka_unit_test(test_precisions),    cmocka_unit_test(test_instructions),
         cmocka_unit_test(test_misuse),        cmocka_unit_test(test_profile),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, scratch_caches, scratch_caches_gone);
 }

@@ -3,6 +3,7 @@
  * of mixed samples against two samples and central differences, and auxiliary losses, which help training and are left out of inference.
  */
 #include "../../nn/plan.h"
+#include "scratch.h"
 #include "steps.h"
 
 #include <math.h>
@@ -299,5 +300,5 @@ int main(void)
         cmocka_unit_test(test_inference_without),
         cmocka_unit_test(test_misfits),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, scratch_caches, scratch_caches_gone);
 }

@@ -357,6 +357,8 @@ int main(void)
         CASE(test_servers_that_take_their_time),
     };
 #undef CASE
+    unsetenv("http_proxy"); /* the server is here */
+    unsetenv("all_proxy");
     at_log_set_level(AT_LOG_ERROR);
     at_progress_silence(true);
     return cmocka_run_group_tests(tests, NULL, NULL);
