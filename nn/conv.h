@@ -48,8 +48,8 @@ int64_t conv_pass_lanes(const conv_pass *pass, dnn_slot slot);
 bool conv_pass_copies(const conv_pass *pass);  /* the weights, into a layout of its own */
 bool conv_pass_is_own(const conv_pass *pass);  /* by our kernels */
 bool conv_pass_watches(const conv_pass *pass); /* it can take sums of what it writes */
-bool conv_pass_reads_through(
-    const conv_pass *pass); /* and what is `before` is done to blocks alone */
+/* It can do what is `before`, which takes whole blocks of channels. */
+bool conv_pass_reads_through(const conv_pass *pass);
 size_t conv_pass_bytes(const conv_pass *pass, dnn_slot slot); /* of a tensor in that layout */
 /* Calls want(context, where, bytes, ...) for each piece of memory that the pass needs beside its
  * tensors; `weights`: it holds these, from conv_pass_weights on. */

@@ -147,7 +147,7 @@ static void test_bf16(void **state)
         print_message("no AVX-512: oneDNN has no bf16 here\n");
         skip();
     }
-    assert_true(compare(AT_BF16) < 0.1);
+    assert_true(compare(AT_BF16) < 0.05);
 }
 
 /* The remembered choice of a convolution becomes another one. */
