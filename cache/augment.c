@@ -99,13 +99,14 @@ static at_draw draw_of(const at_augmenter *a, const char *name, uint64_t epoch, 
 }
 
 void at_augmenter_apply(const at_augmenter *a, uint64_t epoch, uint32_t key, const uint8_t *in,
-                        uint8_t *out, void *scratch)
+                        uint8_t *out, void *scratch, const uint8_t *next)
 {
     at_view view = {.height = a->height,
                     .width = a->width,
                     .channels = a->channels,
                     .box_height = a->height,
-                    .box_width = a->width};
+                    .box_width = a->width,
+                    .next = next};
     for (const at_augment_kind **k = a->kinds; *k; k++) {
         if (!(*k)->place)
             continue;

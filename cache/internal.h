@@ -86,6 +86,7 @@ typedef struct at_view {
     int height, width, channels; /* of the pictures */
     bool mirrored;
     int top, left, box_height, box_width; /* a smaller box lies inside */
+    const uint8_t *next; /* picture, or NULL: brought into the processor's cache meanwhile */
 } at_view;
 /* How rows move for every `left` in [-reach, reach], mirrored or not, worked out beforehand. *out is
  * NULL where that is of no use: rows too long, or no instructions for it. */

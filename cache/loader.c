@@ -11,11 +11,13 @@
 #include "internal.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH = 4, MOST_THREADS = 256, MOST_DEPTH = 4096, LINE = 64, ANNOUNCED = 8192 };
+enum { DEPTH = 4, MOST_THREADS = 256, MOST_DEPTH = 4096, YIELDS = 30, AHEAD = 3, RING = AHEAD + 1 };
+_Static_assert(2 * AHEAD + 1 <= AT_READER_KEPT, "samples and those that they are mixed with stay");
 
 typedef struct slot {
     uint8_t *pixels; /* [B,H,W,C] */
@@ -78,12 +80,28 @@ static void choose_others(const at_loader *l, slot *s)
     }
 }
 
+/* A processor that has nothing to do falls asleep and wakes late: who waits for as long as a batch
+ * takes lets others go first for a while. */
+static void give_way(at_loader *l)
+{
+    pthread_mutex_unlock(&l->mutex);
+    sched_yield();
+    pthread_mutex_lock(&l->mutex);
+}
+
+static bool is_full(const at_loader *l)
+{
+    return !l->stop && !at_end(l) && l->taken - l->given == l->slots;
+}
+
 /* The next slot with its plan, or NULL when there is nothing more to do. */
 static slot *take(at_loader *l)
 {
     slot *s = NULL;
     pthread_mutex_lock(&l->mutex);
-    while (!l->stop && !at_end(l) && l->taken - l->given == l->slots)
+    for (int i = 0; i < YIELDS && is_full(l); i++)
+        give_way(l);
+    while (is_full(l))
         pthread_cond_wait(&l->space, &l->mutex);
     if (l->stop || at_end(l))
         goto done;
@@ -117,7 +135,7 @@ static int mix(const worker *w, slot *s, size_t i, uint8_t *pixels)
     int rc = find(w, s, s->other_ids[i], &other, &s->other_labels[i]);
     if (rc)
         return rc;
-    at_augmenter_apply(l->augmenter, s->epoch, s->other_keys[i], other, w->other, w->scratch);
+    at_augmenter_apply(l->augmenter, s->epoch, s->other_keys[i], other, w->other, w->scratch, NULL);
     s->shares[i] = at_augmenter_mix(l->augmenter, s->epoch, s->keys[i], pixels, w->other);
     return 0;
 }
@@ -133,34 +151,45 @@ static void pad(const at_loader *l, slot *s)
     }
 }
 
-/* Begins to bring a sample into the processor's cache: they lie in any order. */
+/* Has the processor look up where a sample lies, at both ends, before all of it is fetched (view.c):
+ * samples lie in any order, on pages of their own. */
 static void announce(const worker *w, const uint8_t *pixels)
 {
-    size_t bytes = w->loader->sample_bytes < ANNOUNCED ? w->loader->sample_bytes : ANNOUNCED;
-    for (size_t at = 0; at < bytes; at += LINE)
-        __builtin_prefetch(pixels + at);
+    __builtin_prefetch(pixels);
+    __builtin_prefetch(pixels + w->loader->sample_bytes - 1);
+}
+
+/* Finds the samples up to the AHEADth behind i. */
+static int find_ahead(const worker *w, slot *s, size_t i, size_t *found,
+                      const uint8_t *pixels[RING])
+{
+    int rc = 0;
+    for (; *found < s->real && *found <= i + AHEAD && !rc; ++*found) {
+        const uint8_t **place = &pixels[*found % RING];
+        rc = find(w, s, s->ids[*found], place, &s->labels[*found]);
+        if (!rc)
+            announce(w, *place);
+    }
+    return rc;
 }
 
 static int fill(const worker *w, slot *s)
 {
     const at_loader *l = w->loader;
     uint8_t *out = s->pixels;
-    const uint8_t *pixels, *next;
-    int rc = s->real ? find(w, s, s->ids[0], &next, &s->labels[0]) : 0;
-    for (size_t i = 0; i < s->real && !rc; i++, out += l->sample_bytes) {
-        pixels = next;
-        if (i + 1 < s->real) {
-            rc = find(w, s, s->ids[i + 1], &next, &s->labels[i + 1]);
-            if (rc)
-                return rc;
-            announce(w, next);
-        }
-        at_augmenter_apply(l->augmenter, s->epoch, s->keys[i], pixels, out, w->scratch);
-        rc = s->shares ? mix(w, s, i, out) : 0;
+    const uint8_t *pixels[RING];
+    size_t found = 0;
+    for (size_t i = 0; i < s->real; i++, out += l->sample_bytes) {
+        int rc = find_ahead(w, s, i, &found, pixels);
+        if (rc)
+            return rc;
+        at_augmenter_apply(l->augmenter, s->epoch, s->keys[i], pixels[i % RING], out, w->scratch,
+                           i + 1 < s->real ? pixels[(i + 1) % RING] : NULL);
+        if (s->shares && (rc = mix(w, s, i, out)))
+            return rc;
     }
-    if (!rc)
-        pad(l, s);
-    return rc;
+    pad(l, s);
+    return 0;
 }
 
 static void *work(void *argument)
@@ -394,7 +423,9 @@ int at_loader_next(at_loader *l, at_batch *out, at_error *err)
     if (l->held) {
         l->given++;
         l->held = false;
-        pthread_cond_signal(&l->space);
+        /* not for each slot: to wake a thread costs as much as to load some pictures */
+        if (l->taken - l->given <= l->slots / 2)
+            pthread_cond_broadcast(&l->space);
     }
     const slot *s = await_slot(l);
     pthread_mutex_unlock(&l->mutex);

@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A thread's way to a cache's samples. Decoded ones lie in the mapped file and are only pointed at;
- * encoded ones are decoded and fitted into a ring of KEPT pictures. What comes out is the same.
+ * encoded ones are decoded and fitted into a ring of AT_READER_KEPT pictures. What comes out is the same.
  */
 #include "internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT = 4 };
-
 struct at_reader {
     at_cache *cache;
     at_decoder *decoder; /* NULL: samples are decoded already */
     at_frame frame;
-    uint8_t *kept[KEPT];
+    uint8_t *kept[AT_READER_KEPT];
     size_t next;
 };
 
@@ -33,7 +31,7 @@ at_reader *at_reader_new(at_cache *c, at_error *err)
     if (!r->decoder)
         goto fail;
     at_decoder_reduce(r->decoder, (at_reduction){r->frame.height, r->frame.width, 0});
-    for (int i = 0; i < KEPT; i++)
+    for (int i = 0; i < AT_READER_KEPT; i++)
         if (!(r->kept[i] = at_alloc_aligned(c->file[AT_TRAIN].sample_bytes)))
             goto fail;
     return r;
@@ -47,7 +45,7 @@ void at_reader_free(at_reader *r)
 {
     if (!r)
         return;
-    for (int i = 0; i < KEPT; i++)
+    for (int i = 0; i < AT_READER_KEPT; i++)
         at_free_aligned(r->kept[i]);
     at_decoder_free(r->decoder);
     free(r);
@@ -57,7 +55,7 @@ static int decode(at_reader *r, const at_cache_file *f, size_t i, const uint8_t 
                   const uint8_t **pixels, at_error *err)
 {
     at_image view;
-    uint8_t *out = r->kept[r->next++ % KEPT];
+    uint8_t *out = r->kept[r->next++ % AT_READER_KEPT];
     int rc = at_decoder_decode(r->decoder, bytes, size, &no_limits, &view, NULL, err);
     if (!rc)
         rc = at_image_frame(&view, &r->frame, out, err);

@@ -18,11 +18,21 @@
 #include <tmmintrin.h>
 #endif
 
-enum { STRIP = 1024, CHUNK = 16, MOST_REACH = 16 };
+enum { STRIP = 1024, CHUNK = 16, MOST_REACH = 16, LINE = 64, BROUGHT = 8192 };
 
 static size_t row_bytes(const at_view *v)
 {
     return (size_t)v->width * (size_t)v->channels;
+}
+
+/* Begins to bring the next picture into the processor's cache, part i of n: as fetches of more lines
+ * than the processor has at hand would wait for each other, they lie between other work. */
+static void bring_next(const at_view *v, size_t i, size_t n)
+{
+    size_t bytes = row_bytes(v) * (size_t)v->height;
+    size_t lines = ((bytes < BROUGHT ? bytes : BROUGHT) + LINE - 1) / LINE;
+    for (size_t l = lines * i / n; v->next && l < lines * (i + 1) / n; l++)
+        __builtin_prefetch(v->next + l * LINE);
 }
 
 /* Rows of the result that come from rows of the picture in turn, downwards or upwards. */
@@ -234,6 +244,7 @@ void at_view_move(const at_view *v, const at_row_moves *moves, const uint8_t *in
     size_t row = row_bytes(v);
     rows part[2];
     if (v->box_height != v->height || v->box_width != v->width) {
+        bring_next(v, 0, 1);
         at_view_enlarge(v, in, out, scratch);
         return;
     }
@@ -241,6 +252,7 @@ void at_view_move(const at_view *v, const at_row_moves *moves, const uint8_t *in
     if (!v->mirrored && !v->left) {
         copy_rows(&part[0], row);
         copy_rows(&part[1], row);
+        bring_next(v, 0, 1);
         return;
     }
 #ifdef __x86_64__
@@ -248,12 +260,14 @@ void at_view_move(const at_view *v, const at_row_moves *moves, const uint8_t *in
     for (size_t i = 0; kept && i < moves->count; i++) {
         move_chunk(&part[0], &kept[i], row);
         move_chunk(&part[1], &kept[i], row);
+        bring_next(v, i, moves->count);
     }
     if (kept)
         return;
 #else
     (void)moves;
 #endif
+    bring_next(v, 0, 1);
     for (size_t first = 0; first < row; first += STRIP)
         move_strip(v, part, first);
 }

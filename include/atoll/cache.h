@@ -109,8 +109,10 @@ const int32_t *at_cache_labels(const at_cache *c, at_split split);
 typedef struct at_reader at_reader;
 at_reader *at_reader_new(at_cache *c, at_error *err);
 void at_reader_free(at_reader *r);
-/* [H,W,C] pixels, which stay until the third call after this one, and label of sample i. A batch's
- * CRC is checked on its first use: what is damaged is made again from the data set, or AT_EINPUT. */
+enum { AT_READER_KEPT = 8 };
+/* [H,W,C] pixels, which stay as long as they are of the last AT_READER_KEPT calls, and label of sample
+ * i. A batch's CRC is checked on its first use: what is damaged is made again from the data set, or
+ * AT_EINPUT. */
 int at_reader_sample(at_reader *r, at_split split, size_t i, const uint8_t **pixels, int32_t *label,
                      at_error *err);
 
@@ -186,9 +188,10 @@ at_augmenter *at_augmenter_new(const at_augment *keys, uint64_t seed, int height
                                int channels, const float *mean, at_error *err);
 void at_augmenter_free(at_augmenter *a);
 size_t at_augmenter_scratch(const at_augmenter *a); /* bytes that a thread gives to apply() */
-/* in and out are [H,W,C] and do not overlap. */
+/* in and out are [H,W,C] and do not overlap. next: the picture that will come after this one, which
+ * is brought into the processor's cache meanwhile; or NULL. */
 void at_augmenter_apply(const at_augmenter *a, uint64_t epoch, uint32_t key, const uint8_t *in,
-                        uint8_t *out, void *scratch);
+                        uint8_t *out, void *scratch, const uint8_t *next);
 bool at_augmenter_mixes(const at_augmenter *a); /* whether samples are mixed with others */
 /* Mixes the other one, augmented too, into pixels; returns the share that pixels keep: the loss is
  * share * loss(own label) + (1 - share) * loss(the other's label). */

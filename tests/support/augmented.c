@@ -46,5 +46,5 @@ void augmented_fini(augmented *p)
 
 void augmented_apply(augmented *p, uint64_t epoch, uint32_t key)
 {
-    at_augmenter_apply(p->augmenter, epoch, key, p->in, p->out, p->scratch);
+    at_augmenter_apply(p->augmenter, epoch, key, p->in, p->out, p->scratch, NULL);
 }

@@ -176,7 +176,7 @@ static void test_pure_in_seed_epoch_and_key(void **state)
             differ[0] += memcmp(first, p.out, bytes) != 0;
             augmented_apply(&p, 0, key + 1);
             differ[1] += memcmp(first, p.out, bytes) != 0;
-            at_augmenter_apply(other, 0, key, p.in, p.out, p.scratch);
+            at_augmenter_apply(other, 0, key, p.in, p.out, p.scratch, NULL);
             of_seed += memcmp(first, p.out, bytes) != 0;
             augmented_apply(&p, 0, key);
             assert_memory_equal(first, p.out, bytes);

@@ -160,7 +160,7 @@ static void augment(const reference *r, uint64_t epoch, uint32_t id, uint32_t ke
     at_error err = {0};
     cache_must(at_reader_sample(r->reader, r->spec->split, id, &pixels, &label, &err), &err);
     assert_int_equal(label, r->labels[id]);
-    at_augmenter_apply(r->augmenter, epoch, key, pixels, out, r->scratch);
+    at_augmenter_apply(r->augmenter, epoch, key, pixels, out, r->scratch, NULL);
 }
 
 /* Sample i is mixed with one whose label it tells, of those that the plan holds. */
