@@ -14,6 +14,7 @@
 struct place {
     char folder[BENCH_FOLDER];
     char *dataset, *cache;
+    at_frame frame; /* of the cache; height 0: none is made */
 };
 
 struct times {
@@ -36,10 +37,10 @@ static double cpu_seconds(void)
     return sum;
 }
 
-static int fill_cache(const struct place *p, const at_bench_ingest_options *o, int threads,
-                      double *seconds, at_error *err)
+static int fill_cache(const struct place *p, const at_frames *frames, int threads, double *seconds,
+                      at_error *err)
 {
-    at_cache_spec spec = {.frame = {.height = o->height, .width = o->width}, .threads = threads};
+    at_cache_spec spec = {.frame = p->frame, .threads = threads, .frames = frames};
     double begin = at_now();
     int code = at_cache_build(p->dataset, &spec, p->cache, err);
     *seconds = at_now() - begin;
@@ -79,7 +80,8 @@ static at_node *describe(const at_ingest_result *made, const struct times *t, in
 at_node *at_bench_ingest(const at_bench_ingest_options *o, at_error *err)
 {
     int threads = o->threads > 0 ? o->threads : at_cpu_count();
-    struct place p = {0};
+    struct place p = {.frame = {.height = o->height, .width = o->width}};
+    at_frames *frames = NULL;
     struct times t = {0};
     at_ingest_result made = {0};
     int code = bench_make_folder(p.folder, err);
@@ -88,14 +90,20 @@ at_node *at_bench_ingest(const at_bench_ingest_options *o, at_error *err)
         p.cache = at_path_join(p.folder, "cache");
         code = p.dataset && p.cache ? 0 : at_nomem(err);
     }
-    at_ingest_options how = {
-        .source = o->source, .out = p.dataset, .jobs = threads, .allow_missing_classes = true};
+    if (code == 0 && o->height && !(frames = at_frames_new(&p.frame, p.folder, err)))
+        code = err->code;
+    at_ingest_options how = {.source = o->source,
+                             .out = p.dataset,
+                             .jobs = threads,
+                             .allow_missing_classes = true,
+                             .frames = frames};
     double begin = cpu_seconds();
     if (code == 0)
         code = at_ingest(&how, &made, err);
     t.ingest = made.seconds;
     if (code == 0 && o->height)
-        code = fill_cache(&p, o, threads, &t.cache, err);
+        code = fill_cache(&p, frames, threads, &t.cache, err);
+    at_frames_free(frames);
     t.peak = at_peak_rss();
     double between = cpu_seconds();
     if (code == 0)

@@ -187,6 +187,14 @@ static int plan_header(at_cache_plan *p, at_split split, at_error *err)
     return at_cache_header_layout(h, at_split_name(split), err);
 }
 
+static bool are_of_this_cache(const at_frames *frames, const at_cache_plan *p)
+{
+    const at_frame *have = at_frames_frame(frames), *want = &p->frame;
+    return have && p->form == AT_FORM_UINT8 && have->height == want->height &&
+           have->width == want->width && have->fit == want->fit &&
+           (!have->channels || have->channels == want->channels);
+}
+
 int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cache_spec *spec,
                        at_error *err)
 {
@@ -199,6 +207,7 @@ int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cac
                           .width = f->width ? f->width : p->frame.width,
                           .channels = f->channels ? f->channels : p->frame.channels,
                           .fit = f->fit};
+    p->frames = are_of_this_cache(spec->frames, p) ? spec->frames : NULL;
     for (int split = 0; split < AT_SPLITS; split++) {
         int rc = plan_header(p, (at_split)split, err);
         if (rc)

@@ -167,6 +167,7 @@ typedef struct at_cache_plan {
     at_frame frame;
     at_form form;
     int threads;
+    const at_frames *frames;           /* or NULL */
     at_cache_header header[AT_SPLITS]; /* laid out */
     uint64_t bytes;                    /* of all files, meta.json aside */
 } at_cache_plan;

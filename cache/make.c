@@ -26,6 +26,17 @@ void at_cache_maker_fini(at_cache_maker *m)
     *m = (at_cache_maker){0};
 }
 
+/* Sample i as its ingest decoded and fitted it, where that is there: grey may become RGB yet. */
+static bool take_frame(const at_cache_maker *m, at_split split, size_t i, uint8_t *pixels,
+                       int32_t *label)
+{
+    const at_cache_plan *p = m->plan;
+    at_image view;
+    return p->frames && at_frames_sample(p->frames, p->dataset, split, i, &view, label) &&
+           view.channels <= p->frame.channels &&
+           at_image_frame(&view, &p->frame, pixels, NULL) == 0;
+}
+
 /* Sample i decoded and fitted; m->data and m->bytes become its file's. */
 static int fit_sample(at_cache_maker *m, at_split split, size_t i, uint8_t *pixels, int32_t *label,
                       at_error *err)
@@ -76,7 +87,10 @@ int at_cache_maker_make(at_cache_maker *m, at_split split, size_t batch, at_erro
         if (at_interrupted() || (m->stop && atomic_load(m->stop)))
             return at_fail(err, AT_EINTERRUPTED, "interrupted while making %s, batch %zu",
                            at_split_name(split), batch);
-        int rc = fit_sample(m, split, first + i, m->room + i * each, &m->labels[i], err);
+        uint8_t *pixels = m->room + i * each;
+        int rc = take_frame(m, split, first + i, pixels, &m->labels[i])
+                     ? 0
+                     : fit_sample(m, split, first + i, pixels, &m->labels[i], err);
         if (rc)
             return rc;
     }

@@ -138,6 +138,15 @@ end:
     return c;
 }
 
+at_frames *at_cache_frames(const at_cache_spec *spec, at_error *err)
+{
+    char *dir = at_cache_folder(spec, at_folder_is_remote, err);
+    at_frames *frames =
+        dir && can_be_written(dir, err) ? at_frames_new(&spec->frame, dir, err) : NULL;
+    free(dir);
+    return frames;
+}
+
 at_cache *at_cache_open(const char *dataset, const at_cache_spec *spec, at_error *err)
 {
     at_error local = {0};

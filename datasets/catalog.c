@@ -27,6 +27,7 @@ struct at_catalog {
     at_stmt *coarse;           /* NULL: no image of this ingest has had such a label */
     at_keys *contents, *paths; /* hash to id of blobs; path to id of images (errors: 0) */
     int64_t after;             /* images of before an append */
+    at_frames *frames;         /* or NULL */
     bool keeps_rows;           /* of all images, in .rows */
     at_rows rows;
     struct class_row *classes; /* sorted by name */
@@ -280,6 +281,11 @@ at_db *at_catalog_db(at_catalog *c)
     return c->db;
 }
 
+void at_catalog_keep_frames(at_catalog *c, at_frames *frames)
+{
+    c->frames = frames;
+}
+
 int64_t at_catalog_after(const at_catalog *c)
 {
     return c->after;
@@ -384,6 +390,8 @@ static int store(at_catalog *c, at_shard_writer *shards, const at_item *item, st
             at_shard_append(shards, item->bytes.data, item->bytes.size, item->hash, item->crc, err);
     if (code == 0)
         code = add_row(c, item, out->shard, out->offset, err);
+    if (code == 0 && c->frames)
+        at_frames_add(c->frames, item, out->shard, out->offset);
     out->id = at_db_last_id(c->db);
     return code < 0 ? code : add_exif(c, item, err);
 }

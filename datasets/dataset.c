@@ -278,6 +278,18 @@ int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *
     return 0;
 }
 
+bool at_dataset_place(const at_dataset *d, at_split split, size_t i, int64_t *shard,
+                      uint64_t *offset, int32_t *label)
+{
+    if (i >= d->index.counts[split])
+        return false;
+    const at_entry *e = &d->index.entries[split][i];
+    *shard = e->shard;
+    *offset = e->offset;
+    *label = e->label;
+    return true;
+}
+
 const char *at_dataset_sample_path(const at_dataset *d, at_split split, size_t i)
 {
     return i < d->index.counts[split] ? path_of(d, &d->index.entries[split][i]) : NULL;

@@ -220,6 +220,13 @@ at_stored at_decoder_stored(const at_decoder *d)
     return d->stored;
 }
 
+bool at_decoder_serves(const at_decoder *d, at_reduction reduction)
+{
+    const at_stored *s = &d->stored;
+    const at_decoding upright = {.reduction = reduction, .orientation = 1};
+    return !s->part || s->part == at_decoding_part(&upright, (size_t)s->width, (size_t)s->height);
+}
+
 at_decoder *at_decoder_new(void)
 {
     return calloc(1, sizeof(at_decoder));

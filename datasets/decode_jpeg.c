@@ -185,6 +185,7 @@ static int choose_output(at_jpeg *j, at_decoding *d)
                                 j->lib.num_components);
     }
     unsigned part = at_decoding_part(d, j->lib.image_width, j->lib.image_height);
+    d->stored.part = part;
     j->lib.scale_num = 1;
     j->lib.scale_denom = part;
     return at_decoding_begin(d, j->lib.image_width, j->lib.image_height, channels, part)

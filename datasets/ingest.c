@@ -224,7 +224,8 @@ static int open_all(struct ingest *g, at_error *err)
     if (!g->source)
         return err->code;
     g->source->limits = at_limits_resolved(g->options->limits);
-    g->pipeline = at_pipeline_new(g->source, g->options->jobs, err);
+    g->pipeline =
+        at_pipeline_new(g->source, at_frames_frame(g->options->frames), g->options->jobs, err);
     if (!g->pipeline || take_partial(g, err) < 0 || outside_source(g, err) < 0)
         return err->code;
     if (g->options->append && at_append_begin(g->out, g->partial, err) < 0)
@@ -232,6 +233,7 @@ static int open_all(struct ingest *g, at_error *err)
     g->catalog = at_catalog_open(g->partial, err);
     if (!g->catalog || same_source(g, err) < 0)
         return err->code;
+    at_catalog_keep_frames(g->catalog, g->options->frames);
     g->done = at_catalog_paths(g->catalog, &g->resumed, err);
     g->source->skip = g->done;
     return g->done ? 0 : err->code;
@@ -355,6 +357,8 @@ static int fill(struct ingest *g, at_error *err)
         code = at_finish_catalog(g->catalog, g->options, g->source, g->shards, &g->rows, err);
     at_shard_writer_close(g->shards);
     g->shards = NULL;
+    if (code == 0 && g->options->frames)
+        at_frames_seal(g->options->frames);
     return code;
 }
 

@@ -74,6 +74,7 @@ typedef struct at_stored {
     at_mode mode;
     int depth;         /* bits a channel, of a palette bits an index */
     int width, height; /* upright, in full */
+    unsigned part; /* of these sides that the pixels have; 0: the codec knows full pictures alone */
 } at_stored;
 
 /* One picture on its way through a codec. */
@@ -100,6 +101,8 @@ int at_decoding_fail(at_decoding *d, at_reason reason, const char *format, ...) 
 
 /* Of the picture that was decoded last. */
 at_stored at_decoder_stored(const at_decoder *d);
+/* Whether it would have come out the same with this reduction. */
+bool at_decoder_serves(const at_decoder *d, at_reduction reduction);
 int at_png_decode(at_decoding *d);
 typedef struct at_jpeg at_jpeg; /* libjpeg's state, kept between pictures */
 at_jpeg *at_jpeg_new(void);
@@ -117,9 +120,9 @@ enum { AT_RAW_HEADER = 16 };
 void at_raw_header(uint8_t out[AT_RAW_HEADER], uint32_t width, uint32_t height, uint32_t channels);
 int at_raw_decode(at_decoding *d);
 
-static inline size_t at_frame_bytes(const at_frame *f) /* of a picture in it */
+static inline size_t at_frame_bytes(const at_frame *f) /* of any picture in it */
 {
-    return (size_t)f->height * (size_t)f->width * (size_t)f->channels;
+    return (size_t)f->height * (size_t)f->width * (size_t)(f->channels ? f->channels : 3);
 }
 
 uint32_t at_get_u32(const uint8_t *p); /* little-endian */
@@ -231,6 +234,8 @@ typedef struct at_item {
     uint32_t crc;
     at_seen seen;
     at_text exif; /* a JSON object; empty: none */
+    at_buffer frame; /* where it was wanted: the picture in a frame of .frame_channels; these 0: none */
+    int frame_channels;
 } at_item;
 void at_item_reset(at_item *item);
 void at_item_fini(at_item *item);
@@ -251,8 +256,13 @@ void at_item_hash(at_item *item); /* fills content_key, hash and crc */
 /* Decodes .bytes, as at_decoder_decode does; false: what is wrong is recorded in the item. */
 bool at_item_decode(at_item *item, at_decoder *decoder, const at_decode_limits *limits,
                     at_reduction reduction, at_image *view);
-/* Decodes .bytes, checking them, and fills .seen and .exif. */
-void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits);
+/* Decodes .bytes, checking them, and fills .seen and .exif; *image is what it looked at. */
+void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits,
+                     at_image *image);
+/* out [H,W,C] becomes what at_image_frame makes of .bytes, .frame_channels its C. image: as decoded
+ * last, or empty. false: the item is bad. */
+bool at_item_fit(at_item *item, at_decoder *decoder, const at_decode_limits *limits,
+                 const at_frame *frame, at_image *image, uint8_t *out);
 
 /* ---- label files: class and split of each file of a source ----------------------------------- */
 typedef struct at_label_row {
@@ -377,8 +387,8 @@ typedef struct at_chunk {
 } at_chunk;
 typedef struct at_pipeline at_pipeline;
 /* Forks, so that it comes before threads, locks and databases, which are no business of the decoding
- * processes. jobs 0: one a CPU. */
-at_pipeline *at_pipeline_new(at_source *source, int jobs, at_error *err);
+ * processes. frame: items' .frame is wanted so; or NULL. jobs 0: one a CPU. */
+at_pipeline *at_pipeline_new(at_source *source, const at_frame *frame, int jobs, at_error *err);
 int at_pipeline_start(at_pipeline *p, at_error *err);
 /* The next examined items in the source's order; NULL: the end, see at_pipeline_stop for its
  * reason. */
@@ -428,6 +438,12 @@ void at_shard_unmap(at_shard *shard);
 typedef void (*at_shard_damage_fn)(void *context, uint64_t offset, const char *what);
 void at_shard_check(const at_shard *shard, at_shard_damage_fn fn, void *context);
 
+/* ---- pictures fitted while they are ingested (frames.c) --------------------------------------- */
+/* Keeps the item's frame, if it has one, for the content at this place, which lies behind all before;
+ * what fails is told once, and then nothing is kept. */
+void at_frames_add(at_frames *f, const at_item *item, int64_t shard, uint64_t offset);
+void at_frames_seal(at_frames *f); /* nothing is added any more: what is there can be read */
+
 /* ---- the catalog while it is written (catalog.c) --------------------------------------------- */
 /* 2: with bit depth, mode, looks, EXIF and views; 1 is still read. meta(format) tells. */
 #define AT_CATALOG_FORMAT 2
@@ -436,6 +452,7 @@ at_catalog *at_catalog_open(const char *folder,
                             at_error *err); /* made if missing; begins a transaction */
 void at_catalog_close(at_catalog *c);       /* drops what was not committed */
 at_db *at_catalog_db(at_catalog *c);
+void at_catalog_keep_frames(at_catalog *c, at_frames *frames); /* of contents that it stores */
 /* The item will be added soon: what is known of it is brought from memory meanwhile. */
 void at_catalog_expect(const at_catalog *c, const at_item *item);
 /* Records an examined item: its image, its content if that is new, or its error. A path that was
@@ -536,6 +553,10 @@ bool at_index_map(const char *folder, const char *hash, at_index *out);
 void at_index_fini(at_index *index);
 /* There is one, and it is not as it was written. */
 bool at_index_is_damaged(const char *folder);
+
+/* Where sample i's content lies, unread, and its label; false: there is no such sample. */
+bool at_dataset_place(const at_dataset *d, at_split split, size_t i, int64_t *shard,
+                      uint64_t *offset, int32_t *label);
 
 /* ---- downloads (download.c) ------------------------------------------------------------------ */
 void at_fetcher_free(at_fetcher *f);

@@ -21,7 +21,8 @@ void at_item_reset(at_item *item)
     item->split = AT_TRAIN;
     item->coarse = 0;
     item->mtime = 0;
-    item->bytes.size = 0;
+    item->bytes.size = item->frame.size = 0;
+    item->frame_channels = 0;
     item->bad = item->remote = item->dropped = false;
     if (item->bytes.capacity > KEPT_BYTES)
         at_buffer_fini(&item->bytes);
@@ -34,6 +35,7 @@ void at_item_fini(at_item *item)
     at_text_fini(&item->class_name);
     at_text_fini(&item->exif);
     at_buffer_fini(&item->bytes);
+    at_buffer_fini(&item->frame);
 }
 
 void at_item_fail(at_item *item, at_reason reason, const char *format, ...)
@@ -181,22 +183,37 @@ bool at_item_decode(at_item *item, at_decoder *decoder, const at_decode_limits *
  * checked in full all the same. */
 static const at_reduction looked_at = {.height = 256, .width = 256, .over = 1 << 20};
 
-void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits)
+void at_item_examine(at_item *item, at_decoder *decoder, const at_decode_limits *limits,
+                     at_image *image)
 {
-    at_image image;
-    if (!at_item_decode(item, decoder, limits, looked_at, &image))
+    if (!at_item_decode(item, decoder, limits, looked_at, image))
         return;
     at_stored stored = at_decoder_stored(decoder);
     item->seen = (at_seen){.format = at_format_sniff(item->bytes.data, item->bytes.size),
                            .width = stored.width,
                            .height = stored.height,
-                           .channels = image.channels,
+                           .channels = image->channels,
                            .stored = stored};
-    at_pixel_stats_of(&image, &item->seen.stats);
+    at_pixel_stats_of(image, &item->seen.stats);
     size_t length;
     const uint8_t *exif = at_exif_find(item->bytes.data, item->bytes.size, &length);
     if (exif)
         at_exif_read(exif, length, &item->exif);
+}
+
+bool at_item_fit(at_item *item, at_decoder *decoder, const at_decode_limits *limits,
+                 const at_frame *frame, at_image *image, uint8_t *out)
+{
+    const at_reduction wanted = {.height = frame->height, .width = frame->width};
+    bool decoded = image->pixels && at_decoder_serves(decoder, wanted);
+    if (!decoded && !at_item_decode(item, decoder, limits, wanted, image))
+        return false;
+    at_error err = {0};
+    at_frame own = *frame;
+    item->frame_channels = own.channels = own.channels ? own.channels : image->channels;
+    if (at_image_frame(image, &own, out, &err))
+        at_item_fail(item, AT_REASON_TOO_LARGE, "%s", err.message);
+    return !item->bad;
 }
 
 void at_item_hash(at_item *item)

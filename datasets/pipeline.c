@@ -18,6 +18,7 @@
 enum {
     CHUNK_FILES = 8, /* of items that a thread must load, for these may be large */
     CHUNK_BYTES = 1 << 20,
+    CHUNK_FRAMES = 4 << 20, /* bytes of them */
     MAX_JOBS = 1024,
 };
 
@@ -34,7 +35,7 @@ struct at_pipeline {
     at_source *source;
     at_queue *empty, *todo, *ordered; /* of chunks */
     at_chunk *chunks;
-    size_t chunk_count;
+    size_t chunk_count, chunk_items; /* how many there are; what one holds at most */
     pthread_t reader;
     struct hand *hands;
     int hand_count;        /* with a process */
@@ -48,9 +49,9 @@ struct at_pipeline {
 
 /* ---- the reader's and the decoders' threads ---- */
 
-static bool chunk_is_full(const at_chunk *k, size_t bytes, bool files)
+static bool chunk_is_full(const at_pipeline *p, const at_chunk *k, size_t bytes, bool files)
 {
-    return k->count >= (files ? CHUNK_FILES : AT_CHUNK_ITEMS) || bytes >= CHUNK_BYTES;
+    return k->count >= p->chunk_items || (files && k->count >= CHUNK_FILES) || bytes >= CHUNK_BYTES;
 }
 
 /* 1: full, 0: the source has ended (and the chunk may hold its last items), negative: error. */
@@ -60,7 +61,7 @@ static int fill_chunk(at_pipeline *p, at_chunk *k)
     bool files = false;
     k->count = 0;
     k->examined = false;
-    while (!chunk_is_full(k, bytes, files)) {
+    while (!chunk_is_full(p, k, bytes, files)) {
         if (at_interrupted())
             return at_fail(&p->reader_err, AT_EINTERRUPTED, "interrupted");
         at_item *item = &k->items[k->count];
@@ -206,13 +207,13 @@ static at_pipeline *allocate(at_source *source, int jobs)
 }
 
 /* Fewer than wanted do, too. */
-static int fork_sandboxes(at_pipeline *p, int jobs, at_error *err)
+static int fork_sandboxes(at_pipeline *p, const at_wish *wish, int jobs, at_error *err)
 {
     at_error local = {0};
     while (p->hand_count < jobs) {
         struct hand *h = &p->hands[p->hand_count];
         h->pipeline = p;
-        h->sandbox = at_sandbox_new(&p->source->limits, 0, &local);
+        h->sandbox = at_sandbox_new(&p->source->limits, wish, &local);
         if (!h->sandbox)
             break;
         p->hand_count++;
@@ -220,13 +221,22 @@ static int fork_sandboxes(at_pipeline *p, int jobs, at_error *err)
     return p->hand_count ? 0 : at_fail(err, local.code, "%s", local.message);
 }
 
-at_pipeline *at_pipeline_new(at_source *source, int jobs, at_error *err)
+static size_t items_of_a_chunk(const at_wish *wish)
 {
+    size_t most = wish->frame.height ? CHUNK_FRAMES / at_frame_bytes(&wish->frame) : AT_CHUNK_ITEMS;
+    return most < 1 ? 1 : most < AT_CHUNK_ITEMS ? most : AT_CHUNK_ITEMS;
+}
+
+at_pipeline *at_pipeline_new(at_source *source, const at_frame *frame, int jobs, at_error *err)
+{
+    const at_wish wish = {.facts = true, .frame = frame ? *frame : (at_frame){0}};
     jobs = jobs <= 0 ? at_cpu_count() : jobs > MAX_JOBS ? MAX_JOBS : jobs;
     at_pipeline *p = allocate(source, jobs);
+    if (p)
+        p->chunk_items = items_of_a_chunk(&wish);
     if (!p)
         at_nomem(err);
-    else if (fork_sandboxes(p, jobs, err) == 0)
+    else if (fork_sandboxes(p, &wish, jobs, err) == 0)
         return p;
     at_pipeline_stop(p, NULL);
     return NULL;

@@ -8,7 +8,6 @@
  * it is at one picture, looked at every so often: a busy machine fails no picture. */
 #include "sandbox.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -22,8 +21,9 @@
 
 enum {
     LEAST_CAPACITY = 1 << 20,
-    KEPT_BYTES = 8 << 20, /* of the orders' memory between requests */
-    LONGEST_LOOK = 250,   /* milliseconds between looks at the worker's clock */
+    KEPT_BYTES = 8 << 20,   /* of the orders' memory between requests */
+    LONGEST_LOOK = 250,     /* milliseconds between looks at the worker's clock */
+    FRAMES_BYTES = 8 << 20, /* of a request's frames, if it is not one */
 };
 
 /* A worker that neither works nor ends is given up after so many time limits, and as much longer as
@@ -38,16 +38,8 @@ struct mark {
     int looks;         /* since then */
 };
 
-/* What is asked for: pictures to be examined, or one to be seen. */
-struct wish {
-    at_item *const *items;
-    size_t count;
-    at_frame frame;
-    uint8_t *view; /* or NULL */
-};
-
 struct at_sandbox {
-    at_decode_limits limits;
+    double patience; /* CPU seconds that a worker may be at one picture */
     at_cell cell;
     pid_t guard_pid, worker_pid; /* worker 0: not told yet */
     int work, guard;             /* sockets */
@@ -71,17 +63,21 @@ static void *map_shared(size_t bytes)
 }
 
 /* Guards of other sandboxes do not get it. */
-static bool map_cell(at_cell *c, const at_decode_limits *limits, size_t view_bytes)
+static bool map_cell(at_cell *c)
 {
+    const at_decode_limits *limits = &c->limits;
+    const at_wish *wish = &c->wish;
+    size_t most = wish->facts ? AT_ORDER_ITEMS : 1;
     size_t capacity = limits->bytes > LEAST_CAPACITY ? limits->bytes : LEAST_CAPACITY;
     c->orders_bytes = sizeof *c->orders + capacity;
     c->orders = map_shared(c->orders_bytes);
     c->answers = map_shared(sizeof *c->answers);
-    c->view = view_bytes ? map_shared(view_bytes) : NULL;
-    c->view_bytes = view_bytes;
-    if (!c->orders || !c->answers || (view_bytes && !c->view))
+    c->frame_bytes = wish->frame.height ? at_frame_bytes(&wish->frame) : 0;
+    c->frame_count = c->frame_bytes > FRAMES_BYTES / most ? FRAMES_BYTES / c->frame_bytes : most;
+    c->frame_count += c->frame_count == 0;
+    c->frames = c->frame_bytes ? map_shared(c->frame_count * c->frame_bytes) : NULL;
+    if (!c->orders || !c->answers || (c->frame_bytes && !c->frames))
         return false;
-    c->orders->limits = *limits;
     c->orders->capacity = capacity;
     return true;
 }
@@ -90,8 +86,8 @@ static void keep_to_this_guard(const at_cell *c)
 {
     madvise(c->orders, c->orders_bytes, MADV_DONTFORK);
     madvise(c->answers, sizeof *c->answers, MADV_DONTFORK);
-    if (c->view)
-        madvise(c->view, c->view_bytes, MADV_DONTFORK);
+    if (c->frames)
+        madvise(c->frames, c->frame_count * c->frame_bytes, MADV_DONTFORK);
 }
 
 static void unmap_cell(at_cell *c)
@@ -100,8 +96,8 @@ static void unmap_cell(at_cell *c)
         munmap(c->orders, c->orders_bytes);
     if (c->answers)
         munmap(c->answers, sizeof *c->answers);
-    if (c->view)
-        munmap(c->view, c->view_bytes);
+    if (c->frames)
+        munmap(c->frames, c->frame_count * c->frame_bytes);
 }
 
 static int start_guard(at_sandbox *s, at_error *err)
@@ -130,18 +126,20 @@ static int start_guard(at_sandbox *s, at_error *err)
     return 0;
 }
 
-at_sandbox *at_sandbox_new(const at_decode_limits *limits, size_t view_bytes, at_error *err)
+at_sandbox *at_sandbox_new(const at_decode_limits *limits, const at_wish *wish, at_error *err)
 {
     at_sandbox *s = calloc(1, sizeof *s);
     if (!s) {
         at_nomem(err);
         return NULL;
     }
-    s->limits = at_limits_resolved(*limits);
+    s->cell = (at_cell){.limits = at_limits_resolved(*limits), .wish = *wish};
+    /* what is examined may be decoded once more for its frame */
+    s->patience = s->cell.limits.seconds * (wish->facts && wish->frame.height ? 2 : 1);
     s->work = s->guard = -1;
-    if (!map_cell(&s->cell, &s->limits, view_bytes))
+    if (!map_cell(&s->cell))
         at_fail(err, AT_EINPUT, "no address space for files of %zu bytes: a smaller --max-bytes",
-                s->limits.bytes);
+                s->cell.limits.bytes);
     else if (start_guard(s, err) == 0)
         return s;
     at_sandbox_free(s);
@@ -206,7 +204,7 @@ static int hear_guard(at_sandbox *s, at_error *err)
 
 static int look_interval(const at_sandbox *s)
 {
-    double ms = 250 * s->limits.seconds;
+    double ms = 250 * s->cell.limits.seconds;
     return ms < 1 ? 1 : ms > LONGEST_LOOK ? LONGEST_LOOK : (int)ms;
 }
 
@@ -280,7 +278,7 @@ static void look(at_sandbox *s)
         return;
     }
     double used = cpu - m->from, waited = 0.001 * ++m->looks * look_interval(s);
-    if (used <= s->limits.seconds && waited <= GRACE * s->limits.seconds + used / LEAST_SHARE)
+    if (used <= s->patience && waited <= GRACE * s->patience + used / LEAST_SHARE)
         return;
     s->overdue = true;
     kill(s->worker_pid, SIGKILL);
@@ -288,19 +286,11 @@ static void look(at_sandbox *s)
 
 /* ---- answers ---- */
 
-static void take_answer(at_sandbox *s, size_t i, const struct wish *wish)
-{
-    at_item *item = wish->items[i];
-    at_answer_take(s->cell.answers, i, &s->limits, !wish->view, item);
-    if (wish->view && !item->bad)
-        memcpy(wish->view, s->cell.view, at_frame_bytes(&wish->frame)); /* any bytes are pixels */
-}
-
 /* The worker ended at the first picture that it had. */
 static void blame(const at_sandbox *s, at_item *item)
 {
     if (s->overdue)
-        at_item_fail_for_time(item, s->limits.seconds);
+        at_item_fail_for_time(item, s->cell.limits.seconds);
     else if (s->end == -SIGKILL)
         at_item_fail(item, AT_REASON_TOO_LARGE, "the decoder was killed, as if memory had run out");
     else if (s->end == -SIGSYS)
@@ -316,13 +306,12 @@ static void blame(const at_sandbox *s, at_item *item)
 /* ---- requests ---- */
 
 /* As many of the pictures as there is room for. */
-static size_t lay_out(at_sandbox *s, const struct wish *wish)
+static size_t lay_out(at_sandbox *s, at_item *const items[], size_t count)
 {
     at_orders *o = s->cell.orders;
-    size_t used = 0;
-    o->frame = wish->frame;
-    for (o->count = 0; o->count < wish->count && o->count < AT_ORDER_ITEMS; o->count++) {
-        const at_buffer *bytes = &wish->items[o->count]->bytes;
+    size_t used = 0, most = s->cell.frame_count < count ? s->cell.frame_count : count;
+    for (o->count = 0; o->count < most; o->count++) {
+        const at_buffer *bytes = &items[o->count]->bytes;
         if (bytes->size > o->capacity - used)
             break;
         if (bytes->size) /* of nothing there is no address */
@@ -364,54 +353,41 @@ static int await_answers(at_sandbox *s, at_error *err)
 }
 
 /* Takes what there is of n answers; *done tells how many pictures are through. */
-static int take_answers(at_sandbox *s, const struct wish *wish, size_t n, bool fresh, size_t *done,
+static int take_answers(at_sandbox *s, at_item *const items[], size_t n, bool fresh, size_t *done,
                         at_error *err)
 {
     size_t finished = s->died ? atomic_load(&s->cell.answers->finished) : n;
     for (*done = 0; *done < n && *done < finished; ++*done)
-        take_answer(s, *done, wish);
+        at_answer_take(&s->cell, *done, items[*done]);
     if (!s->died)
         return 0;
     if (!s->ready)
         return at_fail(err, AT_EFAIL, "a decoding process cannot be shut in");
     if (*done == 0 && fresh)
-        blame(s, wish->items[(*done)++]);
+        blame(s, items[(*done)++]);
     return replace_worker(s, err);
 }
 
-static int serve(at_sandbox *s, const struct wish *all, at_error *err)
+int at_sandbox_examine(at_sandbox *s, at_item *const items[], size_t count, at_error *err)
 {
     int code = 0;
     size_t hashed = 0, done;
-    for (size_t at = 0; at < all->count && code == 0; at += done) {
-        struct wish wish = {all->items + at, all->count - at, all->frame, all->view};
-        size_t n = lay_out(s, &wish);
+    for (size_t at = 0; at < count && code == 0; at += done) {
+        size_t n = lay_out(s, items + at, count - at);
         done = 1;
         if (n == 0) {
-            at_item_fail_for_size(*wish.items, (*wish.items)->bytes.size, s->limits.bytes);
+            at_item_fail_for_size(items[at], items[at]->bytes.size, s->cell.limits.bytes);
             continue;
         }
         bool fresh = s->fresh;
         s->fresh = false;
         ask(s);
-        for (; !wish.view && hashed < at + n; hashed++)
-            at_item_hash(all->items[hashed]);
+        for (; s->cell.wish.facts && hashed < at + n; hashed++)
+            at_item_hash(items[hashed]);
         code = await_answers(s, err);
         if (code == 0)
-            code = take_answers(s, &wish, n, fresh, &done, err);
+            code = take_answers(s, items + at, n, fresh, &done, err);
         give_memory_back(s);
     }
     return code;
-}
-
-int at_sandbox_examine(at_sandbox *s, at_item *const items[], size_t count, at_error *err)
-{
-    return serve(s, &(struct wish){.items = items, .count = count}, err);
-}
-
-int at_sandbox_view(at_sandbox *s, at_item *item, const at_frame *frame, uint8_t *out,
-                    at_error *err)
-{
-    assert(at_frame_bytes(frame) <= s->cell.view_bytes);
-    return serve(s, &(struct wish){&item, 1, *frame, out}, err);
 }

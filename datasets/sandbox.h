@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Pictures of strangers are decoded in a process of its own.
  *
- *     at_sandbox *s = at_sandbox_new(&limits, 0, &err);  // while there are few threads: it forks
+ *     at_sandbox *s = at_sandbox_new(&limits, &wish, &err);  // while there are few threads: it forks
  *     at_sandbox_await(s, &filtered, &err);
  *     at_sandbox_examine(s, items, count, &err);         // any number of times, one thread
  *     at_sandbox_free(s);
@@ -28,19 +28,20 @@
 #include <sys/types.h>
 
 typedef struct at_sandbox at_sandbox;
-/* view_bytes: the largest picture that at_sandbox_view will be asked for. NULL: no process could be
- * started. */
-at_sandbox *at_sandbox_new(const at_decode_limits *limits, size_t view_bytes, at_error *err);
+/* What is wanted of every picture. */
+typedef struct at_wish {
+    bool facts;     /* hash, crc, .seen and .exif */
+    at_frame frame; /* .frame, in .frame_channels; height 0: it is not wanted. Beside facts a picture
+                     * of which it cannot be made is good all the same. */
+} at_wish;
+/* NULL: no process could be started. */
+at_sandbox *at_sandbox_new(const at_decode_limits *limits, const at_wish *wish, at_error *err);
 /* Waits till the worker is shut in. *filtered: whether this system has filters for its calls. */
 int at_sandbox_await(at_sandbox *s, bool *filtered, at_error *err);
 void at_sandbox_warn(void); /* for people: it has none */
-/* Fills hash, crc, .seen and .exif of items that have their bytes; what is wrong with one is
- * recorded in it. Negative: workers cannot be had any more; some of the items are as before. */
+/* Fills what is wanted of items that have their bytes; what is wrong with one is recorded in it.
+ * Negative: workers cannot be had any more; some of the items are as before. */
 int at_sandbox_examine(at_sandbox *s, at_item *const items[], size_t count, at_error *err);
-/* The same for the picture alone: out [H,W,C] is what at_image_frame makes of it, or, of a bad item,
- * as before. */
-int at_sandbox_view(at_sandbox *s, at_item *item, const at_frame *frame, uint8_t *out,
-                    at_error *err);
 /* Nothing is asked any more: its processes end by themselves, and free, which follows, waits less. */
 void at_sandbox_finish(at_sandbox *s);
 void at_sandbox_free(at_sandbox *s);
@@ -52,9 +53,7 @@ enum {
     AT_SEIZED = 97, /* the exit status of a worker out of memory, if pictures before have some */
 };
 typedef struct at_orders { /* written by the parent, between requests; read-only to the worker */
-    at_decode_limits limits;
     atomic_uint asked; /* the number of the last request */
-    at_frame frame;    /* the picture is wanted in it; height 0: not wanted, all are examined */
     size_t count, capacity;
     struct {
         size_t at, size;
@@ -66,7 +65,8 @@ typedef struct at_answer {
     at_reason reason;
     char detail[200];
     at_seen seen;
-    size_t exif; /* bytes of its JSON */
+    size_t exif;  /* bytes of its JSON */
+    int channels; /* of its frame; 0: none was made */
 } at_answer;
 typedef struct at_answers { /* written by the worker: anything may be in here */
     atomic_uint answered;   /* the number of the last request that is done */
@@ -84,24 +84,25 @@ typedef struct at_guard_message {
     int value; /* pid; errno; exit status or negative: signal */
 } at_guard_message;
 
-typedef struct at_cell {
+typedef struct at_cell { /* each process has its own */
+    at_decode_limits limits;
+    at_wish wish;
     at_orders *orders;
     at_answers *answers;
-    uint8_t *view; /* view_bytes, written by the worker; NULL: no pictures are wanted */
-    size_t orders_bytes, view_bytes;
+    uint8_t *frames; /* [frame_count][frame_bytes], written by the worker; NULL: none are wanted */
+    size_t orders_bytes, frame_bytes, frame_count;
     int work, guard; /* sockets to the parent */
 } at_cell;
-/* Sets the item's .seen and .exif, where they were asked for, or what is wrong with it, by answer i;
- * whatever the answers hold (sandbox_answer.c). */
-void at_answer_take(const at_answers *answers, size_t i, const at_decode_limits *limits, bool seen,
-                    at_item *item);
+/* Sets what was wanted of the item, or what is wrong with it, by answer i, whatever that holds
+ * (sandbox_answer.c). */
+void at_answer_take(const at_cell *cell, size_t i, at_item *item);
 
 _Noreturn void at_guard_main(const at_cell *cell, pid_t parent);
 
 enum { AT_JAIL_WORK = 0 };      /* the only file of a worker: its end of the socket pair */
 int at_jail_first_unused(void); /* descriptors from here on are to be closed */
 /* Shuts this process in for good, with as much more memory as decoding within the limits, and making
- * a picture of view_bytes of it, may take. *filtered: as in at_sandbox_await; false: it could not. */
-bool at_jail_enter(const at_decode_limits *limits, size_t view_bytes, bool *filtered);
+ * a frame of frame_bytes of it, may take. *filtered: as in at_sandbox_await; false: it could not. */
+bool at_jail_enter(const at_decode_limits *limits, size_t frame_bytes, bool *filtered);
 
 #endif

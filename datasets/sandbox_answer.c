@@ -67,15 +67,33 @@ static void take_seen(const at_answers *answers, size_t i, const at_answer *a,
         fail_for_nonsense(item);
 }
 
-void at_answer_take(const at_answers *answers, size_t i, const at_decode_limits *limits, bool seen,
-                    at_item *item)
+/* Any bytes are pixels. */
+static void take_frame(const at_cell *cell, size_t i, const at_answer *a, at_item *item)
 {
+    const at_wish *wish = &cell->wish;
+    at_frame frame = wish->frame;
+    bool good =
+        frame.channels ? a->channels == frame.channels : a->channels == 1 || a->channels == 3;
+    frame.channels = a->channels;
+    if (good &&
+        at_buffer_set(&item->frame, cell->frames + i * cell->frame_bytes, at_frame_bytes(&frame)))
+        item->frame_channels = a->channels;
+    else if (!wish->facts)
+        fail_for_nonsense(item);
+}
+
+void at_answer_take(const at_cell *cell, size_t i, at_item *item)
+{
+    const at_answers *answers = cell->answers;
     at_answer a = answers->items[i];
+    item->frame_channels = 0;
     if (a.bad && (unsigned)a.reason < AT_REASON_COUNT) {
         make_printable(a.detail);
         at_item_fail(item, a.reason, "%s", a.detail);
     } else if (a.bad)
         fail_for_nonsense(item);
-    else if (seen)
-        take_seen(answers, i, &a, limits, item);
+    else if (cell->wish.facts)
+        take_seen(answers, i, &a, &cell->limits, item);
+    if (!item->bad && cell->wish.frame.height)
+        take_frame(cell, i, &a, item);
 }

@@ -42,9 +42,8 @@ static void die_with(pid_t parent)
 /* ---- the worker ---- */
 
 struct worker {
+    const at_cell *cell;
     const at_orders *orders;
-    at_answers *answers;
-    uint8_t *view;
     at_decoder *decoder;
     at_item item;       /* its bytes lie in the orders */
     bool used;          /* it has decoded a picture */
@@ -82,53 +81,62 @@ static void fail_for_memory(struct worker *w)
                  "it takes more memory than a picture of --max-pixels may");
 }
 
-static void view(struct worker *w)
+static void fit(struct worker *w, size_t i, at_image *image)
 {
-    at_item *item = &w->item;
-    at_image image;
-    at_error err = {0};
-    if (at_item_decode(item, w->decoder, &w->orders->limits,
-                       (at_reduction){w->orders->frame.height, w->orders->frame.width, 0},
-                       &image) &&
-        at_image_frame(&image, &w->orders->frame, w->view, &err))
-        at_item_fail(item, AT_REASON_TOO_LARGE, "%s", err.message);
+    at_item_fit(&w->item, w->decoder, &w->cell->limits, &w->cell->wish.frame, image,
+                w->cell->frames + i * w->cell->frame_bytes);
+}
+
+/* Beside the facts. */
+static void fit_if_possible(struct worker *w, size_t i, at_image *image)
+{
+    fit(w, i, image);
+    if (w->item.bad)
+        w->item.frame_channels = 0;
+    w->item.bad = false;
 }
 
 static void examine(struct worker *w, size_t i)
 {
     const at_orders *o = w->orders;
     at_item *item = &w->item;
+    at_image image = {0};
     item->bytes.data = (uint8_t *)(uintptr_t)(o->bytes + o->items[i].at);
     item->bytes.size = o->items[i].size;
     item->bad = false;
+    item->frame_channels = 0;
     item->exif.length = 0;
     item->exif.failed = false;
-    if (at_now() - w->looked > INEXACT * o->limits.seconds)
+    if (at_now() - w->looked > INEXACT * w->cell->limits.seconds)
         look(w);
     errno = 0;
-    if (w->decoder && o->frame.height)
-        view(w);
+    if (w->decoder && w->cell->wish.facts)
+        at_item_examine(item, w->decoder, &w->cell->limits, &image);
     else if (w->decoder)
-        at_item_examine(item, w->decoder, &o->limits);
+        fit(w, i, &image);
     if (!w->decoder || item->exif.failed || (item->bad && errno == ENOMEM))
         fail_for_memory(w);
-    if (has_used(w, o->limits.seconds))
-        at_item_fail_for_time(item, o->limits.seconds);
+    if (has_used(w, w->cell->limits.seconds))
+        at_item_fail_for_time(item, w->cell->limits.seconds);
+    if (!item->bad && w->cell->wish.facts && w->cell->wish.frame.height)
+        fit_if_possible(w, i, &image);
     w->used = true;
 }
 
 static void answer(struct worker *w, size_t i)
 {
-    at_answer *a = &w->answers->items[i];
+    at_answers *answers = w->cell->answers;
+    at_answer *a = &answers->items[i];
     const at_item *item = &w->item;
     a->bad = item->bad;
     a->reason = item->reason;
     memcpy(a->detail, item->detail, sizeof a->detail);
     a->seen = item->seen;
+    a->channels = item->frame_channels;
     a->exif = item->exif.length <= AT_EXIF_BYTES ? item->exif.length : 0;
     if (a->exif)
-        memcpy(w->answers->exif[i], item->exif.data, a->exif);
-    atomic_store(&w->answers->finished, (unsigned)i + 1);
+        memcpy(answers->exif[i], item->exif.data, a->exif);
+    atomic_store(&answers->finished, (unsigned)i + 1);
 }
 
 static void tell(char word)
@@ -151,7 +159,7 @@ static void await_word(void)
 /* done: the last request that another worker had; a word may be about that one still. */
 static _Noreturn void work(const at_cell *cell, unsigned done)
 {
-    struct worker w = {.orders = cell->orders, .answers = cell->answers, .view = cell->view};
+    struct worker w = {.cell = cell, .orders = cell->orders};
     w.decoder = at_decoder_new();
     look(&w);
     for (;;) {
@@ -175,7 +183,7 @@ static _Noreturn void worker_main(const at_cell *cell, pid_t guard, unsigned don
     die_with(guard);
     close(GUARD);
     if (mprotect(cell->orders, cell->orders_bytes, PROT_READ) ||
-        !at_jail_enter(&cell->orders->limits, cell->view_bytes, &filtered))
+        !at_jail_enter(&cell->limits, cell->frame_bytes, &filtered))
         _exit(1);
     tell(filtered ? AT_READY : AT_READY_UNFILTERED);
     work(cell, done);

@@ -36,7 +36,7 @@ enum { BYTES_A_PIXEL = 24, BYTES_A_VALUE = 16, BYTES_BESIDES = 128 << 20 };
 
 /* The address space that at_jail_enter tells of; RLIM_INFINITY: unknown, or what the sanitizers
  * need. */
-static rlim_t memory_for(const at_decode_limits *limits, size_t view_bytes)
+static rlim_t memory_for(const at_decode_limits *limits, size_t frame_bytes)
 {
     unsigned long pages = 0;
     size_t need, fitting;
@@ -46,7 +46,7 @@ static rlim_t memory_for(const at_decode_limits *limits, size_t view_bytes)
     if (f)
         fclose(f);
     if (!pages || !at_mul(limits->pixels, BYTES_A_PIXEL, SIZE_MAX / 4, &need) ||
-        !at_mul(view_bytes, BYTES_A_VALUE, SIZE_MAX / 4, &fitting))
+        !at_mul(frame_bytes, BYTES_A_VALUE, SIZE_MAX / 4, &fitting))
         return RLIM_INFINITY;
     return need + fitting + BYTES_BESIDES + pages * (size_t)sysconf(_SC_PAGESIZE);
 }
@@ -162,10 +162,10 @@ static bool load_filter(void)
     return loaded;
 }
 
-bool at_jail_enter(const at_decode_limits *limits, size_t view_bytes, bool *filtered)
+bool at_jail_enter(const at_decode_limits *limits, size_t frame_bytes, bool *filtered)
 {
     offer_to_oom_killer();
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || !set_limits(memory_for(limits, view_bytes)))
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || !set_limits(memory_for(limits, frame_bytes)))
         return false;
     *filtered = load_filter();
     return true;

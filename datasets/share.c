@@ -330,7 +330,7 @@ static bool wait_for_beginning(const struct helper *h, uint64_t *passed)
 
 static void examine_share(struct helper *h, at_source *source, int jobs)
 {
-    at_pipeline *p = at_pipeline_new(source, jobs, NULL);
+    at_pipeline *p = at_pipeline_new(source, NULL, jobs, NULL);
     bool going = p && at_pipeline_start(p, NULL) == 0;
     at_chunk *k;
     while (going && (k = at_pipeline_next(p))) {

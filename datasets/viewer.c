@@ -26,7 +26,7 @@ at_viewer *at_viewer_new(const at_frame *frame, const at_decode_limits *limits, 
     }
     v->limits = at_limits_resolved(limits ? *limits : (at_decode_limits){0});
     v->frame = *frame;
-    v->sandbox = at_sandbox_new(&v->limits, at_frame_bytes(frame), err);
+    v->sandbox = at_sandbox_new(&v->limits, &(at_wish){.frame = *frame}, err);
     if (v->sandbox)
         return v;
     at_viewer_free(v);
@@ -72,7 +72,9 @@ int at_viewer_see(at_viewer *v, const char *path, uint8_t *out, at_error *err)
     else
         at_item_load(item, v->limits.bytes);
     if (code == 0 && !item->bad)
-        code = at_sandbox_view(v->sandbox, item, &v->frame, out, err);
+        code = at_sandbox_examine(v->sandbox, &item, 1, err);
+    if (code == 0 && !item->bad)
+        memcpy(out, item->frame.data, at_frame_bytes(&v->frame));
     if (code == 0 && item->bad)
         code = at_fail(err, AT_EINPUT, "%s: %s", at_error_reasons[item->reason], item->detail);
     return code;

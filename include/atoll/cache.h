@@ -59,6 +59,8 @@ typedef struct at_cache_spec {
     const char *dir;      /* where caches are made; NULL: by the environment, see folder.c */
     uint64_t limit_bytes; /* of all caches under dir: least recently used ones go; 0: 20 GiB */
     int threads;          /* for filling; 0: one a CPU */
+    const at_frames *frames; /* of this frame, from the data set's ingest, or NULL: what is there is
+                              * not decoded again */
 } at_cache_spec;
 /* Sets frame and form, auto as 0; AT_EINPUT names the key. */
 int at_cache_spec_read(const at_cache_keys *keys, at_cache_spec *out, at_error *err);
@@ -66,6 +68,9 @@ typedef struct at_cache at_cache;
 /* Opens the cache of (data set's hash, spec) under dir, filling it first if it is not there (one
  * filler a node, others wait); a broken one is made again. Interrupted: AT_EINTERRUPTED. */
 at_cache *at_cache_open(const char *dataset, const at_cache_spec *spec, at_error *err);
+/* For an ingest whose data set's cache at_cache_open is to fill, with the same spec, which has height
+ * and width: on the disk where that cache will lie. The caller's; NULL: why in err. */
+at_frames *at_cache_frames(const at_cache_spec *spec, at_error *err);
 /* Fills an explicit folder. A cache that is there stays if it is this one; what is there is
  * replaced only if nothing but a cache lies in it, otherwise AT_EINPUT. */
 int at_cache_build(const char *dataset, const at_cache_spec *spec, const char *out, at_error *err);

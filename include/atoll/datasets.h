@@ -102,6 +102,15 @@ int at_viewer_see(at_viewer *v, const char *path, uint8_t *out, at_error *err);
 void at_viewer_finish(at_viewer *v);
 void at_viewer_free(at_viewer *v);
 
+/* ---- pictures fitted while they are ingested (frames.c) --------------------------------------- */
+/* What an ingest decodes, fitted to one frame, in a file without a name: at_cache_spec takes it, and
+ * the cache of what was ingested is filled without decoding that again. */
+typedef struct at_frames at_frames;
+/* channels 0: each picture's own. folder: where there is room, made if missing. */
+at_frames *at_frames_new(const at_frame *frame, const char *folder, at_error *err);
+void at_frames_free(at_frames *f);
+const at_frame *at_frames_frame(const at_frames *f); /* NULL of NULL */
+
 /* ---- ingest (ingest.c, append.c, source_*.c by sources.def, catalog.c, shard.c) -------------- */
 typedef struct at_ingest_options {
     const char *source; /* folder, tar(.gz), zip, idx folder, CIFAR binary, list of addresses:
@@ -119,6 +128,7 @@ typedef struct at_ingest_options {
     bool together; /* with others at the same ingest: the first makes the data set, the others wait
                     * for it and take what it made */
     int rank, ranks; /* of those; ranks > 1: while they wait, they decode their share for it */
+    at_frames *frames; /* gets the new pictures that this process decodes; or NULL */
 } at_ingest_options;
 typedef struct at_ingest_result {
     uint64_t images, errors, bytes; /* of the whole data set; bytes: of contents, each once */
@@ -183,6 +193,10 @@ const at_decode_limits *at_dataset_limits(const at_dataset *d);
 /* i-th sample of a split in path order; the bytes are checked against the shard's CRC: AT_EINPUT
  * names the shard. */
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err);
+/* The frame and the label of sample i of what was ingested with f; *view
+ * points into f. false: it is not there. After the ingest. */
+bool at_frames_sample(const at_frames *f, const at_dataset *d, at_split split, size_t i,
+                      at_image *view, int32_t *label);
 const char *at_dataset_sample_path(const at_dataset *d, at_split split,
                                    size_t i); /* as in the source */
 size_t at_dataset_sample_bytes(const at_dataset *d, at_split split, size_t i); /* unread */

@@ -145,7 +145,7 @@ static at_sandbox *start(const at_decode_limits *within, bool filtered)
 {
     at_error err = {0};
     bool has_filter = !filtered;
-    at_sandbox *s = at_sandbox_new(within, 0, &err);
+    at_sandbox *s = at_sandbox_new(within, &(at_wish){.facts = true}, &err);
     if (!s || at_sandbox_await(s, &has_filter, &err))
         fail_msg("%s", err.message);
     assert_int_equal(has_filter, filtered);
@@ -213,7 +213,8 @@ static void test_results_are_those_of_decoding_here(void **state)
     examine(s, items, AT_CHUNK_ITEMS);
     at_decoder *decoder = at_decoder_new();
     for (int i = 0; i < AT_CHUNK_ITEMS; i++) {
-        at_item_examine(&here[i], decoder, &limits);
+        at_image image;
+        at_item_examine(&here[i], decoder, &limits, &image);
         at_item_hash(&here[i]);
         assert_false(items[i].bad);
         assert_memory_equal(&items[i].seen, &here[i].seen, sizeof here[i].seen);

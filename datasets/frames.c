@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Pictures that an ingest decoded, fitted to one frame: who fills a cache of that frame then need not
+ * decode them again, which for photographs is most of the work.
+ *
+ * Their pixels lie one behind another in a file without a name, which ends with this process, however
+ * it ends; nothing depends on them, since whoever misses one decodes it. Contents come in the order of
+ * their places in the shards, so that one is found by bisection. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { PENDING_BYTES = 4 << 20 };
+
+struct kept {
+    int64_t shard;
+    uint64_t offset; /* in it */
+    uint64_t at;     /* of the pixels, in the file */
+    int channels;
+};
+
+struct at_frames {
+    at_frame frame;
+    int fd;
+    struct kept *kept;
+    size_t count, capacity;
+    at_buffer pending;
+    uint64_t written; /* bytes of the file */
+    bool failed;      /* none is kept any more */
+    const uint8_t *map;
+};
+
+static int open_unnamed(const char *folder)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    char *path = fd < 0 ? at_path_join(folder, ".frames.XXXXXX") : NULL;
+    if (path && (fd = mkostemp(path, O_CLOEXEC)) >= 0)
+        unlink(path);
+    free(path);
+    return fd;
+}
+
+at_frames *at_frames_new(const at_frame *frame, const char *folder, at_error *err)
+{
+    at_frames *f = calloc(1, sizeof *f);
+    if (!f) {
+        at_nomem(err);
+        return NULL;
+    }
+    f->frame = *frame;
+    f->fd = at_make_dirs(folder, err) == 0 ? open_unnamed(folder) : -1;
+    if (f->fd >= 0)
+        return f;
+    at_fail_errno(err, errno, "cannot keep pictures in %s", folder);
+    at_frames_free(f);
+    return NULL;
+}
+
+void at_frames_free(at_frames *f)
+{
+    if (!f)
+        return;
+    if (f->map)
+        munmap((void *)(uintptr_t)f->map, f->written);
+    if (f->fd >= 0)
+        close(f->fd);
+    at_buffer_fini(&f->pending);
+    free(f->kept);
+    free(f);
+}
+
+const at_frame *at_frames_frame(const at_frames *f)
+{
+    return f ? &f->frame : NULL;
+}
+
+/* ---- writing ---- */
+
+static void give_up(at_frames *f, const char *why)
+{
+    at_log(AT_LOG_WARN, "pictures cannot be kept for the cache (%s): it decodes them again", why);
+    f->failed = true;
+    f->count = 0;
+}
+
+static void flush(at_frames *f)
+{
+    const uint8_t *from = f->pending.data;
+    for (size_t left = f->pending.size; left && !f->failed;) {
+        ssize_t n = pwrite(f->fd, from, left, (off_t)f->written);
+        if (n < 0 && errno != EINTR)
+            give_up(f, strerror(errno));
+        if (n > 0)
+            from += n, left -= (size_t)n, f->written += (uint64_t)n;
+    }
+    f->pending.size = 0;
+}
+
+static bool reserve(at_frames *f, size_t bytes)
+{
+    if (f->pending.size + bytes > PENDING_BYTES)
+        flush(f);
+    if (f->count == f->capacity) {
+        size_t capacity = 2 * f->capacity + 1024;
+        struct kept *more = realloc(f->kept, capacity * sizeof *more);
+        if (!more)
+            return false;
+        f->kept = more;
+        f->capacity = capacity;
+    }
+    return at_buffer_reserve(&f->pending, bytes > PENDING_BYTES ? bytes : PENDING_BYTES);
+}
+
+void at_frames_add(at_frames *f, const at_item *item, int64_t shard, uint64_t offset)
+{
+    size_t bytes = item->frame.size;
+    if (f->failed || !item->frame_channels)
+        return;
+    if (!reserve(f, bytes)) {
+        give_up(f, "out of memory");
+        return;
+    }
+    if (f->failed) /* meanwhile */
+        return;
+    f->kept[f->count++] =
+        (struct kept){shard, offset, f->written + f->pending.size, item->frame_channels};
+    memcpy(f->pending.data + f->pending.size, item->frame.data, bytes);
+    f->pending.size += bytes;
+}
+
+void at_frames_seal(at_frames *f)
+{
+    flush(f);
+    if (f->failed || f->count == 0)
+        return;
+    void *map = mmap(NULL, f->written, PROT_READ, MAP_SHARED, f->fd, 0);
+    if (map == MAP_FAILED)
+        give_up(f, strerror(errno));
+    else
+        f->map = map;
+}
+
+/* ---- reading ---- */
+
+static int compare(const void *a, const void *b)
+{
+    const struct kept *x = a, *y = b;
+    if (x->shard != y->shard)
+        return x->shard < y->shard ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+bool at_frames_sample(const at_frames *f, const at_dataset *d, at_split split, size_t i,
+                      at_image *view, int32_t *label)
+{
+    struct kept place;
+    if (!f->map || !at_dataset_place(d, split, i, &place.shard, &place.offset, label))
+        return false;
+    const struct kept *k = bsearch(&place, f->kept, f->count, sizeof *f->kept, compare);
+    if (!k)
+        return false;
+    /* only pointed at: nobody writes to a view */
+    *view = (at_image){.width = f->frame.width,
+                       .height = f->frame.height,
+                       .channels = k->channels,
+                       .pixels = (uint8_t *)(uintptr_t)(f->map + k->at)};
+    return true;
+}
