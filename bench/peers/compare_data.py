@@ -94,6 +94,10 @@ def at_least(what, values, goal, form=".2f", unit="", note=""):
             met(statistics.median(values) >= goal)]
 
 
+def beside(what, values, note):
+    return [what, spread(values, ".2f") + note, "", "to compare"]
+
+
 def at_most(what, value, goal, text, goal_text):
     return [what, text, f"≤ {goal_text}", met(value <= goal)]
 
@@ -151,9 +155,9 @@ def ingest_rows(o, work):
     rates = [r["images_per_second"] for r in results[0]]
     what = f"ingest of {results[0][0]['images']:,} JPEGs of 32x32 from {os.path.basename(tar)}"
     floors = [r["floor_images_per_second"] for r in results[0]]
-    rows = [at_least(f"{what}, images/s: {spread(rates, ',.0f')}; against libjpeg alone in the same "
-                     f"program", [a / b for a, b in zip(rates, floors)], 0.6,
-                     note=f" of {statistics.median(floors):,.0f}")]
+    rows = [beside(f"{what}, images/s: {spread(rates, ',.0f')}; against libjpeg alone in the same "
+                   f"program, from memory", [a / b for a, b in zip(rates, floors)],
+                   f" of {statistics.median(floors):,.0f}")]
     if bare:
         limits = [r["images_per_second"] for r in results[2]]
         rows.append(at_least("the same, against jpeg_limit.c over the files, a process a core",
