@@ -18,7 +18,9 @@
 enum {
     CHUNK_FILES = 8, /* of items that a thread must load, for these may be large */
     CHUNK_BYTES = 1 << 20,
-    CHUNK_FRAMES = 4 << 20, /* bytes of them */
+    CHUNKS_BESIDE = 4,      /* of files, besides one a thread */
+    CHUNKS_AHEAD = 14,      /* of what the reader reads: so long the writer may wait for the disk */
+    CHUNK_FRAMES = 2 << 20, /* bytes of them */
     MAX_JOBS = 1024,
 };
 
@@ -36,6 +38,7 @@ struct at_pipeline {
     at_queue *empty, *todo, *ordered; /* of chunks */
     at_chunk *chunks;
     size_t chunk_count, chunk_items; /* how many there are; what one holds at most */
+    size_t lent;                     /* chunks that are in use, or empty */
     pthread_t reader;
     struct hand *hands;
     int hand_count;        /* with a process */
@@ -76,6 +79,13 @@ static int fill_chunk(at_pipeline *p, at_chunk *k)
     return 1;
 }
 
+/* Where the reader reads small pictures, a chunk's bytes are few. */
+static void lend_the_rest(at_pipeline *p)
+{
+    for (; p->lent < p->chunk_count; p->lent++)
+        at_queue_push(p->empty, &p->chunks[p->lent]);
+}
+
 static void *reader_main(void *context)
 {
     at_pipeline *p = context;
@@ -87,6 +97,8 @@ static void *reader_main(void *context)
         code = fill_chunk(p, k);
         if (k->count && (!at_queue_push(p->ordered, k) || !at_queue_push(p->todo, k)))
             break;
+        if (k->count == p->chunk_items && !k->items[0].file.length)
+            lend_the_rest(p);
     }
     at_queue_close(p->todo);
     at_queue_close(p->ordered);
@@ -189,7 +201,7 @@ static at_pipeline *allocate(at_source *source, int jobs)
     if (!p)
         return NULL;
     p->source = source;
-    p->chunk_count = (size_t)jobs + 4;
+    p->chunk_count = (size_t)jobs + CHUNKS_AHEAD;
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->examined, NULL);
     p->chunks = calloc(p->chunk_count, sizeof *p->chunks);
@@ -201,8 +213,8 @@ static at_pipeline *allocate(at_source *source, int jobs)
         pipeline_free(p);
         return NULL;
     }
-    for (size_t i = 0; i < p->chunk_count; i++)
-        at_queue_push(p->empty, &p->chunks[i]);
+    for (; p->lent < (size_t)jobs + CHUNKS_BESIDE; p->lent++)
+        at_queue_push(p->empty, &p->chunks[p->lent]);
     return p;
 }
 
