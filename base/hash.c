@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Cryptographic hashes by libsodium: SHA-256 as sha256sum, BLAKE2b-256 as b2sum -l 256. */
+ * Hashes by libsodium: SHA-256 as sha256sum, BLAKE2b-256 as b2sum -l 256, and SipHash for tables. */
 #include "atoll/base.h"
 
 #include <assert.h>
@@ -12,11 +12,14 @@ struct at_sha256 {
 };
 
 static pthread_once_t sodium_once = PTHREAD_ONCE_INIT;
+static uint8_t table_key[crypto_shorthash_siphashx24_KEYBYTES];
 
 static void start_sodium(void)
 {
     if (sodium_init() < 0) /* no source of random numbers; hashes do without */
         at_log(AT_LOG_WARN, "libsodium could not be initialised");
+    else
+        randombytes_buf(table_key, sizeof table_key);
 }
 
 /* Not by sodium_bin2hex, whose time must not tell what it converts: nothing here is a secret. */
@@ -70,6 +73,12 @@ void at_content_digest(const void *data, size_t bytes, uint8_t digest[32])
     int rc = crypto_generichash(digest, 32, data, bytes, NULL, 0);
     assert(rc == 0);
     (void)rc;
+}
+
+void at_table_digest(const void *data, size_t bytes, uint8_t digest[16])
+{
+    pthread_once(&sodium_once, start_sodium);
+    crypto_shorthash_siphashx24(digest, data, bytes, table_key);
 }
 
 void at_content_hash(const void *data, size_t bytes, char hex[65])

@@ -20,7 +20,7 @@ bool at_mul(size_t a, size_t b, size_t limit, size_t *out)
 /* Large blocks ask for huge pages: arenas are walked from end to end, where TLB misses cost. */
 void *at_alloc_aligned(size_t bytes)
 {
-    size_t alignment = bytes >= 2 * (size_t)HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
+    size_t alignment = bytes >= (size_t)HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
     if (bytes > SIZE_MAX / 2)
         return NULL;
     size_t whole = (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;

@@ -198,7 +198,7 @@ typedef struct at_key {
 typedef struct at_keys at_keys;
 at_key at_key_of_digest(const uint8_t digest[32]);
 at_key at_key_of_hash(const char *hex); /* of 64 digits */
-at_key at_key_of_path(const char *path);
+at_key at_key_of_path(const char *path); /* of this process's tables alone */
 at_keys *at_keys_new(void); /* NULL: out of memory */
 void at_keys_free(at_keys *k);
 bool at_keys_add(at_keys *k, at_key key, int64_t value); /* or replaces; false: out of memory */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A table from 128-bit keys to numbers: which contents and which paths an ingest has seen.
  * Open addressing, at most 5/8 full; 24 bytes an entry, so that ten million pictures fit a laptop.
- * Keys are halves of BLAKE2b hashes: for two contents to meet by chance it takes 2^64 of them. */
+ * Keys are halves of BLAKE2b hashes, of paths SipHash under a key that nobody knows: for two to meet
+ * by chance it takes 2^64 of them. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -17,10 +18,15 @@ struct at_keys {
     size_t count, capacity; /* a power of 2 */
 };
 
-at_key at_key_of_digest(const uint8_t digest[32])
+static at_key key_of(const uint8_t digest[16])
 {
     return (at_key){.low = at_get_u64(digest) | 1,
                     .high = at_get_u64(digest + 8)}; /* not the free slot */
+}
+
+at_key at_key_of_digest(const uint8_t digest[32])
+{
+    return key_of(digest);
 }
 
 at_key at_key_of_hash(const char *hex)
@@ -32,15 +38,15 @@ at_key at_key_of_hash(const char *hex)
 
 at_key at_key_of_path(const char *path)
 {
-    uint8_t digest[32];
-    at_content_digest(path, strlen(path), digest);
-    return at_key_of_digest(digest);
+    uint8_t digest[16];
+    at_table_digest(path, strlen(path), digest);
+    return key_of(digest);
 }
 
 at_keys *at_keys_new(void)
 {
     at_keys *k = calloc(1, sizeof *k);
-    if (k && !(k->slots = calloc(k->capacity = 1024, sizeof *k->slots))) {
+    if (k && !(k->slots = at_alloc_aligned((k->capacity = 1024) * sizeof *k->slots))) {
         free(k);
         k = NULL;
     }
@@ -51,7 +57,7 @@ void at_keys_free(at_keys *k)
 {
     if (!k)
         return;
-    free(k->slots);
+    at_free_aligned(k->slots);
     free(k);
 }
 
@@ -78,13 +84,13 @@ static struct slot *find(const at_keys *k, at_key key)
 static bool grow(at_keys *k)
 {
     at_keys larger = {.count = k->count, .capacity = 2 * k->capacity};
-    larger.slots = calloc(larger.capacity, sizeof *larger.slots);
+    larger.slots = at_alloc_aligned(larger.capacity * sizeof *larger.slots);
     if (!larger.slots)
         return false;
     for (size_t i = 0; i < k->capacity; i++)
         if (k->slots[i].low | k->slots[i].high)
             *find(&larger, (at_key){k->slots[i].low, k->slots[i].high}) = k->slots[i];
-    free(k->slots);
+    at_free_aligned(k->slots);
     *k = larger;
     return true;
 }
