@@ -46,7 +46,7 @@ static void fit_axis(axis *a, double low, double high)
     a->high = ceil(high / a->step - 1e-9) * a->step;
 }
 
-static bool fit(const at_series *series, size_t n, axis *x, axis *y)
+static bool fit(const at_chart *chart, const at_series *series, size_t n, axis *x, axis *y)
 {
     double low[2] = {DBL_MAX, DBL_MAX}, high[2] = {-DBL_MAX, -DBL_MAX};
     for (size_t s = 0; s < n; s++)
@@ -61,7 +61,7 @@ static bool fit(const at_series *series, size_t n, axis *x, axis *y)
     if (low[0] > high[0])
         return false;
     fit_axis(x, low[0], high[0]);
-    fit_axis(y, low[1], high[1]);
+    fit_axis(y, chart->shares ? fmin(low[1], 0) : low[1], high[1]);
     return true;
 }
 
@@ -184,7 +184,7 @@ static void draw_legend(at_text *page, const at_series *series, size_t n)
 void at_chart_draw(at_text *page, const at_chart *chart, const at_series *series, size_t n)
 {
     axis x = {.log = chart->log_x, .whole = chart->whole_x}, y = {0};
-    if (!fit(series, n, &x, &y))
+    if (!fit(chart, series, n, &x, &y))
         return;
     if (chart->names) { /* room at both ends */
         x.low = -0.5;

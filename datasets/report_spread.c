@@ -163,10 +163,12 @@ static void draw_colours(at_text *page, struct spreads *all)
     if (all->greys)
         series[n++] = (at_series){
             .name = "grey", .x = x, .y = all->grey, .count = AT_HISTOGRAM_BINS, .colour = 2};
-    at_chart_draw(
-        page,
-        &(at_chart){.title = "Colours, % of pixels", .x_label = "value, 0 to 255", .x_high = 255},
-        series, n);
+    at_chart_draw(page,
+                  &(at_chart){.title = "Colours, % of pixels",
+                              .x_label = "value, 0 to 255",
+                              .x_high = 255,
+                              .shares = true},
+                  series, n);
 }
 
 /* The commonest sizes, and where there are several how they are spread; opens the charts. */

@@ -277,6 +277,7 @@ typedef struct at_chart {
     const char *title, *x_label;
     bool log_x;
     bool whole_x; /* epochs, trials: no ticks between whole numbers */
+    bool shares;  /* of a whole: the upright axis begins at 0 */
     const at_node *names; /* NULL, or a list: x is a place in it, and the ticks are its items */
     double x_low, x_high; /* of the axis; the same: round numbers around the series */
 } at_chart;
