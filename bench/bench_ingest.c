@@ -37,7 +37,7 @@ static double cpu_seconds(void)
     return sum;
 }
 
-static int fill_cache(const struct place *p, const at_frames *frames, int threads, double *seconds,
+static int fill_cache(const struct place *p, at_frames *frames, int threads, double *seconds,
                       at_error *err)
 {
     at_cache_spec spec = {.frame = p->frame, .threads = threads, .frames = frames};

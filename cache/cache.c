@@ -289,6 +289,8 @@ static int read_size(const char *text, at_frame *out, at_error *err)
         out->height < 1 || out->width < 1)
         return at_fail(err, AT_EINPUT,
                        "size: expected HEIGHTxWIDTH such as 32x32, or auto; got \"%s\"", text);
+    if (out->height > AT_CACHE_MAX_SIDE || out->width > AT_CACHE_MAX_SIDE)
+        return at_fail(err, AT_EINPUT, "size: %s is over %d", text, AT_CACHE_MAX_SIDE);
     return 0;
 }
 

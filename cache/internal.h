@@ -86,7 +86,7 @@ typedef struct at_view {
     int height, width, channels; /* of the pictures */
     bool mirrored;
     int top, left, box_height, box_width; /* a smaller box lies inside */
-    const uint8_t *next; /* picture, or NULL: brought into the processor's cache meanwhile */
+    const uint8_t *next; /* picture, or NULL: its beginning is brought into the processor's cache */
 } at_view;
 /* How rows move for every `left` in [-reach, reach], mirrored or not, worked out beforehand. *out is
  * NULL where that is of no use: rows too long, or no instructions for it. */
@@ -167,12 +167,14 @@ typedef struct at_cache_plan {
     at_frame frame;
     at_form form;
     int threads;
-    const at_frames *frames;           /* or NULL */
+    at_frames *frames;                 /* or NULL */
     at_cache_header header[AT_SPLITS]; /* laid out */
     uint64_t bytes;                    /* of all files, meta.json aside */
 } at_cache_plan;
 int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cache_spec *spec,
                        at_error *err);
+/* So many bytes the disk of this folder has for a cache's files; UINT64_MAX: unknown. */
+uint64_t at_cache_room(const char *path);
 /* Fills the new folder `path` completely and syncs it; what it leaves on failure the caller
  * removes. */
 int at_cache_fill(at_cache_plan *p, const char *path, at_error *err);

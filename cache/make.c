@@ -26,15 +26,20 @@ void at_cache_maker_fini(at_cache_maker *m)
     *m = (at_cache_maker){0};
 }
 
-/* Sample i as its ingest decoded and fitted it, where that is there: grey may become RGB yet. */
+/* Sample i as its ingest decoded and fitted it, where that is there: grey may become RGB yet, which
+ * at_image_frame makes of a copy. */
 static bool take_frame(const at_cache_maker *m, at_split split, size_t i, uint8_t *pixels,
                        int32_t *label)
 {
     const at_cache_plan *p = m->plan;
-    at_image view;
-    return p->frames && at_frames_sample(p->frames, p->dataset, split, i, &view, label) &&
-           view.channels <= p->frame.channels &&
-           at_image_frame(&view, &p->frame, pixels, NULL) == 0;
+    at_image kept = {.height = p->frame.height,
+                     .width = p->frame.width,
+                     .channels = p->frame.channels,
+                     .pixels = pixels};
+    return p->frames &&
+           at_frames_read(p->frames, p->dataset, split, i, pixels, &kept.channels, label) &&
+           (kept.channels == p->frame.channels ||
+            at_image_frame(&kept, &p->frame, pixels, NULL) == 0);
 }
 
 /* Sample i decoded and fitted; m->data and m->bytes become its file's. */

@@ -60,6 +60,10 @@ static int make(const at_cache_site *site, at_cache_plan *p, const char *evict_d
                        site->path);
     if (why->code != AT_ENOENT)
         at_log(AT_LOG_WARN, "%s: the cache is made again", why->message);
+    if (p->frames && at_cache_room(site->parent) < p->bytes) {
+        at_frames_drop(p->frames);
+        p->frames = NULL;
+    }
     int rc = evict_dir ? at_cache_evict(evict_dir, site->name, p->bytes, limit, err) : 0;
     return rc ? rc : at_cache_site_fill(site, p, err);
 }
@@ -105,12 +109,18 @@ static char *keyed_path(const char *dir, const at_cache_plan *p)
                      decoded ? "" : at_form_name(p->form), AT_CACHE_VERSION);
 }
 
+static void name_another_folder(at_error *err)
+{
+    at_error why = *err;
+    at_fail(err, why.code, "%s; cache.dir or ATOLL_CACHE_DIR names another folder for caches",
+            why.message);
+}
+
 static bool can_be_written(const char *dir, at_error *err)
 {
     if (at_make_dirs(dir, err) == 0)
         return true;
-    at_fail(err, err->code, "%s; cache.dir or ATOLL_CACHE_DIR names another folder for caches",
-            err->message);
+    name_another_folder(err);
     return false;
 }
 
@@ -141,8 +151,9 @@ end:
 at_frames *at_cache_frames(const at_cache_spec *spec, at_error *err)
 {
     char *dir = at_cache_folder(spec, at_folder_is_remote, err);
-    at_frames *frames =
-        dir && can_be_written(dir, err) ? at_frames_new(&spec->frame, dir, err) : NULL;
+    at_frames *frames = NULL;
+    if (dir && can_be_written(dir, err) && !(frames = at_frames_new(&spec->frame, dir, err)))
+        name_another_folder(err);
     free(dir);
     return frames;
 }

@@ -44,7 +44,7 @@ static const at_option options[] = {
      "a picture whose decoding takes more of a CPU's time is set aside as timeout", "S",
      .min = 0.01, .max = 86400},
     {"size", AT_OPT_STRING, offsetof(args, size), NULL,
-     "also fill the cache that training at this size reads: no picture is decoded twice", "HxW"},
+     "also fill the cache that training at this size reads, from the same decoding", "HxW"},
     {"fit", AT_OPT_CHOICE, offsetof(args, fit), "auto",
      "of that cache: stretch (auto); crop: the pictures' middle; letterbox: all of them, with "
      "black "
@@ -108,7 +108,10 @@ static int plan_cache(const args *a, filling *f, at_error *err)
     f->spec =
         (at_cache_spec){.dir = a->cache_dir[0] ? a->cache_dir : NULL, .threads = (int)a->jobs};
     if (!a->size[0])
-        return 0;
+        return !a->cache_dir[0] && !a->channels && !strcmp(a->fit, "auto")
+                   ? 0
+                   : at_fail(err, AT_EUSAGE,
+                             "--fit, --channels and --cache.dir go with --size HxW");
     if (at_cache_spec_read(&keys, &f->spec, err) < 0)
         return err->code = AT_EUSAGE;
     if (f->spec.frame.height) /* not auto: that is known when all pictures were seen */
@@ -152,7 +155,7 @@ static int ingest(const char *source, const args *a, filling *f, at_error *err)
                            .allow_missing_classes = a->allow_missing_classes,
                            .frames = f->frames};
     int code = at_ingest(&o, &r, err);
-    if (code == 0)
+    if (code == 0 && !(o.together && r.found)) /* who made the data set has the pictures */
         code = fill_cache(a, f, err);
     if (code < 0 || (o.together && r.found)) /* one tells */
         return code;
@@ -216,9 +219,14 @@ const cli_command cmd_ingest = {
         "where "
         "they do not see\n"
         "the same folders, each node makes its own.\n"
-        "With --size the cache that training at that size would make on its first use is filled "
-        "at once, from the\n"
-        "same decoding: of large photographs that saves half of the time.\n"
+        "With --size the cache that training at that size would make on its first use is filled at "
+        "once. "
+        "Pictures that\n"
+        "this process decodes for DATASET are not decoded again for it, as those of --append's "
+        "DATASET, of an earlier\n"
+        "run, of other ranks and with --size auto are: of large photographs that saves half of "
+        "the time. The pictures\n"
+        "wait where caches lie; where the disk is nearly full, they do not.\n"
         "\n"
         "  atoll ingest photos/ --out data/photos --val-fraction 0.1\n"
         "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a "

@@ -3,18 +3,19 @@
  * decode them again, which for photographs is most of the work.
  *
  * Their pixels lie one behind another in a file without a name, which ends with this process, however
- * it ends; nothing depends on them, since whoever misses one decodes it. Contents come in the order of
- * their places in the shards, so that one is found by bisection. */
+ * it ends; nothing depends on them, since whoever misses one decodes it, and where room gets scarce all
+ * are given up. Contents come in the order of their places in the shards, so that one is found by
+ * bisection. */
 #include "internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { PENDING_BYTES = 4 << 20 };
+enum { PENDING_BYTES = 4 << 20, SPARED_BYTES = 256 << 20 /* of the disk, for others */ };
 
 struct kept {
     int64_t shard;
@@ -31,7 +32,6 @@ struct at_frames {
     at_buffer pending;
     uint64_t written; /* bytes of the file */
     bool failed;      /* none is kept any more */
-    const uint8_t *map;
 };
 
 static int open_unnamed(const char *folder)
@@ -52,7 +52,7 @@ at_frames *at_frames_new(const at_frame *frame, const char *folder, at_error *er
         return NULL;
     }
     f->frame = *frame;
-    f->fd = at_make_dirs(folder, err) == 0 ? open_unnamed(folder) : -1;
+    f->fd = open_unnamed(folder);
     if (f->fd >= 0)
         return f;
     at_fail_errno(err, errno, "cannot keep pictures in %s", folder);
@@ -64,8 +64,6 @@ void at_frames_free(at_frames *f)
 {
     if (!f)
         return;
-    if (f->map)
-        munmap((void *)(uintptr_t)f->map, f->written);
     if (f->fd >= 0)
         close(f->fd);
     at_buffer_fini(&f->pending);
@@ -80,16 +78,33 @@ const at_frame *at_frames_frame(const at_frames *f)
 
 /* ---- writing ---- */
 
+void at_frames_drop(at_frames *f)
+{
+    f->failed = true;
+    f->count = 0;
+    if (ftruncate(f->fd, 0)) /* its room goes with the file, then */
+        at_log(AT_LOG_DEBUG, "pictures kept for the cache: %s", strerror(errno));
+}
+
 static void give_up(at_frames *f, const char *why)
 {
     at_log(AT_LOG_WARN, "pictures cannot be kept for the cache (%s): it decodes them again", why);
-    f->failed = true;
-    f->count = 0;
+    at_frames_drop(f);
+}
+
+/* The cache will take as much again; and the data set may lie on this disk, too. */
+static bool has_room(const at_frames *f)
+{
+    struct statvfs fs;
+    uint64_t kept = f->written + f->pending.size;
+    return fstatvfs(f->fd, &fs) || (uint64_t)fs.f_bavail * fs.f_frsize >= 2 * kept + SPARED_BYTES;
 }
 
 static void flush(at_frames *f)
 {
     const uint8_t *from = f->pending.data;
+    if (!f->failed && !has_room(f))
+        give_up(f, "the disk is nearly full");
     for (size_t left = f->pending.size; left && !f->failed;) {
         ssize_t n = pwrite(f->fd, from, left, (off_t)f->written);
         if (n < 0 && errno != EINTR)
@@ -135,13 +150,7 @@ void at_frames_add(at_frames *f, const at_item *item, int64_t shard, uint64_t of
 void at_frames_seal(at_frames *f)
 {
     flush(f);
-    if (f->failed || f->count == 0)
-        return;
-    void *map = mmap(NULL, f->written, PROT_READ, MAP_SHARED, f->fd, 0);
-    if (map == MAP_FAILED)
-        give_up(f, strerror(errno));
-    else
-        f->map = map;
+    at_buffer_fini(&f->pending);
 }
 
 /* ---- reading ---- */
@@ -154,19 +163,25 @@ static int compare(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-bool at_frames_sample(const at_frames *f, const at_dataset *d, at_split split, size_t i,
-                      at_image *view, int32_t *label)
+static bool read_at(int fd, uint64_t at, uint8_t *out, size_t bytes)
+{
+    ssize_t n = 1;
+    for (; bytes && n > 0; out += n, bytes -= (size_t)n, at += (uint64_t)n)
+        while ((n = pread(fd, out, bytes, (off_t)at)) < 0 && errno == EINTR)
+            ;
+    return n > 0;
+}
+
+bool at_frames_read(const at_frames *f, const at_dataset *d, at_split split, size_t i, uint8_t *out,
+                    int *channels, int32_t *label)
 {
     struct kept place;
-    if (!f->map || !at_dataset_place(d, split, i, &place.shard, &place.offset, label))
+    if (!f->count || !at_dataset_place(d, split, i, &place.shard, &place.offset, label))
         return false;
     const struct kept *k = bsearch(&place, f->kept, f->count, sizeof *f->kept, compare);
-    if (!k)
+    if (!k || k->channels > *channels)
         return false;
-    /* only pointed at: nobody writes to a view */
-    *view = (at_image){.width = f->frame.width,
-                       .height = f->frame.height,
-                       .channels = k->channels,
-                       .pixels = (uint8_t *)(uintptr_t)(f->map + k->at)};
-    return true;
+    at_frame frame = f->frame;
+    *channels = frame.channels = k->channels;
+    return read_at(f->fd, k->at, out, at_frame_bytes(&frame));
 }

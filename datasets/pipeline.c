@@ -95,9 +95,10 @@ static void *reader_main(void *context)
         if (!k)
             break;
         code = fill_chunk(p, k);
+        bool small = k->count == AT_CHUNK_ITEMS && !k->items[0].file.length;
         if (k->count && (!at_queue_push(p->ordered, k) || !at_queue_push(p->todo, k)))
             break;
-        if (k->count == p->chunk_items && !k->items[0].file.length)
+        if (small)
             lend_the_rest(p);
     }
     at_queue_close(p->todo);

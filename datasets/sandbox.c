@@ -39,7 +39,6 @@ struct mark {
 };
 
 struct at_sandbox {
-    double patience; /* CPU seconds that a worker may be at one picture */
     at_cell cell;
     pid_t guard_pid, worker_pid; /* worker 0: not told yet */
     int work, guard;             /* sockets */
@@ -134,8 +133,6 @@ at_sandbox *at_sandbox_new(const at_decode_limits *limits, const at_wish *wish, 
         return NULL;
     }
     s->cell = (at_cell){.limits = at_limits_resolved(*limits), .wish = *wish};
-    /* what is examined may be decoded once more for its frame */
-    s->patience = s->cell.limits.seconds * (wish->facts && wish->frame.height ? 2 : 1);
     s->work = s->guard = -1;
     if (!map_cell(&s->cell))
         at_fail(err, AT_EINPUT, "no address space for files of %zu bytes: a smaller --max-bytes",
@@ -278,7 +275,8 @@ static void look(at_sandbox *s)
         return;
     }
     double used = cpu - m->from, waited = 0.001 * ++m->looks * look_interval(s);
-    if (used <= s->patience && waited <= GRACE * s->patience + used / LEAST_SHARE)
+    if (used <= s->cell.limits.seconds &&
+        waited <= GRACE * s->cell.limits.seconds + used / LEAST_SHARE)
         return;
     s->overdue = true;
     kill(s->worker_pid, SIGKILL);

@@ -32,7 +32,7 @@ typedef struct at_sandbox at_sandbox;
 typedef struct at_wish {
     bool facts;     /* hash, crc, .seen and .exif */
     at_frame frame; /* .frame, in .frame_channels; height 0: it is not wanted. Beside facts a picture
-                     * of which it cannot be made is good all the same. */
+                     * of which it cannot be made, or not in time, is good all the same. */
 } at_wish;
 /* NULL: no process could be started. */
 at_sandbox *at_sandbox_new(const at_decode_limits *limits, const at_wish *wish, at_error *err);
@@ -84,7 +84,7 @@ typedef struct at_guard_message {
     int value; /* pid; errno; exit status or negative: signal */
 } at_guard_message;
 
-typedef struct at_cell { /* each process has its own */
+typedef struct at_cell { /* copied by fork: a worker cannot change the parent's limits and wish */
     at_decode_limits limits;
     at_wish wish;
     at_orders *orders;

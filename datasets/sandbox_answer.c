@@ -75,9 +75,12 @@ static void take_frame(const at_cell *cell, size_t i, const at_answer *a, at_ite
     bool good =
         frame.channels ? a->channels == frame.channels : a->channels == 1 || a->channels == 3;
     frame.channels = a->channels;
-    if (good &&
-        at_buffer_set(&item->frame, cell->frames + i * cell->frame_bytes, at_frame_bytes(&frame)))
+    bool taken = good && at_buffer_set(&item->frame, cell->frames + i * cell->frame_bytes,
+                                       at_frame_bytes(&frame));
+    if (taken)
         item->frame_channels = a->channels;
+    else if (!wish->facts && good)
+        at_item_fail(item, AT_REASON_UNREADABLE, "out of memory");
     else if (!wish->facts)
         fail_for_nonsense(item);
 }

@@ -87,20 +87,10 @@ static void fit(struct worker *w, size_t i, at_image *image)
                 w->cell->frames + i * w->cell->frame_bytes);
 }
 
-/* Beside the facts. */
-static void fit_if_possible(struct worker *w, size_t i, at_image *image)
-{
-    fit(w, i, image);
-    if (w->item.bad)
-        w->item.frame_channels = 0;
-    w->item.bad = false;
-}
-
-static void examine(struct worker *w, size_t i)
+static void examine(struct worker *w, size_t i, at_image *image)
 {
     const at_orders *o = w->orders;
     at_item *item = &w->item;
-    at_image image = {0};
     item->bytes.data = (uint8_t *)(uintptr_t)(o->bytes + o->items[i].at);
     item->bytes.size = o->items[i].size;
     item->bad = false;
@@ -111,15 +101,13 @@ static void examine(struct worker *w, size_t i)
         look(w);
     errno = 0;
     if (w->decoder && w->cell->wish.facts)
-        at_item_examine(item, w->decoder, &w->cell->limits, &image);
+        at_item_examine(item, w->decoder, &w->cell->limits, image);
     else if (w->decoder)
-        fit(w, i, &image);
+        fit(w, i, image);
     if (!w->decoder || item->exif.failed || (item->bad && errno == ENOMEM))
         fail_for_memory(w);
     if (has_used(w, w->cell->limits.seconds))
         at_item_fail_for_time(item, w->cell->limits.seconds);
-    if (!item->bad && w->cell->wish.facts && w->cell->wish.frame.height)
-        fit_if_possible(w, i, &image);
     w->used = true;
 }
 
@@ -137,6 +125,17 @@ static void answer(struct worker *w, size_t i)
     if (a->exif)
         memcpy(answers->exif[i], item->exif.data, a->exif);
     atomic_store(&answers->finished, (unsigned)i + 1);
+}
+
+/* Behind the answer, which holds whatever becomes of this. */
+static void add_frame(struct worker *w, size_t i, at_image *image)
+{
+    const at_wish *wish = &w->cell->wish;
+    if (w->item.bad || !wish->facts || !wish->frame.height)
+        return;
+    fit(w, i, image);
+    if (!w->item.bad)
+        w->cell->answers->items[i].channels = w->item.frame_channels;
 }
 
 static void tell(char word)
@@ -168,8 +167,10 @@ static _Noreturn void work(const at_cell *cell, unsigned done)
         if (asked == done)
             continue;
         for (size_t i = 0; i < w.orders->count; i++) {
-            examine(&w, i);
+            at_image image = {0};
+            examine(&w, i, &image);
             answer(&w, i);
+            add_frame(&w, i, &image);
         }
         done = asked;
         atomic_store(&cell->answers->answered, asked);

@@ -59,7 +59,7 @@ typedef struct at_cache_spec {
     const char *dir;      /* where caches are made; NULL: by the environment, see folder.c */
     uint64_t limit_bytes; /* of all caches under dir: least recently used ones go; 0: 20 GiB */
     int threads;          /* for filling; 0: one a CPU */
-    const at_frames *frames; /* of this frame, from the data set's ingest, or NULL: what is there is
+    at_frames *frames; /* of this frame, from the data set's ingest, or NULL: what is there is
                               * not decoded again */
 } at_cache_spec;
 /* Sets frame and form, auto as 0; AT_EINPUT names the key. */
@@ -193,8 +193,8 @@ at_augmenter *at_augmenter_new(const at_augment *keys, uint64_t seed, int height
                                int channels, const float *mean, at_error *err);
 void at_augmenter_free(at_augmenter *a);
 size_t at_augmenter_scratch(const at_augmenter *a); /* bytes that a thread gives to apply() */
-/* in and out are [H,W,C] and do not overlap. next: the picture that will come after this one, which
- * is brought into the processor's cache meanwhile; or NULL. */
+/* in and out are [H,W,C] and do not overlap. next: the picture that will come after this one, whose
+ * beginning is brought into the processor's cache meanwhile; or NULL. */
 void at_augmenter_apply(const at_augmenter *a, uint64_t epoch, uint32_t key, const uint8_t *in,
                         uint8_t *out, void *scratch, const uint8_t *next);
 bool at_augmenter_mixes(const at_augmenter *a); /* whether samples are mixed with others */

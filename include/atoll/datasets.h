@@ -106,9 +106,10 @@ void at_viewer_free(at_viewer *v);
 /* What an ingest decodes, fitted to one frame, in a file without a name: at_cache_spec takes it, and
  * the cache of what was ingested is filled without decoding that again. */
 typedef struct at_frames at_frames;
-/* channels 0: each picture's own. folder: where there is room, made if missing. */
+/* channels 0: each picture's own. folder: where there is room. */
 at_frames *at_frames_new(const at_frame *frame, const char *folder, at_error *err);
 void at_frames_free(at_frames *f);
+void at_frames_drop(at_frames *f); /* gives their room back: none is there any more */
 const at_frame *at_frames_frame(const at_frames *f); /* NULL of NULL */
 
 /* ---- ingest (ingest.c, append.c, source_*.c by sources.def, catalog.c, shard.c) -------------- */
@@ -193,10 +194,10 @@ const at_decode_limits *at_dataset_limits(const at_dataset *d);
 /* i-th sample of a split in path order; the bytes are checked against the shard's CRC: AT_EINPUT
  * names the shard. */
 int at_dataset_sample(const at_dataset *d, at_split split, size_t i, at_sample *out, at_error *err);
-/* The frame and the label of sample i of what was ingested with f; *view
- * points into f. false: it is not there. After the ingest. */
-bool at_frames_sample(const at_frames *f, const at_dataset *d, at_split split, size_t i,
-                      at_image *view, int32_t *label);
+/* The frame, [H,W,*channels], and the label of sample i of what was ingested with f, after the ingest.
+ * *channels: at first as many as out has room for. false: it is not there, or has more. */
+bool at_frames_read(const at_frames *f, const at_dataset *d, at_split split, size_t i, uint8_t *out,
+                    int *channels, int32_t *label);
 const char *at_dataset_sample_path(const at_dataset *d, at_split split,
                                    size_t i); /* as in the source */
 size_t at_dataset_sample_bytes(const at_dataset *d, at_split split, size_t i); /* unread */

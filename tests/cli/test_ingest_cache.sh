@@ -48,12 +48,23 @@ expect 0 "$ATOLL" ingest idx --out auto --size auto --quiet
 case $(one caches) in *-28x28x1-*) ;; *) fail "auto: $(one caches)" ;; esac
 expect 2 "$ATOLL" ingest idx --out bad --size 24
 says err 'HEIGHTxWIDTH'
+expect 2 "$ATOLL" ingest idx --out bad --size 99999x4
+says err 'is over 16384'
+expect 2 "$ATOLL" ingest idx --out bad --fit crop
+says err 'go with --size'
 [ ! -e bad ] && [ ! -e bad.partial ] || fail "a data set"
 
 [ "$(id -u)" = 0 ] || exit 0
 mkdir disk
-mount -t tmpfs -o size=2m tmpfs disk 2>/dev/null || exit 0
+mount -t tmpfs -o size=48m tmpfs disk 2>/dev/null || exit 0
 trap 'cd /; umount "$dir/disk"; rm -rf "$dir"' EXIT
+# room for the cache, but not for the pictures beside it
+rm -rf caches
+ATOLL_CACHE_DIR=$dir/disk expect 0 "$ATOLL" ingest idx --out tight --size 24x20
+says err 'it decodes them again'
+mkdir caches && cp -r "$(one disk)" caches
+same_as_decoded tight stretch
+rm -rf disk/* && mount -o remount,size=2m disk
 ATOLL_CACHE_DIR=$dir/disk expect 1 "$ATOLL" ingest idx --out full --size 24x20
 says err 'full is made, but not its cache'
 says err 'it decodes them again'
