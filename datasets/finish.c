@@ -246,6 +246,8 @@ static int finish(at_catalog *c, const at_ingest_options *o, const at_source *so
         code = at_rows_load(rows, db, o->out, err);
     if (code == 0 && rows->count == 0)
         code = refuse_empty(db, o, err);
+    if (code == 0 && !o->labels)
+        at_labels_hint(rows);
     if (code == 0 && !o->allow_missing_classes)
         code = at_labels_check(c, rows, err);
     if (code == 0)

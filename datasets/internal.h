@@ -497,6 +497,8 @@ int at_coarse_exists(at_db *db, at_error *err);
 int at_labels_assign(at_catalog *c, const at_source *source, bool *changed, at_error *err);
 /* A class that is in one split only, or not in train: AT_EINPUT. */
 int at_labels_check(at_catalog *c, const at_rows *rows, at_error *err);
+/* For people: one class, in whose folder others seem to lie. */
+void at_labels_hint(const at_rows *rows);
 /* All of it: labels, checks, validation split, identity, meta; syncs the sealed shards and commits them
  * with what was added before, and that alone where something is wrong. rows: what it leaves, sorted by
  * path. */

@@ -315,3 +315,40 @@ int at_labels_check(at_catalog *c, const at_rows *rows, at_error *err)
     classes_fini(&k);
     return code;
 }
+
+/* The folder below an image's class folder, e.g. cat of photos/cat/1.jpg; length 0: none. */
+static const char *folder_below_class(const char *path, size_t *length)
+{
+    at_split split;
+    const char *name, *slash;
+    size_t n;
+    *length = 0;
+    if (!at_layout_parse(path, 0, &split, &name, &n) || !name[n])
+        return NULL;
+    slash = strchr(name + n + 1, '/');
+    *length = slash ? (size_t)(slash - (name + n + 1)) : 0;
+    return name + n + 1;
+}
+
+void at_labels_hint(const at_rows *rows)
+{
+    const char *first = NULL, *other = NULL;
+    size_t length = 0, n = 0;
+    for (size_t i = 0; i < rows->count; i++)
+        if (rows->items[i].entry.label)
+            return;
+    for (size_t i = 0; i < rows->count && !other; i++) {
+        const char *path = rows->names.data + rows->items[i].entry.path;
+        const char *folder = folder_below_class(path, &n);
+        if (n && !first)
+            first = folder, length = n;
+        else if (n && (n != length || strncmp(first, folder, n)))
+            other = folder;
+    }
+    if (other)
+        at_log(
+            AT_LOG_WARN,
+            "every image is of one class, for some lie in its folder itself, beside \"%.*s\" and "
+            "\"%.*s\": if these are the classes, take those images away, or tell by --labels",
+            (int)length, first, (int)n, other);
+}

@@ -67,3 +67,15 @@ expect 2 "$ATOLL" ingest photos --labels labels.csv --out small --max-pixels 0
 expect 3 "$ATOLL" ingest photos --labels labels.csv --out small --max-bytes 20
 says err 'too-large'
 echo 'labels, appending and limits as told'
+
+# ---- a folder around the folders of classes; with an image beside them it is the class, and that is said
+mkdir -p around/all/warm around/all/cold
+cp photos/red.png around/all/warm
+cp photos/green.png around/all/cold
+tar cf around.tar -C around all
+expect 0 "$ATOLL" ingest around.tar --out around-data
+! grep -q 'one class' err || fail "$(cat err)"
+cp more/blue.png around/all
+tar cf beside.tar -C around all
+expect 0 "$ATOLL" ingest beside.tar --out beside-data
+says err 'every image is of one class.*"\(cold" and "warm\|warm" and "cold\)"'
