@@ -7,10 +7,13 @@
 #include "atoll/base.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { YIELDS = 30 };
 
 typedef struct job {
     void (*fn)(void *context, size_t i);
@@ -46,13 +49,25 @@ static void unhang(at_pool *pool, const job *j)
         }
 }
 
+/* A worker that was busy may be wanted again at once, and to be woken takes longer than short jobs do:
+ * it lets others go first for a while before it sleeps. */
+static void await_job(at_pool *pool)
+{
+    for (int i = 0; i < YIELDS && !pool->jobs && !pool->stop; i++) {
+        pthread_mutex_unlock(&pool->mutex);
+        sched_yield();
+        pthread_mutex_lock(&pool->mutex);
+    }
+    while (!pool->jobs && !pool->stop)
+        pthread_cond_wait(&pool->wake, &pool->mutex);
+}
+
 static void *worker(void *argument)
 {
     at_pool *pool = argument;
     pthread_mutex_lock(&pool->mutex);
     for (;;) {
-        while (!pool->jobs && !pool->stop)
-            pthread_cond_wait(&pool->wake, &pool->mutex);
+        await_job(pool);
         if (!pool->jobs)
             break;
         job *j = pool->jobs;
