@@ -46,9 +46,7 @@ static const at_option options[] = {
     {"size", AT_OPT_STRING, offsetof(args, size), NULL,
      "also fill the cache that training at this size reads, from the same decoding", "HxW"},
     {"fit", AT_OPT_CHOICE, offsetof(args, fit), "auto",
-     "of that cache: stretch (auto); crop: the pictures' middle; letterbox: all of them, with "
-     "black "
-     "bars",
+     "of that cache: stretch (auto); crop: pictures' middle; letterbox: all, with black bars",
      .choices = "auto|" AT_FIT_CHOICES},
     {"channels", AT_OPT_INT, offsetof(args, channels), "0",
      "of that cache: 1: grey, 3: RGB; 0: 1 where every picture is grey", "N", .min = 0, .max = 3},
@@ -219,14 +217,13 @@ const cli_command cmd_ingest = {
         "where "
         "they do not see\n"
         "the same folders, each node makes its own.\n"
-        "With --size the cache that training at that size would make on its first use is filled at "
-        "once. "
-        "Pictures that\n"
-        "this process decodes for DATASET are not decoded again for it, as those of --append's "
-        "DATASET, of an earlier\n"
-        "run, of other ranks and with --size auto are: of large photographs that saves half of "
-        "the time. The pictures\n"
-        "wait where caches lie; where the disk is nearly full, they do not.\n"
+        "With --size the process that makes DATASET also fills the cache that training at that "
+        "size would make on\n"
+        "its first use. What it decodes for DATASET it does not decode again for the cache, which "
+        "of large photographs\n"
+        "saves half of the time; pictures of an earlier run or of before an --append, of other "
+        "ranks, and with --size\n"
+        "auto are. Fitted pictures wait where caches lie, unless that disk is nearly full.\n"
         "\n"
         "  atoll ingest photos/ --out data/photos --val-fraction 0.1\n"
         "  atoll ingest photos/ --out data/photos --resume     goes on after Ctrl-C, a "

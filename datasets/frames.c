@@ -165,11 +165,14 @@ static int compare(const void *a, const void *b)
 
 static bool read_at(int fd, uint64_t at, uint8_t *out, size_t bytes)
 {
-    ssize_t n = 1;
-    for (; bytes && n > 0; out += n, bytes -= (size_t)n, at += (uint64_t)n)
-        while ((n = pread(fd, out, bytes, (off_t)at)) < 0 && errno == EINTR)
-            ;
-    return n > 0;
+    while (bytes) {
+        ssize_t n = pread(fd, out, bytes, (off_t)at);
+        if (n == 0 || (n < 0 && errno != EINTR))
+            return false;
+        if (n > 0)
+            out += n, bytes -= (size_t)n, at += (uint64_t)n;
+    }
+    return true;
 }
 
 bool at_frames_read(const at_frames *f, const at_dataset *d, at_split split, size_t i, uint8_t *out,

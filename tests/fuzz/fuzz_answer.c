@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a decoding process that was taken over may tell: whatever it is, the picture has a reason, or is
- * one that a decoder may have seen.
+ * one that a decoder may have seen, and its frame has the size that was wanted.
  */
 #include "../../datasets/sandbox.h"
 #include "fuzz.h"
@@ -11,6 +11,13 @@
 #include <sys/mman.h>
 
 static const at_decode_limits limits = {.pixels = 1 << 16, .bytes = 1 << 20, .seconds = 1};
+
+enum { SIDE = 6 };
+static uint8_t frames[SIDE * SIDE * 3];
+static const at_wish wishes[] = {{.facts = true},
+                                 {.frame = {SIDE, SIDE, 3, AT_FIT_STRETCH}},
+                                 {.facts = true, .frame = {SIDE, SIDE, 0, AT_FIT_CROP}},
+                                 {.facts = true, .frame = {SIDE, SIDE, 1, AT_FIT_CROP}}};
 
 static at_answers *shared(void)
 {
@@ -47,6 +54,18 @@ static void check_good(const at_item *item)
     at_node_free(exif);
 }
 
+static void check_frame(const at_item *item, const at_wish *wish)
+{
+    at_frame frame = wish->frame;
+    int channels = item->frame_channels;
+    bool right = frame.channels ? channels == frame.channels : channels == 1 || channels == 3;
+    frame.channels = channels;
+    if (!wish->frame.height ? channels != 0 : !right && (channels != 0 || !wish->facts))
+        abort();
+    if (channels && item->frame.size != at_frame_bytes(&frame))
+        abort();
+}
+
 /* An answer, as much of it as there is, and behind it its EXIF. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -57,13 +76,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(a, 0, sizeof *a);
     memcpy(a, data, head);
     memcpy(answers->exif[0], data + head, rest < AT_EXIF_BYTES ? rest : AT_EXIF_BYTES);
-    for (int seen = 0; seen < 2; seen++) {
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++) {
+        const at_cell cell = {.limits = limits,
+                              .wish = wishes[i],
+                              .answers = answers,
+                              .frames = frames,
+                              .frame_bytes = sizeof frames,
+                              .frame_count = 1};
         item.bad = false;
-        at_answer_take(answers, 0, &limits, seen, &item);
-        if (item.bad)
+        at_answer_take(&cell, 0, &item);
+        if (item.bad) {
             check_bad(&item);
-        else if (seen)
+            continue;
+        }
+        if (wishes[i].facts)
             check_good(&item);
+        check_frame(&item, &wishes[i]);
     }
     at_item_fini(&item);
     return 0;
