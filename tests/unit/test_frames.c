@@ -235,7 +235,7 @@ static void test_what_takes_too_long_to_fit(void **state)
     at_ingest_options o = {.source = p->source,
                            .out = p->out,
                            .jobs = 1,
-                           .limits = {.seconds = 0.05},
+                           .limits = {.seconds = 0.2},
                            .frames = frames};
     if (at_ingest(&o, NULL, &err))
         fail_msg("%s", err.message);
