@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { YIELDS = 30 };
-
 typedef struct job {
     void (*fn)(void *context, size_t i);
     void *context;
@@ -49,15 +47,17 @@ static void unhang(at_pool *pool, const job *j)
         }
 }
 
-/* A worker that was busy may be wanted again at once, and to be woken takes longer than short jobs do:
- * it lets others go first for a while before it sleeps. */
+void at_give_way(pthread_mutex_t *held)
+{
+    pthread_mutex_unlock(held);
+    sched_yield();
+    pthread_mutex_lock(held);
+}
+
 static void await_job(at_pool *pool)
 {
-    for (int i = 0; i < YIELDS && !pool->jobs && !pool->stop; i++) {
-        pthread_mutex_unlock(&pool->mutex);
-        sched_yield();
-        pthread_mutex_lock(&pool->mutex);
-    }
+    for (int i = 0; i < AT_YIELDS && !pool->jobs && !pool->stop; i++)
+        at_give_way(&pool->mutex);
     while (!pool->jobs && !pool->stop)
         pthread_cond_wait(&pool->wake, &pool->mutex);
 }

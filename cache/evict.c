@@ -169,8 +169,7 @@ static int by_use(const void *a, const void *b)
     return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
 }
 
-/* Bytes that may be written under dir; all there are where that is not known. */
-static uint64_t free_bytes(const char *dir)
+uint64_t at_cache_free_bytes(const char *dir)
 {
     struct statvfs fs;
     return statvfs(dir, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : UINT64_MAX;
@@ -185,7 +184,7 @@ int at_cache_evict(const char *dir, const char *keep, uint64_t needed, uint64_t 
         qsort(c.items, c.n, sizeof *c.items, by_use);
     for (size_t i = 0; !rc && i < c.n; i++) {
         bool over = c.bytes + needed > limit;
-        if (!over && free_bytes(dir) >= needed)
+        if (!over && at_cache_free_bytes(dir) >= needed)
             break;
         if (evict(c.items[i].path)) {
             at_log(AT_LOG_INFO, "removed the cache %s, %llu MiB, %s", c.items[i].path,

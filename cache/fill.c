@@ -13,7 +13,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { ENCODED_TASK = 64 /* batches */, META_ROOM = 1 << 16 };
@@ -220,21 +219,18 @@ int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cac
 static const char too_small[] =
     "choose a smaller size or another folder (--cache.dir, ATOLL_CACHE_DIR), or make room";
 
-uint64_t at_cache_room(const char *path)
+bool at_cache_fits(const at_cache_plan *p, const char *path)
 {
-    struct statvfs fs;
-    uint64_t room = statvfs(path, &fs) ? UINT64_MAX : (uint64_t)fs.f_bavail * fs.f_frsize;
-    return room > META_ROOM ? room - META_ROOM : 0;
+    return at_cache_free_bytes(path) >= p->bytes + META_ROOM;
 }
 
 static int check_space(const at_cache_plan *p, const char *path, at_error *err)
 {
-    uint64_t room = at_cache_room(path);
-    return room >= p->bytes
+    return at_cache_fits(p, path)
                ? 0
                : at_fail(err, AT_EIO, "%s: the cache needs %llu MiB, but %llu MiB are free: %s",
                          path, (unsigned long long)(p->bytes >> 20) + 1,
-                         (unsigned long long)(room >> 20), too_small);
+                         (unsigned long long)(at_cache_free_bytes(path) >> 20), too_small);
 }
 
 /* The file gets its blocks now, where the file system can do that: a disk that others fill meanwhile

@@ -173,8 +173,8 @@ typedef struct at_cache_plan {
 } at_cache_plan;
 int at_cache_plan_init(at_cache_plan *p, const at_dataset *dataset, const at_cache_spec *spec,
                        at_error *err);
-/* So many bytes the disk of this folder has for a cache's files; UINT64_MAX: unknown. */
-uint64_t at_cache_room(const char *path);
+/* Whether the disk of this folder has room for all of it, or that is not known. */
+bool at_cache_fits(const at_cache_plan *p, const char *path);
 /* Fills the new folder `path` completely and syncs it; what it leaves on failure the caller
  * removes. */
 int at_cache_fill(at_cache_plan *p, const char *path, at_error *err);
@@ -229,4 +229,6 @@ int at_cache_site_remove(const at_cache_site *s, at_error *err);
 int at_cache_evict(const char *dir, const char *keep, uint64_t needed, uint64_t limit,
                    at_error *err);
 void at_cache_touch(const char *path); /* notes its use for eviction */
+/* That may be written under dir; all there are where that is not known. */
+uint64_t at_cache_free_bytes(const char *dir);
 #endif

@@ -11,12 +11,11 @@
 #include "internal.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH = 4, MOST_THREADS = 256, MOST_DEPTH = 4096, YIELDS = 30, AHEAD = 3, RING = AHEAD + 1 };
+enum { DEPTH = 4, MOST_THREADS = 256, MOST_DEPTH = 4096, AHEAD = 3, RING = AHEAD + 1 };
 _Static_assert(2 * AHEAD + 1 <= AT_READER_KEPT, "samples and those that they are mixed with stay");
 
 typedef struct slot {
@@ -80,15 +79,6 @@ static void choose_others(const at_loader *l, slot *s)
     }
 }
 
-/* A processor that has nothing to do falls asleep and wakes late: who waits for as long as a batch
- * takes lets others go first for a while. */
-static void give_way(at_loader *l)
-{
-    pthread_mutex_unlock(&l->mutex);
-    sched_yield();
-    pthread_mutex_lock(&l->mutex);
-}
-
 static bool is_full(const at_loader *l)
 {
     return !l->stop && !at_end(l) && l->taken - l->given == l->slots;
@@ -99,8 +89,8 @@ static slot *take(at_loader *l)
 {
     slot *s = NULL;
     pthread_mutex_lock(&l->mutex);
-    for (int i = 0; i < YIELDS && is_full(l); i++)
-        give_way(l);
+    for (int i = 0; i < AT_YIELDS && is_full(l); i++)
+        at_give_way(&l->mutex);
     while (is_full(l))
         pthread_cond_wait(&l->space, &l->mutex);
     if (l->stop || at_end(l))

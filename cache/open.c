@@ -60,7 +60,7 @@ static int make(const at_cache_site *site, at_cache_plan *p, const char *evict_d
                        site->path);
     if (why->code != AT_ENOENT)
         at_log(AT_LOG_WARN, "%s: the cache is made again", why->message);
-    if (p->frames && at_cache_room(site->parent) < p->bytes) {
+    if (p->frames && !at_cache_fits(p, site->parent)) {
         at_frames_drop(p->frames);
         p->frames = NULL;
     }

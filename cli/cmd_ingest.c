@@ -58,7 +58,6 @@ static const at_option options[] = {
 /* The cache that is filled beside the data set. */
 typedef struct filling {
     at_cache_spec spec;
-    at_frames *frames;
     char *path;
     double seconds;
 } filling;
@@ -113,19 +112,20 @@ static int plan_cache(const args *a, filling *f, at_error *err)
     if (at_cache_spec_read(&keys, &f->spec, err) < 0)
         return err->code = AT_EUSAGE;
     if (f->spec.frame.height) /* not auto: that is known when all pictures were seen */
-        f->spec.frames = f->frames = at_cache_frames(&f->spec, err);
-    return f->spec.frame.height && !f->frames ? err->code : 0;
+        f->spec.frames = at_cache_frames(&f->spec, err);
+    return f->spec.frame.height && !f->spec.frames ? err->code : 0;
 }
 
 static int fill_cache(const args *a, filling *f, at_error *err)
 {
+    if (!a->size[0])
+        return 0;
     double begin = at_now();
-    at_cache *c = a->size[0] ? at_cache_open(a->out, &f->spec, err) : NULL;
-    if (a->size[0] && !c)
+    at_cache *c = at_cache_open(a->out, &f->spec, err);
+    if (!c)
         return at_fail_in(err, "%s is made, but not its cache", a->out);
     f->seconds = at_now() - begin;
-    if (c)
-        f->path = strdup(at_cache_path(c));
+    f->path = strdup(at_cache_path(c));
     at_cache_close(c);
     return 0;
 }
@@ -151,11 +151,13 @@ static int ingest(const char *source, const args *a, filling *f, at_error *err)
                            .rank = cli_rank(),
                            .ranks = cli_ranks(),
                            .allow_missing_classes = a->allow_missing_classes,
-                           .frames = f->frames};
+                           .frames = f->spec.frames};
     int code = at_ingest(&o, &r, err);
-    if (code == 0 && !(o.together && r.found)) /* who made the data set has the pictures */
+    if (code == 0 && o.together && r.found) /* who made it has the pictures, and tells */
+        return 0;
+    if (code == 0)
         code = fill_cache(a, f, err);
-    if (code < 0 || (o.together && r.found)) /* one tells */
+    if (code < 0)
         return code;
     uint64_t done = a->append ? r.added : r.images + r.errors - r.resumed;
     double rate = r.seconds > 0 ? (double)done / r.seconds : 0;
@@ -174,7 +176,7 @@ static int run(int argc, char **argv, at_error *err)
         code = at_fail(err, AT_EUSAGE, "--out DATASET is missing");
     if (code > 0 && (code = plan_cache(&a, &f, err)) == 0)
         code = ingest(argv[0], &a, &f, err);
-    at_frames_free(f.frames);
+    at_frames_free(f.spec.frames);
     free(f.path);
     at_options_fini(options, &a);
     return code;

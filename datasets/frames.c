@@ -115,31 +115,32 @@ static void flush(at_frames *f)
     f->pending.size = 0;
 }
 
+static bool grow(at_frames *f)
+{
+    size_t capacity = 2 * f->capacity + 1024;
+    struct kept *more = realloc(f->kept, capacity * sizeof *more);
+    if (!more)
+        return false;
+    f->kept = more;
+    f->capacity = capacity;
+    return true;
+}
+
+/* Room for one more; false: none is kept any more. */
 static bool reserve(at_frames *f, size_t bytes)
 {
     if (f->pending.size + bytes > PENDING_BYTES)
         flush(f);
-    if (f->count == f->capacity) {
-        size_t capacity = 2 * f->capacity + 1024;
-        struct kept *more = realloc(f->kept, capacity * sizeof *more);
-        if (!more)
-            return false;
-        f->kept = more;
-        f->capacity = capacity;
-    }
-    return at_buffer_reserve(&f->pending, bytes > PENDING_BYTES ? bytes : PENDING_BYTES);
+    bool room = f->count < f->capacity || grow(f);
+    if (!room || !at_buffer_reserve(&f->pending, bytes > PENDING_BYTES ? bytes : PENDING_BYTES))
+        give_up(f, "out of memory");
+    return !f->failed;
 }
 
 void at_frames_add(at_frames *f, const at_item *item, int64_t shard, uint64_t offset)
 {
     size_t bytes = item->frame.size;
-    if (f->failed || !item->frame_channels)
-        return;
-    if (!reserve(f, bytes)) {
-        give_up(f, "out of memory");
-        return;
-    }
-    if (f->failed) /* meanwhile */
+    if (f->failed || !item->frame_channels || !reserve(f, bytes))
         return;
     f->kept[f->count++] =
         (struct kept){shard, offset, f->written + f->pending.size, item->frame_channels};

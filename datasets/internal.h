@@ -125,6 +125,13 @@ static inline size_t at_frame_bytes(const at_frame *f) /* of any picture in it *
     return (size_t)f->height * (size_t)f->width * (size_t)(f->channels ? f->channels : 3);
 }
 
+/* So many such pictures as fit these bytes, 1 to most; of height 0, which are none: most. */
+static inline size_t at_frames_within(const at_frame *f, size_t bytes, size_t most)
+{
+    size_t n = f->height ? bytes / at_frame_bytes(f) : most;
+    return n < 1 ? 1 : n < most ? n : most;
+}
+
 uint32_t at_get_u32(const uint8_t *p); /* little-endian */
 uint64_t at_get_u64(const uint8_t *p);
 void at_put_u32(uint8_t *p, uint32_t v);

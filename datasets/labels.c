@@ -323,7 +323,7 @@ static const char *folder_below_class(const char *path, size_t *length)
     const char *name, *slash;
     size_t n;
     *length = 0;
-    if (!at_layout_parse(path, 0, &split, &name, &n) || !name[n])
+    if (!at_layout_parse(path, 0, &split, &name, &n))
         return NULL;
     slash = strchr(name + n + 1, '/');
     *length = slash ? (size_t)(slash - (name + n + 1)) : 0;

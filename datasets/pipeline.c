@@ -79,10 +79,10 @@ static int fill_chunk(at_pipeline *p, at_chunk *k)
     return 1;
 }
 
-/* Where the reader reads small pictures, a chunk's bytes are few. */
-static void lend_the_rest(at_pipeline *p)
+/* Until so many are in use or empty. */
+static void lend(at_pipeline *p, size_t count)
 {
-    for (; p->lent < p->chunk_count; p->lent++)
+    for (; p->lent < count; p->lent++)
         at_queue_push(p->empty, &p->chunks[p->lent]);
 }
 
@@ -98,8 +98,8 @@ static void *reader_main(void *context)
         bool small = k->count == AT_CHUNK_ITEMS && !k->items[0].file.length;
         if (k->count && (!at_queue_push(p->ordered, k) || !at_queue_push(p->todo, k)))
             break;
-        if (small)
-            lend_the_rest(p);
+        if (small) /* and read here: a chunk's bytes are few */
+            lend(p, p->chunk_count);
     }
     at_queue_close(p->todo);
     at_queue_close(p->ordered);
@@ -196,13 +196,14 @@ static void pipeline_free(at_pipeline *p)
     free(p);
 }
 
-static at_pipeline *allocate(at_source *source, int jobs)
+static at_pipeline *allocate(at_source *source, const at_frame *frame, int jobs)
 {
     at_pipeline *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
     p->source = source;
     p->chunk_count = (size_t)jobs + CHUNKS_AHEAD;
+    p->chunk_items = at_frames_within(frame, CHUNK_FRAMES, AT_CHUNK_ITEMS);
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->examined, NULL);
     p->chunks = calloc(p->chunk_count, sizeof *p->chunks);
@@ -214,8 +215,7 @@ static at_pipeline *allocate(at_source *source, int jobs)
         pipeline_free(p);
         return NULL;
     }
-    for (; p->lent < (size_t)jobs + CHUNKS_BESIDE; p->lent++)
-        at_queue_push(p->empty, &p->chunks[p->lent]);
+    lend(p, (size_t)jobs + CHUNKS_BESIDE);
     return p;
 }
 
@@ -234,19 +234,11 @@ static int fork_sandboxes(at_pipeline *p, const at_wish *wish, int jobs, at_erro
     return p->hand_count ? 0 : at_fail(err, local.code, "%s", local.message);
 }
 
-static size_t items_of_a_chunk(const at_wish *wish)
-{
-    size_t most = wish->frame.height ? CHUNK_FRAMES / at_frame_bytes(&wish->frame) : AT_CHUNK_ITEMS;
-    return most < 1 ? 1 : most < AT_CHUNK_ITEMS ? most : AT_CHUNK_ITEMS;
-}
-
 at_pipeline *at_pipeline_new(at_source *source, const at_frame *frame, int jobs, at_error *err)
 {
     const at_wish wish = {.facts = true, .frame = frame ? *frame : (at_frame){0}};
     jobs = jobs <= 0 ? at_cpu_count() : jobs > MAX_JOBS ? MAX_JOBS : jobs;
-    at_pipeline *p = allocate(source, jobs);
-    if (p)
-        p->chunk_items = items_of_a_chunk(&wish);
+    at_pipeline *p = allocate(source, &wish.frame, jobs);
     if (!p)
         at_nomem(err);
     else if (fork_sandboxes(p, &wish, jobs, err) == 0)

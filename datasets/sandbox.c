@@ -66,14 +66,12 @@ static bool map_cell(at_cell *c)
 {
     const at_decode_limits *limits = &c->limits;
     const at_wish *wish = &c->wish;
-    size_t most = wish->facts ? AT_ORDER_ITEMS : 1;
     size_t capacity = limits->bytes > LEAST_CAPACITY ? limits->bytes : LEAST_CAPACITY;
     c->orders_bytes = sizeof *c->orders + capacity;
     c->orders = map_shared(c->orders_bytes);
     c->answers = map_shared(sizeof *c->answers);
     c->frame_bytes = wish->frame.height ? at_frame_bytes(&wish->frame) : 0;
-    c->frame_count = c->frame_bytes > FRAMES_BYTES / most ? FRAMES_BYTES / c->frame_bytes : most;
-    c->frame_count += c->frame_count == 0;
+    c->frame_count = at_frames_within(&wish->frame, FRAMES_BYTES, wish->facts ? AT_ORDER_ITEMS : 1);
     c->frames = c->frame_bytes ? map_shared(c->frame_count * c->frame_bytes) : NULL;
     if (!c->orders || !c->answers || (c->frame_bytes && !c->frames))
         return false;

@@ -12,6 +12,7 @@
 #ifndef ATOLL_BASE_H
 #define ATOLL_BASE_H
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -161,6 +162,10 @@ at_pool *at_pool_new(int threads, at_error *err);
 /* Calls fn(context, i) for each i in [0, n) on the pool's threads and the caller's; returns when all are done. */
 void at_pool_run(at_pool *pool, size_t n, void (*fn)(void *context, size_t i), void *context);
 void at_pool_free(at_pool *pool);
+/* Lets other threads go first. Whose wait may be short does so AT_YIELDS times before it sleeps on a condition: a processor
+ * that has nothing to do falls asleep, too, and to wake it takes longer than a short job. */
+enum { AT_YIELDS = 30 };
+void at_give_way(pthread_mutex_t *held);
 /* Bounded queue of pointers, many to many; close wakes everyone. */
 typedef struct at_queue at_queue;
 at_queue *at_queue_new(size_t capacity);
